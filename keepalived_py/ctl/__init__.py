@@ -1,0 +1,1 @@
+"""keepalivedctl: questions and orders to a running daemon, and tools for configuration files."""

@@ -1,0 +1,1 @@
+"""The parent process: starts, feeds, relays between and restarts the workers. Imports no worker."""

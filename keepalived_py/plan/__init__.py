@@ -1,0 +1,1 @@
+"""Desired kernel tables and the operations that lead there from the actual ones. Pure."""

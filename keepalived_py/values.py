@@ -1,0 +1,140 @@
+"""Values shared by all packages: units, addresses and the keys that identify things across a reload.
+
+Nothing here reads a clock, a file or the configuration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address
+from typing import NewType
+
+IPAddress = IPv4Address | IPv6Address
+
+Centiseconds = NewType("Centiseconds", int)
+"""Advertisement intervals, as VRRPv3 carries them (RFC 9568 section 5.2.7)."""
+
+Seconds = float
+"""Every other duration; resolution is a microsecond."""
+
+OWNER = 255
+"""Priority of the address owner (RFC 9568 section 5.2.4)."""
+
+
+def seconds(interval: Centiseconds) -> Seconds:
+    """The one place where wire time becomes clock time."""
+    return interval / 100
+
+
+class ExitCode(IntEnum):
+    """keepalived's exit codes (cli-and-signals.md 3); the first three of a child are not worth a restart."""
+
+    OK = 0
+    FATAL = 1
+    CONFIG = 2
+    NO_PERMISSION = 4
+    CONFIG_TEST_FAILED = 5
+    NO_CONFIG = 6
+    PROGRAM_ERROR = 70
+    NO_MEMORY = 204
+
+
+@lru_cache(maxsize=4096)
+def ip_address(text: str) -> IPAddress:
+    """`text` as an address. Raises ValueError; equal texts give the same object."""
+    return IPv6Address(text) if ":" in text else IPv4Address(text)
+
+
+def family_of(address: IPAddress) -> int:
+    """4 or 6."""
+    return address.version
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class MacAddress:
+    """Six octets. The virtual router's are 00-00-5E-00-01-{VRID} and 00-00-5E-00-02-{VRID} (RFC 9568 7.3)."""
+
+    octets: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.octets) != 6:
+            raise ValueError(f"a MAC address has 6 octets, not {len(self.octets)}")
+
+    @classmethod
+    def parse(cls, text: str) -> MacAddress:
+        """Six hexadecimal octets with colons. Raises ValueError."""
+        return cls(bytes(int(part, 16) for part in text.split(":")))
+
+    @classmethod
+    def virtual_router(cls, vrid: int, family: int) -> MacAddress:
+        """The virtual router MAC address of RFC 9568 section 7.3."""
+        return cls(bytes((0x00, 0x00, 0x5E, 0x00, 0x01 if family == 4 else 0x02, vrid)))
+
+    def __str__(self) -> str:
+        return self.octets.hex(":")
+
+
+class Protocol(Enum):
+    """Transport protocol of a virtual server; NONE for firewall marks."""
+
+    NONE = "none"
+    TCP = "tcp"
+    UDP = "udp"
+    SCTP = "sctp"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class VirtualRouterKey:
+    """What makes two instances the same instance across a reload (vrrp-behaviour.md 15).
+
+    `interface` is the configured one, "" without; `route` tells unicast (source address) from multicast (group,
+    VMAC flags), so that instances which may share a VRID stay apart.
+    """
+
+    interface: str
+    family: int
+    vrid: int
+    route: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.interface}/v{self.family}/{self.vrid}" + (f"/{self.route}" if self.route else "")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ServiceKey:
+    """One virtual server as configured: an address, a firewall mark or a group (checker-behaviour.md 6).
+
+    Exactly one of `address`, `fwmark` and `group` is set; `ordinal` counts the virtual servers of one group.
+    """
+
+    protocol: Protocol = Protocol.NONE
+    address: IPAddress | None = None
+    port: int = 0
+    fwmark: int = 0
+    family: int = 0
+    group: str = ""
+    ordinal: int = 0
+
+    def __str__(self) -> str:
+        if self.group:
+            return f"[{self.group}]:{self.ordinal}"
+        if self.address is None:
+            return f"FWM {self.fwmark}"
+        return f"[{self.address}]:{self.protocol.value}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RealKey:
+    """One real server within its virtual server."""
+
+    address: IPAddress
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}"
+
+    def text(self, protocol: Protocol) -> str:
+        """As logs, FIFOs and mails name it (checker-behaviour.md 1.1)."""
+        return f"[{self.address}]:{protocol.value}:{self.port}"

@@ -1,0 +1,1 @@
+"""The processes that do things: VRRP (addresses, VMACs) and checker (IPVS). Forked by the parent."""

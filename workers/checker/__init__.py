@@ -1,0 +1,1 @@
+"""The checker worker: probes real servers and keeps the IPVS table true."""

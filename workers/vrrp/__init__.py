@@ -1,0 +1,1 @@
+"""The VRRP worker: sockets, timers, links, addresses, routes, rules, announcements."""
