@@ -1,0 +1,446 @@
+"""Files to pieces: includes, conditions, definitions, repetition and substitution (config-language.md 2 to 7).
+
+Every line goes through the same steps once: definition being collected, condition, definition, ~SEQ and ~LST,
+substitution, comment, include, braces, words. What a step injects (rounds, lines of a multi-line definition)
+starts over. Growth is bounded, so no file can keep the reader busy for ever.
+"""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+import random
+import re
+import stat
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from .lexer import MAX_LINE, QuoteError, SourceLine, split_braces, split_words, strip_comment
+from .problems import Problems, Severity
+from .tree import Piece
+
+MAX_LINES = 20_000_000
+"""Lines read and injected in one load."""
+MAX_INCLUDE_DEPTH = 64
+MAX_SUBSTITUTIONS = 200
+"""References replaced in one line; a definition that names itself is found this way."""
+MAX_ROUNDS = 1_000_000
+"""Rounds of one ~SEQ."""
+
+INCLUDE_CHECKS = {
+    "include": "",
+    "includer": "r",
+    "includem": "rm",
+    "includew": "rmw",
+    "includeb": "rb",
+    "includea": "rmwb",
+}
+_CHECK_WORDS = {"read": "r", "readable": "r", "match": "m", "wildcard_match": "w", "brace_match": "b"}
+_INCLUDE = re.compile(r"(include[rmwba]?)[ \t]+(.*)")
+_DEFINITION = re.compile(r"\$([A-Za-z_]\w*)=[ \t]*(.*)", re.DOTALL)
+_REFERENCE = re.compile(r"\$(?:\{([A-Za-z_]\w*)((?:[ \t]+[^{}]*)?)\}|([A-Za-z_]\w*)(?=[ \t,)]|$))")
+_CONDITION = re.compile(r"@(\^?)(\S*)[ \t]+(.+)", re.DOTALL)
+_SEQ = re.compile(r"~SEQ(x?)[ \t]*\(([^()]*)\)[ \t]*(.*)", re.DOTALL)
+_LST = re.compile(r"~LST[ \t]*\(([^()]*)\)[ \t]*(.*)", re.DOTALL)
+_NAME = re.compile(r"[A-Za-z_]\w*")
+_UNUSUAL = re.compile(r"[$@~]|^[ \t]*include")
+_LST_ITEM = re.compile(r"[ \t]*(?:\{([^{}]*)\}|([^,{}\s]*))[ \t]*(,|$)")
+
+
+class TooMuch(Exception):
+    """The text grows beyond every bound; reading stops."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ReadOptions:
+    """What reading depends on beside the files."""
+
+    config_id: str = ""
+    environ: Mapping[str, str] = field(default_factory=dict)
+    check_all_includes: bool = False
+    random_seed: int | None = None
+
+
+@dataclass(slots=True)
+class Preprocessor:
+    """Reads a configuration and everything it includes. One object reads one configuration once."""
+
+    options: ReadOptions
+    problems: Problems
+    files: list[str] = field(default_factory=list)
+    """Every file that was read, in order."""
+    _values: dict[str, str | tuple[str, ...]] = field(default_factory=dict)
+    _collecting: tuple[str, list[str]] | None = None
+    _checks: str = ""
+    _lines: int = 0
+    _depth: int = 0
+    _cache: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = field(default_factory=dict)
+    _random: random.Random = field(default_factory=random.Random)
+
+    def __post_init__(self) -> None:
+        self._checks = "rmwb" if self.options.check_all_includes else ""
+        self._random.seed(self.options.random_seed)
+
+    def read(self, pattern: str) -> Iterator[Piece]:
+        """Pieces of the main file, which may be a pattern. Nothing readable is a problem of exit code 6."""
+        paths = sorted(glob.glob(pattern)) or [pattern]
+        readable = [path for path in paths if self._readable(path, main=True)]
+        if len(readable) > 1:
+            self.problems.add(
+                "several-main-files",
+                Severity.MULTIPLE_FILES,
+                f"'{pattern}' matches {len(readable)} files; all are read",
+            )
+        try:
+            for path in readable:
+                yield from self._file(path)
+        except TooMuch as exc:
+            self.problems.add("too-much-text", Severity.SYNTAX, str(exc))
+
+    # files --------------------------------------------------------------------------------------------------------
+
+    def _readable(self, path: str, *, main: bool = False, where: SourceLine | None = None, checks: str = "rmw") -> bool:
+        """Whether `path` is a file to read; what is wrong with it is reported as the checks in force ask for."""
+        why = _unreadable(path)
+        if not why:
+            return True
+        if main:
+            self.problems.add("no-main-file", Severity.NOTE, f"Configuration file '{path}' {why}", stops=6)
+        else:
+            self._include_problem("include-unreadable", "r" in checks, f"include file '{path}' {why}", where)
+        return False
+
+    def _include_problem(self, id: str, enabled: bool, message: str, where: SourceLine | None) -> None:
+        at = where.whole() if where else None
+        if enabled:
+            self.problems.add(id, Severity.FILE_NOT_FOUND, message, at, stops=6)
+        else:
+            self.problems.add(id, Severity.NOTE, message, at)
+
+    def _file(self, path: str) -> Iterator[Piece]:
+        if self._depth >= MAX_INCLUDE_DEPTH:
+            raise TooMuch(f"'{path}': files include each other more than {MAX_INCLUDE_DEPTH} deep")
+        try:
+            with open(path, "rb") as file:
+                text = file.read().decode("utf-8", "surrogateescape")
+        except OSError as exc:
+            self._include_problem("include-unreadable", True, f"'{path}': {exc.strerror}", None)
+            return
+        self.files.append(path)
+        checks, self._depth = self._checks, self._depth + 1
+        lines = text.split("\n")
+        if lines and not lines[-1]:
+            lines.pop()
+        directory = os.path.dirname(path) or "."
+        yield from self._physical_lines(path, directory, lines)
+        self._checks, self._depth = checks, self._depth - 1
+
+    def _physical_lines(self, path: str, directory: str, lines: list[str]) -> Iterator[Piece]:
+        cache = self._cache
+        for number, raw in enumerate(lines, 1):
+            known = cache.get(raw)
+            if known is None or self._collecting is not None:
+                if len(raw) <= MAX_LINE and self._collecting is None and not _UNUSUAL.search(raw):
+                    known = self._plain(SourceLine(path, number, raw))
+                    if known is None:
+                        continue
+                    cache[raw] = known
+                else:
+                    self._count(1)
+                    yield from self._unusual(SourceLine(path, number, raw), directory)
+                    continue
+            if known:
+                line = SourceLine(path, number, raw)
+                for words, piece in known:
+                    yield words, piece, line
+                if known[0][0][0] == "include_check":
+                    self._set_checks(known[0][0][1:])
+        self._count(len(lines))
+
+    def _count(self, lines: int) -> None:
+        self._lines += lines
+        if self._lines > MAX_LINES:
+            raise TooMuch(f"the configuration grows beyond {MAX_LINES} lines")
+
+    def _plain(self, line: SourceLine) -> tuple[tuple[tuple[str, ...], str], ...] | None:
+        """Pieces of a line that no directive concerns; None after reporting that it cannot be read."""
+        text = self._uncommented(line.text.rstrip("\r"), line)
+        if text is None:
+            return None
+        return tuple((split_words(piece), piece) for piece in split_braces(text))
+
+    def _uncommented(self, raw: str, line: SourceLine) -> str | None:
+        if "\0" in raw:
+            self.problems.add("nul-byte", Severity.SYNTAX, "line holds a NUL byte - ignored", line.whole())
+            return None
+        try:
+            return strip_comment(raw)
+        except QuoteError:
+            self.problems.add("unterminated-quote", Severity.SYNTAX, "Unterminated quote", line.find('"', 0))
+            return strip_comment(raw + '"')
+
+    # directives ---------------------------------------------------------------------------------------------------
+
+    def _unusual(self, line: SourceLine, directory: str) -> Iterator[Piece]:
+        """A line that may be a directive, hold references, or belong to a definition."""
+        if len(line.text) > MAX_LINE:
+            # the beginning is dropped and the rest read as a line, as keepalived does
+            self.problems.add("line-too-long", Severity.SYNTAX, f"line longer than {MAX_LINE} bytes", line.whole())
+            line = SourceLine(line.file, line.number, line.text[MAX_LINE + 1 :])
+        text = self._uncommented(line.text.rstrip("\r"), line)
+        if text is None:
+            return
+        waiting = deque([text])
+        while waiting:
+            yield from self._step(waiting.popleft(), line, directory, waiting)
+
+    def _step(self, text: str, line: SourceLine, directory: str, waiting: deque[str]) -> Iterator[Piece]:
+        if self._collecting is not None:
+            self._collect(text)
+            return
+        conditioned = self._condition(text)
+        if conditioned is None or self._define(conditioned) or self._repeat(conditioned, line, waiting):
+            return
+        substituted = self._substitute(conditioned, line, waiting)
+        if substituted is None:
+            return
+        include = _INCLUDE.fullmatch(substituted)
+        if include:
+            yield from self._include(include[1], include[2], line, directory)
+            return
+        for piece in split_braces(substituted):
+            words = split_words(piece)
+            if words:
+                yield words, piece, line
+                if words[0] == "include_check":
+                    self._set_checks(words[1:])
+
+    def _collect(self, text: str) -> None:
+        assert self._collecting is not None
+        name, lines = self._collecting
+        more = text.endswith("\\")
+        content = text[:-1].strip(" \t") if more else text
+        if content:
+            lines.append(content)
+        if not more:
+            self._values[name] = tuple(lines)
+            self._collecting = None
+
+    def _condition(self, text: str) -> str | None:
+        """What `@ID` leaves of the line; None: nothing."""
+        if not text.startswith("@"):
+            return text
+        found = _CONDITION.fullmatch(text)
+        if found is None:
+            return None
+        wanted_equal = not found[1]
+        return found[3] if (found[2] == self.options.config_id) is wanted_equal else None
+
+    def _define(self, text: str) -> bool:
+        found = _DEFINITION.fullmatch(text) if text.startswith("$") else None
+        if found is None:
+            return False
+        name, value = found[1], found[2]
+        if value.endswith("\\"):
+            first = value[:-1].strip(" \t")
+            self._collecting = (name, [first] if first else [])
+        else:
+            self._values[name] = value
+        return True
+
+    def _repeat(self, text: str, line: SourceLine, waiting: deque[str]) -> bool:
+        """~SEQ and ~LST: the rest of the line once per value, each round behind a definition of its own."""
+        if not text.startswith(("~SEQ", "~LST")):
+            return False
+        try:
+            rounds, rest = self._sequence(text, line) if text.startswith("~SEQ") else self._list(text)
+        except ValueError as exc:
+            self.problems.add(
+                "bad-repetition", Severity.SYNTAX, f"Invalid {text[:4]} specification: {exc}", line.find("~", 0)
+            )
+            return True
+        self._count(len(rounds))
+        injected: list[str] = []
+        for values in rounds:
+            injected += [f"${name}={value}" for name, value in values]
+            injected.append(rest)
+        waiting.extendleft(reversed(injected))
+        return True
+
+    def _sequence(self, text: str, line: SourceLine) -> tuple[list[list[tuple[str, str]]], str]:
+        found = _SEQ.fullmatch(text)
+        if found is None:
+            raise ValueError("needs ~SEQ(name, [start, [step,]] end) and text to repeat")
+        parts = [part.strip(" \t") for part in found[2].split(",")]
+        if not 2 <= len(parts) <= 4 or not _NAME.fullmatch(parts[0]):
+            raise ValueError("takes a name and one to three numbers")
+        numbers = [_c_integer(self._substituted(part, line)) for part in parts[1:]]
+        start, end = (1 if numbers[-1] >= 0 else -1, numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[-1])
+        step = numbers[1] if len(numbers) == 3 else (1 if end >= start else -1)
+        if step == 0 or (end - start) * step < 0:
+            raise ValueError("the step never reaches the end")
+        if found[1] and min(start, end) < 0:
+            raise ValueError("~SEQx counts from 0 upwards")
+        if abs(end - start) // abs(step) >= MAX_ROUNDS:
+            raise ValueError(f"more than {MAX_ROUNDS} rounds")
+        shape = "{:x}" if found[1] else "{}"
+        values = range(start, end + (1 if step > 0 else -1), step)
+        return [[(parts[0], shape.format(value))] for value in values], found[3]
+
+    @staticmethod
+    def _list(text: str) -> tuple[list[list[tuple[str, str]]], str]:
+        found = _LST.fullmatch(text)
+        items = _list_items(found[1]) if found else []
+        if found is None or len(items) < 2:
+            raise ValueError("needs ~LST(name, value, ...) and text to repeat")
+        names, rounds = items[0], items[1:]
+        if not all(_NAME.fullmatch(name) for name in names):
+            raise ValueError("names are letters, digits and _")
+        if any(len(values) > len(names) for values in rounds):
+            raise ValueError("more values in a set than names")
+        return [list(itertools.zip_longest(names, values, fillvalue="")) for values in rounds], found[2]
+
+    # substitution -------------------------------------------------------------------------------------------------
+
+    def _substituted(self, text: str, line: SourceLine) -> str:
+        """`text` with single-line references replaced."""
+        return self._substitute(text, line, None) or ""
+
+    def _substitute(self, text: str, line: SourceLine, waiting: deque[str] | None) -> str | None:
+        """References replaced until none is left; the further lines of a multi-line value go to `waiting`."""
+        if "$" not in text:
+            return text
+        changed, position = 0, 0
+        while found := _REFERENCE.search(text, position):
+            name = found[1] or found[3]
+            value = self._value(name, (found[2] or "").split(), line)
+            if value is None or (isinstance(value, tuple) and (waiting is None or found.end() != len(text))):
+                position = found.end()
+                continue
+            if isinstance(value, tuple):
+                self._count(len(value))
+                if waiting is not None:
+                    waiting.extendleft(reversed(value[1:]))
+                value = value[0] if value else ""
+            grown = text[: found.start()] + value + text[found.end() :]
+            changed += 1
+            if len(grown) > MAX_LINE or changed > MAX_SUBSTITUTIONS:
+                self.problems.add(
+                    "definition-too-long",
+                    Severity.NOTE,
+                    f"${name} makes the line longer than {MAX_LINE} bytes; it is left as it stands",
+                    line.find("$", 0),
+                )
+                break
+            text, position = grown, found.start()
+        return self._uncommented(text, line) if changed else text
+
+    def _value(self, name: str, args: list[str], line: SourceLine) -> str | tuple[str, ...] | None:
+        if name in self._values and not args:
+            return self._values[name]
+        match name, args:
+            case "_PWD", []:
+                return os.path.abspath(os.path.dirname(line.file) or ".")
+            case "_INSTANCE", []:
+                return self.options.config_id
+            case "_HASH", []:
+                return "#"
+            case "_BANG", []:
+                return "!"
+            case "_ENV", [variable]:
+                return self.options.environ.get(variable, "")
+            case "_RANDOM", _ if len(args) <= 2 and all(arg.isdecimal() for arg in args):
+                low = int(args[0]) if args else 0
+                high = int(args[1]) if len(args) == 2 else 32767
+                if low > high:
+                    self.problems.add(
+                        "bad-random", Severity.ERROR, f"_RANDOM: {low} is above {high}", line.find("$", 0)
+                    )
+                    return str(low)
+                return str(self._random.randint(low, high))
+        return None
+
+    # includes -----------------------------------------------------------------------------------------------------
+
+    def _set_checks(self, words: tuple[str, ...]) -> None:
+        """include_check: a plain first word replaces the set and adds reading, + adds, - removes."""
+        checks = set(self._checks)
+        if not words:
+            checks = set("rmwb")
+        for index, word in enumerate(words):
+            letter = _CHECK_WORDS.get(word.lstrip("+-"), "")
+            if index == 0 and word[0] not in "+-":
+                checks = {"r"}
+            if word.startswith("-"):
+                checks.discard(letter)
+            elif letter:
+                checks.add(letter)
+        self._checks = "".join(sorted(checks))
+
+    def _include(self, directive: str, pattern: str, line: SourceLine, directory: str) -> Iterator[Piece]:
+        checks = INCLUDE_CHECKS[directive] or self._checks
+        pattern = pattern.strip()
+        for alternative in expand_braces(pattern):
+            found = sorted(glob.glob(os.path.join(directory, alternative)))
+            braced = alternative != pattern
+            if not found:
+                wild = glob.has_magic(alternative)
+                enabled = ("b" in checks) if braced else ("w" if wild else "m") in checks
+                self._include_problem("include-no-match", enabled, f"include '{alternative}' matches no file", line)
+            for path in found:
+                if self._readable(path, where=line, checks=checks):
+                    yield from self._file(path)
+
+
+def _unreadable(path: str) -> str:
+    """Why a file is not read, "" when it is fine: it must be a regular file without execute bits."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as exc:
+        return f"cannot be read: {exc.strerror}"
+    if stat.S_ISDIR(mode):
+        return "is a directory"
+    if not stat.S_ISREG(mode):
+        return "is not a regular file"
+    if mode & 0o111:
+        return "is executable, so it is not taken for a configuration file"
+    return "" if os.access(path, os.R_OK) else "cannot be read: permission denied"
+
+
+@lru_cache(maxsize=256)
+def expand_braces(pattern: str) -> tuple[str, ...]:
+    """`a{b,c}d` as `abd`, `acd`; the innermost braces first, as glob(3) does."""
+    found = re.search(r"\{([^{}]*)\}", pattern)
+    if found is None:
+        return (pattern,)
+    expanded = [pattern[: found.start()] + part + pattern[found.end() :] for part in found[1].split(",")]
+    result = list(itertools.chain.from_iterable(expand_braces(each) for each in expanded))
+    return tuple(dict.fromkeys(result))
+
+
+def _c_integer(text: str) -> int:
+    """A number in any C base. Raises ValueError."""
+    sign, digits = (-1, text[1:]) if text.startswith("-") else (1, text.removeprefix("+"))
+    if re.fullmatch(r"0[0-7]+", digits):
+        return sign * int(digits, 8)
+    if not re.fullmatch(r"0[xX][0-9a-fA-F]+|[0-9]+", digits):
+        raise ValueError(f"'{text}' is no number")
+    return sign * int(digits, 0)
+
+
+def _list_items(text: str) -> list[list[str]]:
+    """Items of ~LST: `v` or `{v, w}`. Raises ValueError."""
+    items: list[list[str]] = []
+    position = 0
+    while position <= len(text):
+        found = _LST_ITEM.match(text, position)
+        if found is None:
+            raise ValueError(f"cannot read '{text[position:].strip()}'")
+        items.append([part.strip(" \t") for part in found[1].split(",")] if found[1] is not None else [found[2]])
+        position = found.end()
+        if not found[3]:
+            break
+    return items

@@ -1,0 +1,259 @@
+"""Reads statements by tables of keywords. The reader knows no keyword; the tables know no parsing.
+
+A table is a `Section`: keywords, each with a converter and a destination. Reading a block gives a `Draft`: values by
+name, and the statement each came from, so that later checks can point at it. How a table is written::
+
+    SCRIPT = Section("vrrp_script", (
+        Keyword("interval", seconds(0.001, 4294), "SECS", "time between starts", default="1"),
+        Keyword("fall", integer(1, 2**31 - 1), "N", "failures to become down", default="1"),
+        Keyword("init_fail", flag(True), "", "start in failed state", default="off"),
+    ))
+
+A converter takes the statement and returns a value, or raises `Bad`; `Keyword.once` keeps the first value, `many`
+collects a list. Texts are for people: the manual page is made from them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .problems import Problems, Severity
+from .tree import Statement
+
+
+class Bad(Exception):
+    """A converter's refusal. `index` is the word at fault, 0 for the keyword itself.
+
+    `value` is used all the same when it is given: keepalived's lenient reading (config-language.md 4.3).
+    """
+
+    def __init__(
+        self,
+        id: str,
+        message: str,
+        index: int = 1,
+        severity: Severity = Severity.ERROR,
+        hint: str = "",
+        value: Any = None,
+        use_value: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.id, self.message, self.index, self.severity, self.hint = id, message, index, severity, hint
+        self.value, self.use_value = value, use_value
+
+
+class MissingParameter(Bad):
+    """A required word is not there: fatal (config-language.md 5)."""
+
+    def __init__(self, keyword: str, index: int = 1) -> None:
+        super().__init__("missing-parameter", f"'{keyword}' is missing a parameter", index, Severity.MISSING_PARAMETER)
+
+
+@dataclass(slots=True)
+class Context:
+    """What converters and builders share during one load."""
+
+    problems: Problems
+    interfaces: frozenset[str] | None = None
+    """Names that exist on this machine; None: not known, so nothing is said about missing ones."""
+    identity: Any = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Values that later text depends on (script_user, names defined so far)."""
+    shared: dict[Any, Any] = field(default_factory=dict)
+    """Equal objects are made once: see `share`."""
+
+    def share(self, value: Any) -> Any:
+        """The first object equal to `value`; keeps big configurations small."""
+        return self.shared.setdefault(value, value)
+
+    def report(
+        self,
+        id: str,
+        message: str,
+        statement: Statement | None = None,
+        index: int = 0,
+        severity: Severity = Severity.ERROR,
+        hint: str = "",
+        stops: int = 0,
+    ) -> None:
+        at = statement.at(index) if statement is not None else None
+        self.problems.add(id, severity, message, at, hint, stops)
+
+
+Converter = Callable[[Statement, Context], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Keyword:
+    """One row of a table."""
+
+    name: str
+    convert: Converter | None
+    arguments: str = ""
+    text: str = ""
+    field: str = ""
+    """Name in the draft; "": the keyword's own."""
+    default: str = ""
+    range: str = ""
+    once: bool = False
+    """Only the first counts; a second one is an error."""
+    many: bool = False
+    """Values are collected in a list."""
+    alias_of: str = ""
+    """Deprecated spelling of that keyword; use is reported."""
+    deprecated: Severity | None = Severity.WARNING
+    block: Section | None = None
+    """The keyword opens a block read by this table."""
+    raw_block: bool = False
+    """The keyword opens a value block: free lines, which `convert` reads itself."""
+    optional_block: bool = False
+    ours: bool = False
+    """Not a keyword of keepalived."""
+    pending: bool = False
+    """Understood, but its effect is not built yet: every use is reported."""
+
+    @property
+    def target(self) -> str:
+        return self.field or self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A block: its keywords by name."""
+
+    name: str
+    keywords: tuple[Keyword, ...]
+    table: Mapping[str, Keyword] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        table = {keyword.name: keyword for keyword in self.keywords}
+        if len(table) != len(self.keywords):
+            raise TypeError(f"{self.name}: a keyword stands twice")
+        object.__setattr__(self, "table", table)
+
+
+@dataclass(slots=True)
+class Draft:
+    """What a block said: `values` by field, and in `where` the statement each came from."""
+
+    head: Statement
+    values: dict[str, Any] = field(default_factory=dict)
+    where: dict[str, Statement] = field(default_factory=dict)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.values.get(name, default)
+
+    def many(self, name: str) -> list[Any]:
+        found: list[Any] = self.values.get(name, [])
+        return found
+
+    def has(self, name: str) -> bool:
+        return name in self.values
+
+    def at(self, name: str) -> Statement:
+        """The statement that gave `name`, or the head of the block."""
+        return self.where.get(name, self.head)
+
+    def pick(self, *names: str) -> dict[str, Any]:
+        """Those of `names` that were given: keyword arguments for a model object."""
+        values = self.values
+        return {name: values[name] for name in names if name in values}
+
+
+def read_section(section: Section, head: Statement, context: Context) -> Draft:
+    """Read the block of `head`. Every problem is reported with its place; none stops the reading."""
+    draft = Draft(head)
+    if head.block is None:
+        context.report(
+            "missing-open-brace", f"Missing '{{' after '{head.keyword}'", head, len(head.words), Severity.SYNTAX
+        )
+        return draft
+    read_statements(section, head.block, draft, context)
+    return draft
+
+
+def read_statements(section: Section, block: Iterable[Statement], draft: Draft, context: Context) -> None:
+    """Read `block` by `section` into `draft`."""
+    table = section.table
+    for statement in block:
+        keyword = table.get(statement.words[0])
+        if keyword is None:
+            _unknown(section, statement, context)
+            continue
+        if keyword.alias_of and keyword.deprecated is not None:
+            _deprecated(keyword, statement, context)
+        if keyword.pending:
+            context.report(
+                "no-effect-yet", f"'{keyword.name}' is understood but has no effect yet", statement, 0, Severity.NOTE
+            )
+        if statement.block is not None and keyword.block is None and not keyword.raw_block:
+            context.report(
+                "unexpected-brace",
+                f"'{keyword.name}' takes no block",
+                statement,
+                0,
+                Severity.SYNTAX,
+            )
+        _read_keyword(keyword, statement, draft, context)
+
+
+def _read_keyword(keyword: Keyword, statement: Statement, draft: Draft, context: Context) -> None:
+    target = keyword.target
+    if keyword.once and target in draft.values:
+        context.report("repeated-keyword", f"'{keyword.name}' was given before; only the first counts", statement, 0)
+        return
+    if keyword.raw_block and statement.block is None and not keyword.optional_block:
+        context.report(
+            "missing-open-brace",
+            f"Missing '{{' after '{keyword.name}'",
+            statement,
+            len(statement.words),
+            Severity.NOTE,
+        )
+    try:
+        value: Any = read_section(keyword.block, statement, context) if keyword.block else None
+        if keyword.convert is not None:
+            value = keyword.convert(statement, context)
+    except Bad as bad:
+        _refused(keyword, statement, bad, context)
+        if not bad.use_value:
+            return
+        value = bad.value
+    if keyword.many:
+        draft.values.setdefault(target, []).append(value)
+    else:
+        draft.values[target] = value
+    draft.where[target] = statement
+
+
+def _refused(keyword: Keyword, statement: Statement, bad: Bad, context: Context) -> None:
+    stops = 2 if bad.severity is Severity.MISSING_PARAMETER else 0
+    hint = bad.hint or (f"usage: {keyword.name} {keyword.arguments}" if keyword.arguments else "")
+    context.problems.add(bad.id, bad.severity, f"{keyword.name}: {bad.message}", statement.at(bad.index), hint, stops)
+
+
+def _unknown(section: Section, statement: Statement, context: Context) -> None:
+    word = statement.keyword
+    near = difflib.get_close_matches(word, section.table, 1, 0.7)
+    hint = f"did you mean '{near[0]}'?" if near else ""
+    context.report("unknown-keyword", f"Unknown keyword '{word}'", statement, 0, Severity.SYNTAX, hint)
+
+
+def _deprecated(keyword: Keyword, statement: Statement, context: Context) -> None:
+    assert keyword.deprecated is not None
+    context.report(
+        "deprecated-keyword",
+        f"Keyword '{keyword.name}' is deprecated",
+        statement,
+        0,
+        keyword.deprecated,
+        f"write '{keyword.alias_of}'",
+    )
+
+
+def lines_of(statement: Statement) -> list[Statement]:
+    """The lines of a value block; none when the braces are missing."""
+    return statement.block or []

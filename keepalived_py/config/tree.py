@@ -1,0 +1,75 @@
+"""Pieces to statements: a keyword, its words, and its block (config-language.md 5). Knows no keyword."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .lexer import SourceLine
+from .problems import Location, Problems, Severity
+
+Piece = tuple[tuple[str, ...], str, SourceLine]
+"""Words, their text and the physical line they come from. A brace is a piece of one word with itself as text."""
+
+OPEN, CLOSE = ("{",), ("}",)
+
+
+@dataclass(slots=True)
+class Statement:
+    """One line of configuration and, when braces follow, its block."""
+
+    words: tuple[str, ...]
+    text: str
+    line: SourceLine
+    block: list[Statement] | None = None
+
+    @property
+    def keyword(self) -> str:
+        return self.words[0]
+
+    @property
+    def args(self) -> tuple[str, ...]:
+        return self.words[1:]
+
+    def at(self, index: int = 0) -> Location:
+        """Place of the `index`-th word, counting the keyword as 0; behind the line for a missing word."""
+        if index >= len(self.words):
+            return self.line.end()
+        return self.line.find(self.words[index], index)
+
+
+MAX_DEPTH = 50
+"""Deeper blocks than any keyword has: a run-away file, not a configuration."""
+
+
+def build(pieces: Iterable[Piece], problems: Problems) -> list[Statement]:
+    """The statements of the root. Braces that do not pair up are reported and read as well as can be."""
+    root: list[Statement] = []
+    block = root
+    stack: list[tuple[list[Statement], SourceLine]] = []
+    orphan = SourceLine("", 0, "")
+    for words, text, line in pieces:
+        if words == OPEN:
+            if block and block[-1].block is None and len(stack) < MAX_DEPTH:
+                stack.append((block, line))
+                block[-1].block = block = []
+            else:
+                problems.add("unexpected-brace", Severity.SYNTAX, "Unexpected '{' - ignoring", line.find("{", 0))
+                orphan = line
+        elif words == CLOSE:
+            if stack:
+                block, _ = stack.pop()
+            elif orphan.number:
+                orphan = SourceLine("", 0, "")
+            else:
+                problems.add("surplus-brace", Severity.SYNTAX, "Unexpected '}' - ignoring", line.find("}", 0))
+        else:
+            block.append(Statement(words, text, line))
+    for _, line in stack:
+        problems.add(
+            "missing-close-brace",
+            Severity.SYNTAX,
+            "Missing '}': this block is never closed",
+            line.find("{", 0),
+        )
+    return root
