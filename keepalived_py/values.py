@@ -138,3 +138,22 @@ class RealKey:
     def text(self, protocol: Protocol) -> str:
         """As logs, FIFOs and mails name it (checker-behaviour.md 1.1)."""
         return f"[{self.address}]:{protocol.value}:{self.port}"
+
+
+__all__ = [
+    "OWNER",
+    "Centiseconds",
+    "ExitCode",
+    "IPAddress",
+    "IPv4Address",
+    "IPv6Address",
+    "MacAddress",
+    "Protocol",
+    "RealKey",
+    "Seconds",
+    "ServiceKey",
+    "VirtualRouterKey",
+    "family_of",
+    "ip_address",
+    "seconds",
+]

@@ -1,0 +1,68 @@
+"""What a virtual router wants done, in the order it wants it done. Imperatives; only a worker performs them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .states import State
+
+
+@dataclass(frozen=True, slots=True)
+class SendAdvert:
+    """Multicast, or to every peer. Priority 0 says farewell (RFC 9568 section 5.2.4)."""
+
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetVips:
+    """Addresses, routes and rules of the instance: all there, or all gone."""
+
+    present: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceVips:
+    """Gratuitous ARP and unsolicited NA for every address, `rounds` times (vrrp-behaviour.md 10)."""
+
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopAnnouncing:
+    """Forget announcements that still wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """The state changed: log it, tell people and the parent."""
+
+    old: State
+    new: State
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WantMaster:
+    """A member of a sync group would be MASTER; the group decides."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LowerPriorityHeard:
+    """A MASTER heard a router of lower priority: scripts and FIFOs are told, other members announce."""
+
+    priority: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A line for the log. `warning` lines are shown without -D."""
+
+    text: str
+    warning: bool = False
+
+
+Effect = SendAdvert | SetVips | AnnounceVips | StopAnnouncing | Transition | WantMaster | LowerPriorityHeard | Note

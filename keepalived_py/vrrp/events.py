@@ -1,0 +1,130 @@
+"""What can happen to a virtual router. Past tense or a noun that happened; nothing else reaches the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from keepalived_py.config.model import VrrpInstance
+from keepalived_py.values import Centiseconds, IPAddress
+
+from .states import State, Timer
+
+
+@dataclass(frozen=True, slots=True)
+class Startup:
+    """The worker is ready. `adopted` is MASTER when a predecessor that died was master and its addresses stand."""
+
+    adopted: State | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """The daemon stops. `keep` leaves addresses and sends no farewell (--dont-release-vrrp)."""
+
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TimerExpired:
+    timer: Timer
+
+
+@dataclass(frozen=True, slots=True)
+class AdvertReceived:
+    """An advertisement that passed every check."""
+
+    priority: int
+    adver_int: Centiseconds
+    source: IPAddress
+
+
+@dataclass(frozen=True, slots=True)
+class FaultRaised:
+    """Something without which the router must not run is gone; `subject` names it (vrrp-behaviour.md 7)."""
+
+    subject: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FaultCleared:
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class PriorityChanged:
+    """The effective priority (vrrp-behaviour.md 6)."""
+
+    priority: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChanged:
+    """The address that our adverts come from."""
+
+    source: IPAddress
+
+
+@dataclass(frozen=True, slots=True)
+class AddressesLost:
+    """Somebody removed what we hold as MASTER and it is not put back (vrrp-behaviour.md 1.2)."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigChanged:
+    """A reload kept this router and gave it another configuration."""
+
+    config: VrrpInstance
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPromoted:
+    """Every member of the sync group wants MASTER."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupDemoted:
+    """Another member of the sync group went to BACKUP."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFaulted:
+    """Another member of the sync group is in FAULT."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRecovered:
+    """No member of the sync group is in FAULT any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupAnnounced:
+    """Another member answered a lower-priority advert: announce as well."""
+
+
+Event = (
+    Startup
+    | Shutdown
+    | TimerExpired
+    | AdvertReceived
+    | FaultRaised
+    | FaultCleared
+    | PriorityChanged
+    | SourceChanged
+    | AddressesLost
+    | ConfigChanged
+    | GroupPromoted
+    | GroupDemoted
+    | GroupFaulted
+    | GroupRecovered
+    | GroupAnnounced
+)

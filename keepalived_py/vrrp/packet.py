@@ -1,0 +1,319 @@
+"""Adverts on the wire: versions 2 (RFC 3768, authentication of RFC 2338) and 3 (RFC 5798, 9568), IPv4 and IPv6.
+
+`examine` makes the checks of vrrp-behaviour.md 3 in their order and gives an Advertisement or raises PacketError, whose
+Reason is what statistics count. Where that document and the RFCs part, rfc-deviations.md says which side is taken: a v3
+checksum over the message alone is accepted beside the usual one with the pseudo header, a wrong one never; an interval
+or an address count of 0 is discarded; another address list is only reported, unless the configuration is strict.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import Enum
+
+from keepalived_py.config.model import VrrpInstance
+from keepalived_py.values import Centiseconds, IPAddress, IPv4Address, IPv6Address
+
+from .auth import AH_SIZE, AuthenticationHeader
+
+#  0               1               2               3
+#  |Version| Type  | Virtual Rtr ID|   Priority    |  Addr Count   |
+#  | v2: Auth Type |   Adver Int   |           Checksum            |
+#  | v3: Rsvd |  Max Advertise Int |           Checksum            |
+HEADER = struct.Struct("!BBBBHH")
+ADVERTISEMENT = 1
+AUTH_DATA_SIZE = 8
+AUTH_NONE, AUTH_PASS, AUTH_AH = 0, 1, 2
+IPPROTO_VRRP, IPPROTO_AH = 112, 51
+TTL = 255
+TOS_INTERNETWORK_CONTROL = 0xC0
+MAX_PADDING = 46
+"""A frame shorter than this payload is padded by Ethernet, and the padding may be delivered."""
+
+
+class Reason(Enum):
+    """Why a packet is discarded; each has its own counter."""
+
+    LENGTH = "packet length"
+    AUTH_HEADER = "authentication header where none, or none where one, is configured"
+    TTL = "TTL is not 255"
+    VERSION = "version"
+    INVALID_AUTH_TYPE = "invalid authentication type"
+    AUTH_TYPE_MISMATCH = "authentication type is not ours"
+    AUTH_FAILURE = "authentication failed"
+    INTERVAL = "advertisement interval"
+    INVALID_TYPE = "type is not advertisement"
+    CHECKSUM = "checksum"
+    DESTINATION = "destination"
+    NO_ADDRESS = "no address"
+    ADDRESS_LIST = "address list"
+    NOT_A_PEER = "sender is not a configured peer"
+    PEER_TTL = "TTL outside the peer's limits"
+    OWNER = "we are the address owner"
+
+
+class PacketError(Exception):
+    """The one failure of decoding and checking. `reason` is counted, the text is logged once."""
+
+    def __init__(self, reason: Reason, text: str = "") -> None:
+        super().__init__(text or reason.value)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """What a socket delivered, IP header taken apart. `ip_header` is kept for the authentication header (IPv4)."""
+
+    source: IPAddress
+    destination: IPAddress
+    ttl: int
+    payload: bytes
+    protocol: int = IPPROTO_VRRP
+    ip_header: bytes = b""
+
+    @property
+    def vrid(self) -> int:
+        """The VRID the packet is for, 0 when it is too short to have one."""
+        start = AH_SIZE if self.protocol == IPPROTO_AH else 0
+        return self.payload[start + 1] if len(self.payload) > start + 1 else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Advertisement:
+    """A packet that passed. `differs` says how its address list differs from ours, "" when it does not."""
+
+    version: int
+    vrid: int
+    priority: int
+    adver_int: Centiseconds
+    addresses: tuple[IPAddress, ...]
+    source: IPAddress
+    differs: str = ""
+    interval_differs: bool = False
+    bare_checksum: bool = False
+    """v3 over IPv4: the checksum covers the message alone (RFC 9568 section 5.2.8)."""
+    sequence: int | None = None
+    """Of the authentication header."""
+
+
+# encoding ---------------------------------------------------------------------------------------------------------
+
+
+def ones_complement_sum(data: bytes) -> int:
+    """The 16 bit one's complement sum (RFC 1071): one's complement addition is arithmetic modulo 65535."""
+    if len(data) % 2:
+        data += b"\0"
+    number = int.from_bytes(data)
+    return 0 if not number else number % 65535 or 65535
+
+
+def internet_checksum(data: bytes) -> int:
+    """RFC 1071. Over data that holds its own right checksum it is 0."""
+    return ~ones_complement_sum(data) & 0xFFFF
+
+
+def pseudo_header(source: IPAddress, destination: IPAddress, length: int) -> bytes:
+    """What the v3 checksum covers beside the message (RFC 5798 section 5.2.8, RFC 8200 section 8.1)."""
+    if source.version == 4:
+        return source.packed + destination.packed + struct.pack("!BBH", 0, IPPROTO_VRRP, length)
+    return source.packed + destination.packed + struct.pack("!IxxxB", length, IPPROTO_VRRP)
+
+
+def encode(config: VrrpInstance, priority: int, source: IPAddress, destination: IPAddress) -> bytes:
+    """The VRRP message of `config` from `source` to `destination`, checksum included."""
+    addresses = b"".join(each.address.packed for each in config.addresses)
+    count = len(config.addresses)
+    if config.version == 2:
+        kind, password = AUTH_NONE, b""
+        if config.authentication is not None:
+            kind = AUTH_PASS if config.authentication.auth_type == "pass" else AUTH_AH
+            password = config.authentication.password if kind == AUTH_PASS else b""
+        middle = kind << 8 | min(config.advert_int // 100, 255)
+        tail = addresses + password.ljust(AUTH_DATA_SIZE, b"\0")
+        covered = b""
+    else:
+        middle, tail = config.advert_int & 0x0FFF, addresses
+        bare = config.v3_checksum_as_v2 and source.version == 4
+        covered = b"" if bare else pseudo_header(source, destination, HEADER.size + len(tail))
+    head = HEADER.pack(config.version << 4 | ADVERTISEMENT, config.vrid, priority, count, middle, 0)
+    checksum = internet_checksum(covered + head + tail)
+    return head[:6] + checksum.to_bytes(2) + tail
+
+
+def ipv4_header(
+    source: IPAddress, destination: IPAddress, length: int, ttl: int, identification: int, proto: int
+) -> bytes:
+    """An IPv4 header for a raw socket; the kernel fills in the checksum."""
+    return struct.pack(
+        "!BBHHHBBH4s4s",
+        0x45,
+        TOS_INTERNETWORK_CONTROL,
+        20 + length,
+        identification,
+        0,
+        ttl,
+        proto,
+        0,
+        source.packed,
+        destination.packed,
+    )
+
+
+# decoding ---------------------------------------------------------------------------------------------------------
+
+
+def parse_ipv4(packet: bytes) -> Datagram:
+    """Take the IP header of a raw socket's datagram apart. Raises PacketError."""
+    if len(packet) < 20 or packet[0] >> 4 != 4:
+        raise PacketError(Reason.LENGTH, "shorter than an IP header")
+    size = (packet[0] & 0x0F) * 4
+    total = int.from_bytes(packet[2:4])
+    padding = len(packet) - total
+    if size < 20 or total < size or not (padding == 0 or (padding > 0 and len(packet) <= MAX_PADDING)):
+        raise PacketError(Reason.LENGTH, f"IP says {total} bytes, {len(packet)} came")
+    return Datagram(
+        source=IPv4Address(packet[12:16]),
+        destination=IPv4Address(packet[16:20]),
+        ttl=packet[8],
+        payload=packet[size:total],
+        protocol=packet[9],
+        ip_header=packet[:size],
+    )
+
+
+def examine(datagram: Datagram, config: VrrpInstance, last_sequence: int = 0) -> Advertisement:
+    """The checks of vrrp-behaviour.md 3, in their order. Raises PacketError.
+
+    `last_sequence` is the highest sequence number known for the authentication header.
+    """
+    payload, header = _strip_authentication_header(datagram, config)
+    if len(payload) < HEADER.size:
+        raise PacketError(Reason.LENGTH, f"{len(payload)} bytes are shorter than a VRRP header")
+    version_type, vrid, priority, count, middle, _ = HEADER.unpack_from(payload)
+    size = 4 if config.family == 4 else 16
+    length = HEADER.size + count * size + (AUTH_DATA_SIZE if version_type >> 4 == 2 else 0)
+    if len(payload) != length:
+        raise PacketError(Reason.LENGTH, f"{len(payload)} bytes, {count} addresses make {length}")
+    if not config.unicast and datagram.ttl != TTL:
+        raise PacketError(Reason.TTL, f"TTL {datagram.ttl}, not 255")
+    if version_type >> 4 != config.version:
+        raise PacketError(Reason.VERSION, f"version {version_type >> 4}, ours is {config.version}")
+    sequence = None
+    if config.version == 2:
+        sequence = _authenticate(datagram, payload, header, middle >> 8, config, last_sequence)
+    interval = Centiseconds((middle & 0xFF) * 100 if config.version == 2 else middle & 0x0FFF)
+    _check_interval(interval, config)
+    if version_type & 0x0F != ADVERTISEMENT:
+        raise PacketError(Reason.INVALID_TYPE, f"type {version_type & 0x0F}")
+    bare = _check_sum(datagram, payload, config)
+    if datagram.destination.is_multicast == config.unicast:
+        raise PacketError(Reason.DESTINATION, f"sent to {datagram.destination}")
+    if config.owner_ignore_adverts and config.is_owner:
+        raise PacketError(Reason.OWNER)
+    if not count:
+        raise PacketError(Reason.NO_ADDRESS)
+    raw = [payload[at : at + size] for at in range(HEADER.size, HEADER.size + count * size, size)]
+    addresses = tuple(IPv4Address(each) if size == 4 else IPv6Address(each) for each in raw)
+    differs = _compare_addresses(addresses, config)
+    if differs and config.strict_address_list:
+        raise PacketError(Reason.ADDRESS_LIST, differs)
+    _check_peer(datagram, config)
+    return Advertisement(
+        version=config.version,
+        vrid=vrid,
+        priority=priority,
+        adver_int=interval,
+        addresses=addresses,
+        source=datagram.source,
+        differs=differs,
+        interval_differs=interval != config.advert_int,
+        bare_checksum=bare,
+        sequence=sequence,
+    )
+
+
+def _strip_authentication_header(datagram: Datagram, config: VrrpInstance) -> tuple[bytes, AuthenticationHeader | None]:
+    wanted = config.authentication is not None and config.authentication.auth_type == "ah"
+    if wanted != (datagram.protocol == IPPROTO_AH):
+        raise PacketError(Reason.AUTH_HEADER)
+    if not wanted:
+        return datagram.payload, None
+    if len(datagram.payload) < AH_SIZE:
+        raise PacketError(Reason.LENGTH, "shorter than an authentication header")
+    return datagram.payload[AH_SIZE:], AuthenticationHeader.parse(datagram.payload)
+
+
+def _authenticate(
+    datagram: Datagram,
+    payload: bytes,
+    header: AuthenticationHeader | None,
+    kind: int,
+    config: VrrpInstance,
+    last_sequence: int,
+) -> int | None:
+    """Checks 7 to 10. The sequence number of an authentication header, else None."""
+    if kind not in (AUTH_NONE, AUTH_PASS, AUTH_AH):
+        raise PacketError(Reason.INVALID_AUTH_TYPE, f"authentication type {kind}")
+    own = config.authentication
+    wanted = AUTH_NONE if own is None else AUTH_PASS if own.auth_type == "pass" else AUTH_AH
+    if kind != wanted:
+        raise PacketError(Reason.AUTH_TYPE_MISMATCH, f"authentication type {kind}, ours is {wanted}")
+    if own is None:
+        return None
+    if header is None:
+        if payload[-AUTH_DATA_SIZE:] != own.password.ljust(AUTH_DATA_SIZE, b"\0"):
+            raise PacketError(Reason.AUTH_FAILURE, "wrong password")
+        return None
+    why = header.verify(datagram.ip_header, payload, own.password, config.unicast, last_sequence)
+    if why:
+        raise PacketError(Reason.AUTH_FAILURE, why)
+    return header.sequence
+
+
+def _check_interval(interval: Centiseconds, config: VrrpInstance) -> None:
+    """v2 demands our interval; v3 takes any but 0, which would make a backup time out at once (erratum 8301)."""
+    if not interval:
+        raise PacketError(Reason.INTERVAL, "advertisement interval 0")
+    if config.version == 2 and interval != config.advert_int:
+        raise PacketError(Reason.INTERVAL, f"interval {interval / 100:g}s, ours is {config.advert_int / 100:g}s")
+
+
+def _check_sum(datagram: Datagram, payload: bytes, config: VrrpInstance) -> bool:
+    """Raises PacketError; True when a v3 checksum leaves the pseudo header out."""
+    total = ones_complement_sum(payload)
+    if config.version == 2:
+        if total != 0xFFFF:
+            raise PacketError(Reason.CHECKSUM)
+        return False
+    header = pseudo_header(datagram.source, datagram.destination, len(payload))
+    if ones_complement_sum(header + payload) == 0xFFFF:
+        return False
+    if config.family == 4 and total == 0xFFFF:
+        return True
+    raise PacketError(Reason.CHECKSUM)
+
+
+def _compare_addresses(addresses: tuple[IPAddress, ...], config: VrrpInstance) -> str:
+    """How the list differs from ours irrespective of order, "" when it does not."""
+    own = {each.address for each in config.addresses}
+    theirs = set(addresses)
+    if own == theirs:
+        return ""
+    parts = []
+    if own - theirs:
+        parts.append(f"it lacks {', '.join(map(str, sorted(own - theirs, key=int)))}")
+    if theirs - own:
+        parts.append(f"it has {', '.join(map(str, sorted(theirs - own, key=int)))}")
+    return " and ".join(parts)
+
+
+def _check_peer(datagram: Datagram, config: VrrpInstance) -> None:
+    """Checks 19 and 20: unicast senders."""
+    if not config.unicast or not config.check_unicast_src:
+        return
+    peer = next((each for each in config.unicast_peers if each.address == datagram.source), None)
+    if peer is None:
+        raise PacketError(Reason.NOT_A_PEER, f"{datagram.source} is not a configured peer")
+    if not peer.min_ttl <= datagram.ttl <= peer.max_ttl:
+        raise PacketError(Reason.PEER_TTL, f"TTL {datagram.ttl} is not within {peer.min_ttl} to {peer.max_ttl}")

@@ -1,0 +1,87 @@
+"""Instances that change state together (vrrp-behaviour.md 8). Pure: told what a member did, says what others hear."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from .effects import Effect, LowerPriorityHeard, Transition, WantMaster
+from .events import (
+    Event,
+    GroupAnnounced,
+    GroupDemoted,
+    GroupFaulted,
+    GroupPromoted,
+    GroupRecovered,
+)
+from .machine import GROUP_FAULT, VirtualRouter
+from .states import State
+
+
+@dataclass(frozen=True, slots=True)
+class GroupTransition:
+    """The group as a whole changed state: its scripts are told, after those of the members."""
+
+    name: str
+    old: State
+    new: State
+
+
+class SyncGroup:
+    """One group. Its state follows its members: FAULT if one is, else MASTER if all are, else BACKUP."""
+
+    def __init__(self, name: str, members: Mapping[str, VirtualRouter]) -> None:
+        self.name = name
+        self.members = dict(members)
+        self.state = State.INIT
+
+    def absorb(self, member: str, effects: Iterable[Effect]) -> list[tuple[str, Event]]:
+        """Events for other members (or, for a promotion, all) that follow from what `member` just did."""
+        told: list[tuple[str, Event]] = []
+        for effect in effects:
+            match effect:
+                case WantMaster():
+                    told += self._promote(effect.reason)
+                case Transition(new=State.BACKUP, old=State.MASTER):
+                    told += self._others(member, GroupDemoted(f"{member} left MASTER"), State.MASTER)
+                case Transition(new=State.FAULT):
+                    told += self._others(member, GroupFaulted(f"{member} is in FAULT"))
+                case Transition(new=State.INIT):
+                    pass
+                case LowerPriorityHeard():
+                    told += self._others(member, GroupAnnounced(), State.MASTER)
+        return told
+
+    def _others(self, member: str, event: Event, state: State | None = None) -> list[tuple[str, Event]]:
+        return [
+            (name, event)
+            for name, router in self.members.items()
+            if name != member and (state is None or router.state is state)
+        ]
+
+    def _promote(self, reason: str) -> list[tuple[str, Event]]:
+        """All go up once the last one wants to; members that are MASTER already stay as they are."""
+        routers = self.members.values()
+        if not all(router.wants_master or router.state is State.MASTER for router in routers):
+            return []
+        return [(name, GroupPromoted(reason)) for name, router in self.members.items() if router.state is State.BACKUP]
+
+    def recovery(self) -> list[tuple[str, Event]]:
+        """Call after a member's own fault was cleared: once none has a fault of its own, all leave FAULT."""
+        if any(set(router.faults) - {GROUP_FAULT} for router in self.members.values()):
+            return []
+        return [(name, GroupRecovered()) for name, router in self.members.items() if router.faults]
+
+    def settle(self) -> GroupTransition | None:
+        """The group's own change of state, once its members have settled."""
+        states = {router.state for router in self.members.values()}
+        if State.INIT in states:
+            new = State.INIT
+        elif State.FAULT in states:
+            new = State.FAULT
+        else:
+            new = State.MASTER if states == {State.MASTER} else State.BACKUP
+        if new is self.state:
+            return None
+        old, self.state = self.state, new
+        return GroupTransition(self.name, old, new)
