@@ -1,0 +1,126 @@
+"""One end of a socket pair between two processes: length-prefixed frames, on whatever event loop is running."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from .codec import decode, encode, limit_of
+from .messages import Peer, merge_key
+from .types import ProtocolError
+
+_LENGTH = struct.Struct("!I")
+READ_SIZE = 1 << 18
+
+
+class Channel:
+    """Sends messages to `peer` and hands what it says to `received`; `closed` hears why it ended ("" for end of file).
+
+    The channel never blocks: what the socket does not take waits here, and a newer report takes the place of an older
+    one of the same subject.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        peer: Peer,
+        received: Callable[[Any], None],
+        closed: Callable[[str], None],
+    ) -> None:
+        sock.setblocking(False)
+        self.peer = peer
+        self._sock = sock
+        self._received, self._closed = received, closed
+        self._input = bytearray()
+        self._output: deque[tuple[Any, bytes]] = deque()
+        self._partial = b""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._writing = False
+        self.open = True
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start listening on `loop`."""
+        self._loop = loop
+        loop.add_reader(self._sock, self._readable)
+        self._flush()
+
+    def send(self, msg: Any) -> None:
+        """Queue `msg`; a no-op once the channel is closed."""
+        if not self.open:
+            return
+        frame = encode(msg)
+        key = merge_key(msg)
+        if key is not None:
+            self._output = deque(item for item in self._output if item[0] != key)
+        self._output.append((key, _LENGTH.pack(len(frame)) + frame))
+        self._flush()
+
+    def close(self, reason: str | None = None) -> None:
+        """Stop; with a reason, `closed` is told."""
+        if not self.open:
+            return
+        self.open = False
+        if self._loop is not None:
+            self._loop.remove_reader(self._sock)
+            self._loop.remove_writer(self._sock)
+        self._sock.close()
+        if reason is not None:
+            self._closed(reason)
+
+    @property
+    def idle(self) -> bool:
+        """Everything that was sent has left."""
+        return not self._output and not self._partial
+
+    def _readable(self) -> None:
+        try:
+            data = self._sock.recv(READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError as exc:
+            self.close(exc.strerror or str(exc))
+            return
+        if not data:
+            self.close("")
+            return
+        self._input += data
+        try:
+            self._take_frames()
+        except ProtocolError as exc:
+            self.close(f"protocol error: {exc}")
+
+    def _take_frames(self) -> None:
+        while self.open and len(self._input) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._input)
+            if length > limit_of(self.peer):
+                raise ProtocolError(f"frame of {length} bytes from {self.peer.value}")
+            end = _LENGTH.size + length
+            if len(self._input) < end:
+                return
+            frame = bytes(memoryview(self._input)[_LENGTH.size : end])
+            del self._input[:end]
+            self._received(decode(frame, self.peer))
+
+    def _flush(self) -> None:
+        try:
+            while self._partial or self._output:
+                data = self._partial or self._output.popleft()[1]
+                self._partial = data
+                sent = self._sock.send(data)
+                self._partial = data[sent:]
+        except BlockingIOError:
+            pass
+        except OSError as exc:
+            self.close(exc.strerror or str(exc))
+            return
+        if self._loop is not None and self.open:
+            waiting = not self.idle
+            if waiting and not self._writing:
+                self._loop.add_writer(self._sock, self._flush)
+            elif not waiting and self._writing:
+                self._loop.remove_writer(self._sock)
+            self._writing = waiting

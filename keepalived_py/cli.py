@@ -1,0 +1,259 @@
+"""The command line: keepalived's options, and the one place where parent and workers are put together."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from ipc.messages import ConfigLoaded, Peer
+
+from . import __version__, log
+from .config.load import DEFAULT_FILE, LoadOptions, LoadResult, load, system_interfaces
+from .config.problems import Problem, Severity
+from .config.slices import checker_slice, vrrp_slice
+from .options import Options, parse, usage
+from .parent.daemonize import daemonize
+from .parent.pidfile import AlreadyRunning, PidFile, default_path
+from .parent.reload import Applied
+from .parent.supervisor import Plan, Supervisor
+from .values import ExitCode
+
+logger = logging.getLogger(__name__)
+
+PROGRAM = "keepalived-py"
+SIGNALS = {
+    "STOP": signal.SIGTERM,
+    "RELOAD": signal.SIGHUP,
+    "DATA": signal.SIGUSR1,
+    "STATS": signal.SIGUSR2,
+    "STATS_CLEAR": signal.SIGRTMAX - 1,
+    "JSON": signal.SIGRTMIN + 2,
+}
+FACILITIES = {"daemon": 3, "user": 1, **{str(n): 16 + n for n in range(8)}, **{f"local{n}": 16 + n for n in range(8)}}
+CORRECTED = (Severity.WARNING, Severity.MULTIPLE_FILES)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `keepalived-py`; the exit code."""
+    options = parse(sys.argv[1:] if argv is None else argv)
+    if options.rest:
+        print(f"Unexpected argument(s): {' '.join(options.rest)}")
+    for error in options.errors:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+    if options.errors:
+        return ExitCode.FATAL
+    for name, answer in (("help", _help), ("version", _version), ("signum", _signum), ("config-test", _config_test)):
+        if options.has(name):
+            return answer(options)
+    return _run(options)
+
+
+def _help(options: Options) -> int:
+    print(usage(PROGRAM), file=sys.stderr)
+    return ExitCode.OK
+
+
+def _version(options: Options) -> int:
+    print(f"{PROGRAM} {__version__}, Python {sys.version.split()[0]}", file=sys.stderr)
+    return ExitCode.OK
+
+
+def _signum(options: Options) -> int:
+    name = options.text("signum")
+    if name not in SIGNALS:
+        print(f"{PROGRAM}: unknown signal '{name}', known: {', '.join(SIGNALS)}", file=sys.stderr)
+        return ExitCode.FATAL
+    print(int(SIGNALS[name]))
+    return ExitCode.OK
+
+
+# configuration ----------------------------------------------------------------------------------------------------
+
+
+def _config_file(options: Options) -> str:
+    """The file as an absolute pattern: the daemon changes its directory."""
+    return os.path.abspath(options.text("use-file", DEFAULT_FILE))
+
+
+def _load(options: Options) -> LoadResult:
+    return load(
+        _config_file(options),
+        LoadOptions(
+            config_id=options.text("config-id"),
+            check_all_includes=options.has("all-config"),
+            interfaces=system_interfaces(),
+        ),
+    )
+
+
+def _config_test(options: Options) -> int:
+    """`-t`: every problem, and keepalived's exit status (config-language.md 8.1)."""
+    result = _load(options)
+    text = "".join(problem.render() + "\n" for problem in result.problems)
+    if result.problems.left_out:
+        text += f"... and {result.problems.left_out} more\n"
+    target = options.text("config-test")
+    if target:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        try:
+            with open(os.open(target, flags, 0o644), "a") as file:
+                file.write(text)
+        except OSError as exc:
+            print(f"{PROGRAM}: {target}: {exc.strerror}", file=sys.stderr)
+            return ExitCode.FATAL
+    else:
+        sys.stderr.write(text)
+    return result.problems.exit_status(strict=options.has("strict"))
+
+
+def _is_error(problem: Problem) -> bool:
+    """Whether a reload must not take this over."""
+    return problem.severity > Severity.LINT and problem.severity not in CORRECTED
+
+
+def _load_for_reload(options: Options) -> ConfigLoaded:
+    result = _load(options)
+    worth_telling = [problem for problem in result.problems if problem.severity is not Severity.NOTE or problem.stops]
+    return ConfigLoaded(
+        config=result.config,
+        problems=tuple(problem.log_line() for problem in worth_telling),
+        rejected=any(map(_is_error, worth_telling)),
+    )
+
+
+# running ----------------------------------------------------------------------------------------------------------
+
+
+def _run(options: Options) -> int:
+    foreground = options.has("dont-fork")
+    settings = _log_settings(options, foreground)
+    log.set_up(settings, "Keepalived", "")
+    logger.info("Starting %s %s", PROGRAM, __version__)
+    result = _load(options)
+    lines = [problem.log_line() for problem in result.problems]
+    for line in lines:
+        logger.info("%s", line)
+    if result.config is None:
+        code = result.problems.stops
+        if not foreground or not settings.console:
+            print("\n".join(problem.render() for problem in result.problems if problem.stops), file=sys.stderr)
+        logger.error("The configuration cannot be used - exiting with %d", code)
+        return code
+    root = result.config.global_defs.root
+    settings = _log_settings(options, foreground, root.instance)
+    pid_files = _pid_files(options, root.instance, root.use_pid_dir)
+    try:
+        pid_files[Peer.PARENT].acquire()
+    except AlreadyRunning:
+        logger.error("daemon is already running")
+        return ExitCode.OK
+    except OSError as exc:
+        logger.error("pid file %s: %s", pid_files[Peer.PARENT].path, exc.strerror)
+        return ExitCode.OK
+    mains = _worker_mains(options, settings)  # imported before the fork, so that every process shares the pages
+    if not foreground and not daemonize():
+        return ExitCode.OK
+    log.set_up(settings, "Keepalived", "")
+    pid_files[Peer.PARENT].write(os.getpid())
+    plan = Plan(
+        mains=mains,
+        load=partial(_load_for_reload, options),
+        pid_files=pid_files,
+        respawn=not options.has("dont-respawn"),
+        ignore_sigint=options.has("ignore-sigint"),
+        run_all=options.has("all"),
+    )
+    return Supervisor(plan, Applied(1, result.config, frozenset(lines))).run()
+
+
+def _log_settings(options: Options, foreground: bool, instance: str = "") -> log.LogSettings:
+    facility = options.text("log-facility", "daemon")
+    if facility not in FACILITIES:
+        print(f"{PROGRAM}: unknown facility '{facility}', daemon is taken", file=sys.stderr)
+    file = options.text("log-file", "keepalived.log") if options.has("log-file") else ""
+    return log.LogSettings(
+        syslog=not options.has("no-syslog"),
+        facility=FACILITIES.get(facility, 3),
+        console=foreground and options.has("log-console"),
+        detail=options.has("log-detail"),
+        file=os.path.join(_temporary_directory(), file) if file else "",
+        suffix=f"_{instance}" if instance else "",
+    )
+
+
+def _temporary_directory() -> str:
+    named = os.environ.get("TMPDIR", "")
+    return named if os.path.isabs(named) and os.path.isdir(named) else "/tmp"
+
+
+def _pid_files(options: Options, instance: str, use_directory: bool) -> dict[Peer, PidFile]:
+    names = {
+        Peer.PARENT: ("pid", "keepalived"),
+        Peer.VRRP: ("vrrp_pid", "vrrp"),
+        Peer.CHECKER: ("checkers_pid", "checkers"),
+    }
+    return {
+        peer: PidFile(os.path.abspath(options.text(option)) if options.has(option) else default)
+        for peer, (option, name) in names.items()
+        for default in (default_path(name, instance, use_directory),)
+    }
+
+
+WorkerMain = Callable[[socket.socket, Applied, tuple[Any, ...], int], int]
+
+
+def _worker_mains(options: Options, settings: log.LogSettings) -> dict[Peer, WorkerMain]:
+    """Main functions of the workers that -C and -P leave. The imports are here so that -t does not pay for them."""
+    from workers.checker.worker import run_checker
+    from workers.vrrp.worker import run_vrrp
+
+    from workers.worker import WorkerContext, WorkerOptions
+
+    told = WorkerOptions(
+        keep_vrrp=options.has("dont-release-vrrp"), keep_ipvs=options.has("dont-release-ipvs"), log=settings
+    )
+
+    def vrrp(sock: socket.socket, applied: Applied, reported: tuple[Any, ...], parent: int) -> int:
+        return run_vrrp(
+            WorkerContext(
+                sock=sock,
+                generation=applied.generation,
+                config=vrrp_slice(applied.config),
+                options=told,
+                parent_pid=parent,
+                reported=reported,
+            )
+        )
+
+    def checker(sock: socket.socket, applied: Applied, reported: tuple[Any, ...], parent: int) -> int:
+        return run_checker(
+            WorkerContext(
+                sock=sock,
+                generation=applied.generation,
+                config=checker_slice(applied.config),
+                options=told,
+                parent_pid=parent,
+                reported=reported,
+            )
+        )
+
+    mains: dict[Peer, WorkerMain] = {}
+    everything = options.has("all")
+    if not options.has("vrrp") or everything:
+        mains[Peer.CHECKER] = checker
+    if not options.has("check") or everything:
+        mains[Peer.VRRP] = vrrp
+    return mains
+
+
+def console_main() -> None:
+    """`python -m keepalived_py`."""
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.exit(main())

@@ -1,0 +1,93 @@
+"""Forked processes seen from the parent: workers, and the loader that reads the configuration for a reload."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ipc.channel import Channel
+from ipc.messages import Peer
+from keepalived_py.clock import now
+from keepalived_py.values import ExitCode
+
+logger = logging.getLogger(__name__)
+
+BLOCKED = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def fork_process(peer: Peer, keep: set[int], body: Callable[[socket.socket], int]) -> tuple[int, socket.socket]:
+    """Fork; the child runs `body` with its end of a socket pair and exits. Call it outside of any event loop.
+
+    `keep` are descriptors that stay open in the child. Signals stay blocked there until it has its own handlers, so
+    that none is lost or handled by a copy of the parent's. Gives the pid and the parent's end.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    gc.collect()
+    gc.freeze()
+    signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
+    pid = os.fork()
+    if pid == 0:
+        code: int = ExitCode.PROGRAM_ERROR
+        try:
+            _leave_parent_behind(keep | {theirs.fileno()})
+            code = body(theirs)
+        except BaseException:
+            logger.exception("%s: internal error", peer.value)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
+    gc.unfreeze()
+    theirs.close()
+    return pid, ours
+
+
+def _leave_parent_behind(keep: set[int]) -> None:
+    """Close what is the parent's and forget its signal handlers.
+
+    Its event loop is left alone, object and all: to close it would change the epoll set that the parent still uses.
+    """
+    signal.set_wakeup_fd(-1)
+    for number in (*BLOCKED, signal.SIGCHLD, signal.SIGRTMAX - 1, signal.SIGRTMIN + 2):
+        signal.signal(number, signal.SIG_DFL)
+    for name in os.listdir("/proc/self/fd"):
+        descriptor = int(name)
+        if descriptor > 2 and descriptor not in keep:
+            try:
+                os.close(descriptor)
+            except OSError:
+                continue  # the descriptor of the listing itself
+
+
+@dataclass(slots=True)
+class Child:
+    """One live process and its channel."""
+
+    peer: Peer
+    pid: int
+    channel: Channel
+    started: float = field(default_factory=now)
+    generation: int = 0
+    ready: bool = False
+    stopped: bool = False
+    last_beat: float = 0.0
+
+    def send(self, msg: Any) -> None:
+        self.channel.send(msg)
+
+
+def reap(pid: int) -> int | None:
+    """Exit code of `pid`, or minus its signal; None while it lives."""
+    try:
+        found, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return 0
+    return os.waitstatus_to_exitcode(status) if found else None

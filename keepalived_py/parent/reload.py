@@ -1,0 +1,127 @@
+"""A reload is a transaction: read aside, compare, hand over, confirmed by all or taken back (config-language.md 10)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ipc.messages import ConfigLoaded, Peer
+from keepalived_py.config.diff import diff_config
+from keepalived_py.config.model import Config
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A configuration that every worker holds, and the errors it was accepted with."""
+
+    generation: int
+    config: Config
+    errors: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class _Pending:
+    applied: Applied
+    waiting: set[Peer] = field(default_factory=set)
+
+
+class ReloadCoordinator:
+    """Keeps the generations. Decides; the supervisor forks the loader and talks to the workers."""
+
+    def __init__(self, applied: Applied) -> None:
+        self.current = applied
+        self._newest = applied.generation
+        self._loading = False
+        self._again = False
+        self._pending: _Pending | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._loading or self._pending is not None
+
+    @property
+    def target(self) -> Applied:
+        """What a worker started now should hold: the configuration being moved to, else the current one."""
+        return self.current
+
+    def request(self) -> bool:
+        """A reload is wanted; True when the loader is to be started now. Any number while busy become one."""
+        if self.busy:
+            self._again = True
+            return False
+        self._loading = True
+        logger.info("Reloading ...")
+        return True
+
+    def loaded(self, found: ConfigLoaded) -> Applied | None:
+        """What the loader found; the configuration to hand out, or None when the old one stays."""
+        self._loading = False
+        errors = frozenset(found.problems)
+        for line in found.problems:
+            logger.error("%s", line)
+        news = errors - self.current.errors
+        if found.config is None or (found.rejected and news):
+            logger.error(
+                "New configuration has %d error%s; the old configuration stays",
+                len(news),
+                "" if len(news) == 1 else "s",
+            )
+            return None
+        fixed = _unchangeable(self.current.config, found.config)
+        if fixed:
+            logger.error("%s cannot change on a reload; the old configuration stays", fixed)
+            return None
+        logger.info("Configuration changes: %s", diff_config(self.current.config, found.config))
+        self._newest += 1
+        return Applied(self._newest, found.config, errors)
+
+    def failed(self, reason: str) -> None:
+        """The loader died."""
+        self._loading = False
+        logger.error("The configuration could not be read: %s; the old configuration stays", reason)
+
+    def handed_out(self, applied: Applied, peers: Iterable[Peer]) -> None:
+        """`applied` was sent to `peers`, or they were started with it; all must confirm."""
+        self._pending = _Pending(applied, set(peers))
+        self._settle()
+
+    def confirmed(self, peer: Peer, generation: int) -> None:
+        pending = self._pending
+        if pending is not None and pending.applied.generation == generation:
+            pending.waiting.discard(peer)
+            self._settle()
+
+    def refused(self, peer: Peer, reason: str) -> Applied | None:
+        """`peer` could not move, or died on the way: what all others must go back to, under a new generation."""
+        if self._pending is None:
+            return None
+        logger.error("Reload abandoned: %s: %s; the old configuration stays", peer.value, reason)
+        self._pending = None
+        self._newest += 1
+        self.current = Applied(self._newest, self.current.config, self.current.errors)
+        return self.current
+
+    def take_queued(self) -> bool:
+        """Whether a reload was asked for meanwhile, once nothing is under way."""
+        if self.busy or not self._again:
+            return False
+        self._again = False
+        return True
+
+    def _settle(self) -> None:
+        if self._pending is not None and not self._pending.waiting:
+            self.current = self._pending.applied
+            self._pending = None
+            logger.info("Reload complete, configuration %d", self.current.generation)
+
+
+def _unchangeable(old: Config, new: Config) -> str:
+    """The keyword that must not differ between the two, "" when all is well."""
+    before, after = old.global_defs.root, new.global_defs.root
+    for name in ("net_namespace", "net_namespace_ipvs", "instance"):
+        if getattr(before, name) != getattr(after, name):
+            return name
+    return ""

@@ -1,0 +1,44 @@
+"""When a worker that died is started again (cli-and-signals.md 2). Decides; never sleeps, forks or logs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from keepalived_py.values import ExitCode
+
+PERMANENT = (ExitCode.FATAL, ExitCode.CONFIG, ExitCode.NO_PERMISSION)
+HEALTHY_AFTER = 60.0
+MAX_DELAY = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Start it again after `delay` seconds."""
+
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Stop the daemon with exit code `code`."""
+
+    code: int
+    reason: str
+
+
+@dataclass(slots=True)
+class RestartPolicy:
+    """Delays 0, 1, 2, 4 and so on to 60 s; a worker that ran for a minute starts the row afresh."""
+
+    respawn: bool = True
+    _failures: int = field(default=0, init=False)
+
+    def child_exited(self, code: int, ran_for: float) -> Restart | GiveUp:
+        """`code` is the exit code, or minus the signal that ended the worker; `ran_for` in seconds."""
+        if code in PERMANENT:
+            return GiveUp(code, f"permanent error {ExitCode(code).name}")
+        if not self.respawn:
+            return GiveUp(0, "respawning is switched off")
+        self._failures = 1 if ran_for >= HEALTHY_AFTER else self._failures + 1
+        delay = 0.0 if self._failures == 1 else min(2.0 ** (self._failures - 2), MAX_DELAY)
+        return Restart(delay)

@@ -1,0 +1,258 @@
+"""What the workers share: the life of a forked process that gets a slice of the configuration and obeys its parent.
+
+A worker says Hello, starts, says ConfigApplied, and from then on does as it is told: ApplyConfig, Drain, Stop,
+DumpRequest. It ends when told to, on SIGTERM, or when its parent is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import logging
+import os
+import signal
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import setproctitle
+
+from ipc.channel import Channel
+from ipc.messages import (
+    ApplyConfig,
+    ConfigApplied,
+    ConfigRefused,
+    Drain,
+    Drained,
+    DumpKind,
+    DumpRequest,
+    Heartbeat,
+    Hello,
+    Peer,
+    StateMessage,
+    Stop,
+    Stopped,
+)
+from keepalived_py import log
+from keepalived_py.clock import now
+from keepalived_py.config.model import CheckerSlice, VrrpSlice
+from keepalived_py.values import ExitCode
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_INTERVAL = 1.0
+PR_SET_PDEATHSIG = 1
+Slice = TypeVar("Slice", VrrpSlice, CheckerSlice)
+
+
+class WorkerError(Exception):
+    """The worker cannot run; `code` is its exit code."""
+
+    def __init__(self, text: str, code: ExitCode = ExitCode.FATAL) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions:
+    """What the command line means for workers."""
+
+    keep_vrrp: bool = False
+    keep_ipvs: bool = False
+    dump_conf: bool = False
+    log: log.LogSettings = log.LogSettings()
+
+
+@dataclass(kw_only=True)
+class WorkerContext(Generic[Slice]):
+    """What a worker inherits from the fork. `reported`: the last words of a predecessor that died."""
+
+    sock: socket.socket
+    generation: int
+    config: Slice
+    options: WorkerOptions
+    parent_pid: int
+    reported: tuple[StateMessage, ...] = ()
+
+
+class Worker(ABC, Generic[Slice]):
+    """Subclasses name themselves and fill in start, apply, drain, stop and on_message."""
+
+    role: Peer
+    ident = ""
+    """Identifier in the log."""
+    log_role = ""
+    title = ""
+    """Process name."""
+
+    def __init__(self, context: WorkerContext[Slice]) -> None:
+        self.context: WorkerContext[Slice] = context
+        self.config: Slice = context.config
+        self.options = context.options
+        self.generation = context.generation
+        self._stopping = asyncio.Event()
+        self._drained = False
+        self._lateness = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.channel = Channel(context.sock, Peer.PARENT, self._received, self._parent_gone)
+
+    # for subclasses -----------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Bring `self.config` to life. Raises WorkerError when that cannot be."""
+
+    @abstractmethod
+    async def apply(self, new: Slice) -> None:
+        """Move from `self.config` to `new`; on an exception nothing may have changed."""
+
+    @abstractmethod
+    async def drain(self) -> None:
+        """Start nothing new and finish what is queued."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Take away what has to be taken away."""
+
+    def on_message(self, msg: Any) -> None:
+        """Whatever the base class does not know."""
+        logger.warning("unexpected message %s", type(msg).__name__)
+
+    @abstractmethod
+    def dump(self, kind: DumpKind) -> None:
+        """Write the file that `kind` asks for."""
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` beside; an exception of it ends the worker, and the supervisor decides."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    # life ---------------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """The whole life of the process; its exit code."""
+        log.set_up(self.options.log, self.ident, self.log_role)
+        setproctitle.setproctitle(self.title)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != self.context.parent_pid:
+            return ExitCode.OK  # the parent died before it could tell
+        try:
+            return asyncio.run(self._main())
+        except WorkerError as exc:
+            logger.error("%s", exc)
+            return exc.code
+        except Exception:
+            logger.exception("%s: internal error", self.ident)
+            return ExitCode.PROGRAM_ERROR
+
+    async def _main(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        for signum, kind in (
+            (int(signal.SIGUSR1), DumpKind.DATA),
+            (int(signal.SIGUSR2), DumpKind.STATS),
+            (signal.SIGRTMAX - 1, DumpKind.STATS_CLEAR),
+            (signal.SIGRTMIN + 2, DumpKind.JSON),
+        ):
+            loop.add_signal_handler(signum, self.dump, kind)
+        loop.add_signal_handler(signal.SIGHUP, self._ignore_reload)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        loop.set_exception_handler(self._unhandled)
+        self.channel.attach(loop)
+        self.channel.send(Hello(pid=os.getpid(), generation=self.generation))
+        await self.start()
+        gc.collect()
+        gc.freeze()
+        self.channel.send(ConfigApplied(generation=self.generation))
+        heart = loop.create_task(self._beat())
+        await self._stopping.wait()
+        heart.cancel()
+        await self._shut_down()
+        return self._exit_code
+
+    _exit_code: int = ExitCode.OK
+
+    async def _shut_down(self) -> None:
+        await self.stop()
+        for task in self._tasks:
+            task.cancel()
+        self.channel.send(Stopped())
+
+    def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        logger.error("internal error: %s", context.get("message"), exc_info=context.get("exception"))
+        self._exit_code = ExitCode.PROGRAM_ERROR
+        self._stopping.set()
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._unhandled(task.get_loop(), {"message": str(task), "exception": task.exception()})
+
+    async def _beat(self) -> None:
+        """Tell the parent that the loop turns, and how late it was at worst."""
+        while True:
+            due = now() + HEARTBEAT_INTERVAL
+            await asyncio.sleep(HEARTBEAT_INTERVAL)
+            self._lateness = max(self._lateness, now() - due)
+            self.channel.send(
+                Heartbeat(
+                    lateness=round(self._lateness, 6),
+                    rss=resident_bytes(),
+                    tasks=len(asyncio.all_tasks()),
+                    lost_records=log.lost_records(),
+                )
+            )
+            self._lateness = 0.0
+
+    # what the parent says -----------------------------------------------------------------------------------------
+
+    def _received(self, msg: Any) -> None:
+        match msg:
+            case ApplyConfig():
+                self.spawn(self._apply(msg))
+            case Drain():
+                self.spawn(self._drain())
+            case Stop():
+                self._stopping.set()
+            case DumpRequest():
+                self.dump(msg.kind)
+            case _:
+                self.on_message(msg)
+
+    async def _apply(self, msg: ApplyConfig) -> None:
+        if type(msg.config) is not type(self.config):
+            self.channel.close(f"a {type(msg.config).__name__} is not for {self.role.value}")
+            return
+        try:
+            await self.apply(msg.config)
+        except WorkerError as exc:
+            logger.error("configuration %d refused: %s", msg.generation, exc)
+            self.channel.send(ConfigRefused(generation=msg.generation, reason=str(exc)))
+            return
+        self.config, self.generation = msg.config, msg.generation
+        self.channel.send(ConfigApplied(generation=msg.generation))
+
+    async def _drain(self) -> None:
+        self._drained = True
+        await self.drain()
+        self.channel.send(Drained())
+
+    def _parent_gone(self, reason: str) -> None:
+        logger.error("the parent is gone%s - stopping", f" ({reason})" if reason else "")
+        self._stopping.set()
+
+    def _ignore_reload(self) -> None:
+        logger.info("only the parent reads the configuration: send SIGHUP to process %d", self.context.parent_pid)
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in RAM."""
+    with contextlib.suppress(OSError), open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+    return 0
