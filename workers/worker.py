@@ -102,6 +102,9 @@ class Worker(ABC, Generic[Slice]):
 
     # for subclasses -----------------------------------------------------------------------------------------------
 
+    def prepare(self) -> None:
+        """Before the event loop exists: for libraries that bring a loop of their own. Raises WorkerError."""
+
     @abstractmethod
     async def start(self) -> None:
         """Bring `self.config` to life. Raises WorkerError when that cannot be."""
@@ -142,6 +145,7 @@ class Worker(ABC, Generic[Slice]):
         if os.getppid() != self.context.parent_pid:
             return ExitCode.OK  # the parent died before it could tell
         try:
+            self.prepare()
             return asyncio.run(self._main())
         except WorkerError as exc:
             logger.error("%s", exc)
@@ -217,7 +221,7 @@ class Worker(ABC, Generic[Slice]):
             case ApplyConfig():
                 self.spawn(self._apply(msg))
             case Drain():
-                self.spawn(self._drain())
+                self.spawn(self._obey_drain())
             case Stop():
                 self._stopping.set()
             case DumpRequest():
@@ -238,7 +242,7 @@ class Worker(ABC, Generic[Slice]):
         self.config, self.generation = msg.config, msg.generation
         self.channel.send(ConfigApplied(generation=msg.generation))
 
-    async def _drain(self) -> None:
+    async def _obey_drain(self) -> None:
         self._drained = True
         await self.drain()
         self.channel.send(Drained())

@@ -1,0 +1,158 @@
+"""One virtual server: which real servers are alive, whether there is a quorum, and what that means for the table. Pure.
+
+Everything is recounted from the real servers each time; a running total drifts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+
+from keepalived_py.config.model import Forwarding, RealServer, VirtualServer
+from keepalived_py.values import RealKey
+
+from .quorum import has_quorum
+
+MAX_WEIGHT = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class RealServerChanged:
+    """A real server came up or went down."""
+
+    key: RealKey
+    up: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuorumChanged:
+    """The quorum was gained or lost. `starting` tells the evaluation at start apart."""
+
+    up: bool
+    live_weight: int
+    starting: bool = False
+
+
+Effect = RealServerChanged | QuorumChanged
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """One row of a virtual server's table."""
+
+    weight: int
+    forwarding: Forwarding
+    uthreshold: int = 0
+    lthreshold: int = 0
+
+
+@dataclass(slots=True)
+class RealServerState:
+    """What is known of a real server: `failed` are the checkers that are down, `points` what they add to its weight."""
+
+    config: RealServer
+    failed: set[Hashable] = field(default_factory=set)
+    points: dict[Hashable, int] = field(default_factory=dict)
+
+    @property
+    def alive(self) -> bool:
+        return not self.failed
+
+    @property
+    def weight(self) -> int:
+        return max(0, min(MAX_WEIGHT, self.config.weight + sum(self.points.values())))
+
+
+class VirtualServerState:
+    """The machine of one virtual server."""
+
+    def __init__(self, config: VirtualServer) -> None:
+        self.config = config
+        self.reals = {real.key: RealServerState(real) for real in config.real_servers}
+        self.had_quorum = False
+        self.started = False
+
+    @property
+    def live_weight(self) -> int:
+        return sum(real.weight for real in self.reals.values() if real.alive)
+
+    def start(self) -> list[Effect]:
+        """Evaluate the quorum for the first time: being up is told, being down only where a sorry server takes over."""
+        self.started = True
+        live = self.live_weight
+        self.had_quorum = self._has_quorum()
+        if self.had_quorum:
+            return [QuorumChanged(True, live, starting=True)]
+        return [QuorumChanged(False, live, starting=True)] if self.config.sorry_server else []
+
+    def checker_changed(self, key: RealKey, checker: Hashable, up: bool, reason: str) -> list[Effect]:
+        """One checker of real server `key` went up or down. An unknown server is one that a reload removed."""
+        real = self.reals.get(key)
+        if real is None:
+            return []
+        was = real.alive
+        if up:
+            real.failed.discard(checker)
+        else:
+            real.failed.add(checker)
+        if real.alive == was:
+            return []
+        return [RealServerChanged(key, real.alive, reason), *self._recount()]
+
+    def checkers_replaced(self, key: RealKey, failed: set[Hashable], reason: str) -> list[Effect]:
+        """A reload changed the checkers of real server `key`; `failed` are those that are down now."""
+        real = self.reals[key]
+        was, real.failed = real.alive, failed
+        if real.alive == was:
+            return []
+        return [RealServerChanged(key, real.alive, reason), *self._recount()]
+
+    def weight_changed(self, key: RealKey, checker: Hashable, points: int) -> list[Effect]:
+        """A checker adds `points` to the weight of real server `key` (dynamic MISC_CHECK)."""
+        real = self.reals.get(key)
+        if real is None:
+            return []
+        real.points[checker] = points
+        return self._recount()
+
+    def _has_quorum(self) -> bool:
+        config = self.config
+        return has_quorum(
+            self.live_weight, quorum=config.quorum, hysteresis=config.hysteresis, had_quorum=self.had_quorum
+        )
+
+    def _recount(self) -> list[Effect]:
+        now = self._has_quorum()
+        if now == self.had_quorum or not self.started:
+            return []
+        self.had_quorum = now
+        return [QuorumChanged(now, self.live_weight)]
+
+    def reconfigure(self, config: VirtualServer) -> list[Effect]:
+        """Move to a changed configuration; real servers that stay keep what is known of them."""
+        self.config = config
+        known = self.reals
+        self.reals = {}
+        for real in config.real_servers:
+            state = known.get(real.key)
+            if state is None:
+                state = RealServerState(real)
+            state.config = real
+            self.reals[real.key] = state
+        return self._recount() if self.started else []
+
+    def destinations(self) -> Mapping[RealKey, Destination]:
+        """What the table must hold for this virtual server (checker-behaviour.md 2 and 2.1)."""
+        sorry = self.config.sorry_server
+        fallback = sorry is not None and self.started and not self.had_quorum
+        rows: dict[RealKey, Destination] = {}
+        for key, real in self.reals.items():
+            serving = real.alive and not fallback
+            if serving or real.config.inhibit_on_failure:
+                config = real.config
+                weight = real.weight if serving else 0
+                rows[key] = Destination(weight, config.forwarding, config.uthreshold, config.lthreshold)
+        if sorry is not None and (fallback or (sorry.inhibit and sorry.key not in rows)):
+            rows[sorry.key] = Destination(1 if fallback else 0, sorry.forwarding)
+        return rows

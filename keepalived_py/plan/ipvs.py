@@ -1,0 +1,180 @@
+"""The IPVS table that the virtual servers mean, and the operations from the actual one to it. Pure.
+
+Services are made before their destinations and destinations removed before nothing else takes their place: whatever can
+be kept is edited in place, so connections stay. Rows that are not ours are never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from keepalived_py.checks.virtual_server import Destination, VirtualServerState
+from keepalived_py.config.model import VirtualServer
+from keepalived_py.values import IPAddress, Protocol, RealKey
+
+PERSISTENT, ONE_PACKET = 0x1, 0x4
+FLAG_BITS = {"ops": ONE_PACKET, "flag-1": 0x8, "flag-2": 0x10, "flag-3": 0x20}
+FLAG_MASK = PERSISTENT | ONE_PACKET | 0x38
+LOCAL = "LOCAL"
+IPV4_MASK, IPV6_MASK = 0xFFFFFFFF, 128
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceId:
+    """What the kernel knows a service by: protocol, address and port, or a firewall mark of one family."""
+
+    family: int
+    protocol: Protocol = Protocol.NONE
+    address: IPAddress | None = None
+    port: int = 0
+    fwmark: int = 0
+
+    def __str__(self) -> str:
+        if self.address is None:
+            return f"FWM {self.fwmark}"
+        return f"[{self.address}]:{self.protocol.value}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Settings of a service. `netmask`: IPv4 mask as a number in host order, IPv6 prefix length."""
+
+    scheduler: str
+    flags: int = 0
+    timeout: int = 0
+    netmask: int = IPV4_MASK
+    engine: str = ""
+
+
+@dataclass(slots=True)
+class Entry:
+    service: Service
+    destinations: dict[RealKey, Destination] = field(default_factory=dict)
+
+
+Table = dict[ServiceId, Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class AddService:
+    id: ServiceId
+    service: Service
+
+
+@dataclass(frozen=True, slots=True)
+class EditService:
+    id: ServiceId
+    service: Service
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteService:
+    """Takes its destinations with it."""
+
+    id: ServiceId
+
+
+@dataclass(frozen=True, slots=True)
+class AddDestination:
+    id: ServiceId
+    key: RealKey
+    destination: Destination
+
+
+@dataclass(frozen=True, slots=True)
+class EditDestination:
+    id: ServiceId
+    key: RealKey
+    destination: Destination
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteDestination:
+    id: ServiceId
+    key: RealKey
+
+
+Op = AddService | EditService | DeleteService | AddDestination | EditDestination | DeleteDestination
+
+
+def service_ids(config: VirtualServer) -> tuple[ServiceId, ...]:
+    """The services that a virtual server becomes."""
+    key = config.key
+    if key.address is None:
+        return (ServiceId(family=key.family, fwmark=key.fwmark),)
+    return (ServiceId(family=key.address.version, protocol=key.protocol, address=key.address, port=key.port),)
+
+
+def service_of(config: VirtualServer) -> Service:
+    """The settings of its services."""
+    flags = PERSISTENT if config.persistence_timeout else 0
+    for flag in config.flags:
+        flags |= FLAG_BITS[flag]
+    default = IPV4_MASK if config.key.family == 4 else IPV6_MASK
+    granularity = config.persistence_granularity
+    return Service(
+        scheduler=config.scheduler,
+        flags=flags,
+        timeout=config.persistence_timeout,
+        netmask=default if granularity is None else granularity,
+        engine=config.persistence_engine,
+    )
+
+
+def desired_table(states: Iterable[VirtualServerState]) -> Table:
+    """What the kernel should hold."""
+    table: Table = {}
+    for state in states:
+        service = service_of(state.config)
+        for id in service_ids(state.config):
+            table[id] = Entry(service, dict(state.destinations()))
+    return table
+
+
+def reconcile(desired: Table, actual: Table, owned: Iterable[ServiceId]) -> Iterator[Op]:
+    """Operations that turn `actual` into `desired`; services that are neither desired nor `owned` stay as they are."""
+    for id, want in desired.items():
+        have = actual.get(id)
+        if have is None:
+            yield AddService(id, want.service)
+        elif have.service != want.service:
+            yield EditService(id, want.service)
+        yield from _reconcile_destinations(id, want.destinations, have.destinations if have else {})
+    for id in owned:
+        if id in actual and id not in desired:
+            yield DeleteService(id)
+
+
+def _reconcile_destinations(
+    id: ServiceId, desired: Mapping[RealKey, Destination], actual: Mapping[RealKey, Destination]
+) -> Iterator[Op]:
+    for key, destination in desired.items():
+        known = actual.get(key)
+        if known is None:
+            yield AddDestination(id, key, destination)
+        elif known != destination and not _equal_but_local(known, destination):
+            yield EditDestination(id, key, destination)
+    for key in actual:
+        if key not in desired:
+            yield DeleteDestination(id, key)
+
+
+def _equal_but_local(known: Destination, wanted: Destination) -> bool:
+    """The kernel turns the forwarding of a destination on this very host into LOCAL."""
+    return known.forwarding.method == LOCAL and replace(known, forwarding=wanted.forwarding) == wanted
+
+
+def apply(op: Op, table: Table) -> None:
+    """Do to `table` what the kernel does on `op`."""
+    match op:
+        case AddService():
+            table[op.id] = Entry(op.service)
+        case EditService():
+            table[op.id].service = op.service
+        case DeleteService():
+            table.pop(op.id, None)
+        case AddDestination() | EditDestination():
+            table[op.id].destinations[op.key] = op.destination
+        case DeleteDestination():
+            table[op.id].destinations.pop(op.key, None)

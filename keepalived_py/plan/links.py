@@ -1,0 +1,62 @@
+"""Addresses that should be on the interfaces, and the operations that lead there. Pure.
+
+Rows are keyed by interface and address. Only rows that we put there, or that the configuration names, are ever removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from keepalived_py.config.model import Address, VrrpInstance
+from keepalived_py.values import IPAddress
+
+
+@dataclass(frozen=True, slots=True)
+class AddressKey:
+    """What the kernel knows an address by."""
+
+    ifindex: int
+    address: IPAddress
+    prefixlen: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddAddress:
+    key: AddressKey
+    row: Address
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteAddress:
+    key: AddressKey
+    row: Address
+
+
+Op = AddAddress | DeleteAddress
+
+
+def desired_addresses(config: VrrpInstance, own_index: int, index_of: Mapping[str, int]) -> dict[AddressKey, Address]:
+    """What `config` holds while MASTER. An address whose interface does not exist is left out."""
+    rows: dict[AddressKey, Address] = {}
+    for row in (*config.addresses, *config.excluded):
+        index = index_of.get(row.dev) if row.dev else own_index
+        if index:
+            rows[AddressKey(index, row.address, row.prefixlen)] = row
+    return rows
+
+
+def reconcile(
+    desired: Mapping[AddressKey, Address], actual: Iterable[AddressKey], owned: Mapping[AddressKey, Address]
+) -> Iterator[Op]:
+    """Operations that turn `actual` into `desired` as far as our rows go; additions first.
+
+    `owned` are rows that are ours to remove. A row that is there already is not touched.
+    """
+    present = set(actual)
+    for key, row in desired.items():
+        if key not in present:
+            yield AddAddress(key, row)
+    for key, row in owned.items():
+        if key in present and key not in desired:
+            yield DeleteAddress(key, row)

@@ -1,0 +1,96 @@
+"""What every checker is: one small class whose fields are its configuration, and one coroutine.
+
+No time-out, no retry, no logging, no state: those belong to whoever runs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass
+from typing import Protocol
+
+from keepalived_py.config.model import Endpoint
+
+
+class CheckFailed(Exception):
+    """The real server is unwell; the text is what the operator will read."""
+
+
+class CheckNotMade(Exception):
+    """This host could not make the check (no descriptor, no such source address): says nothing about the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How one check went. `failure` "" is well; `points` are added to the server's weight, None leaves them."""
+
+    failure: str = ""
+    points: int | None = None
+    made: bool = True
+
+    @property
+    def success(self) -> bool:
+        return not self.failure
+
+
+class Checker(Protocol):
+    """`name` as the configuration has it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def limit(self) -> float:
+        """Seconds that the whole check may take."""
+        ...
+
+    async def check(self) -> int | None:
+        """Points for the weight, None for none. Raises CheckFailed or CheckNotMade."""
+        ...
+
+
+async def probe(checker: Checker) -> Result:
+    """Make one check under one absolute deadline over everything it does."""
+    try:
+        async with asyncio.timeout(checker.limit):
+            return Result(points=await checker.check())
+    except TimeoutError:
+        return Result(f"no answer within {checker.limit:g}s")
+    except CheckFailed as failure:
+        return Result(str(failure))
+    except CheckNotMade as excuse:
+        return Result(str(excuse), made=False)
+
+
+SO_MARK = 36
+
+
+def open_socket(endpoint: Endpoint, kind: int = socket.SOCK_STREAM) -> socket.socket:
+    """A non-blocking socket bound and marked as the endpoint asks. Raises CheckNotMade."""
+    family = socket.AF_INET if endpoint.address.version == 4 else socket.AF_INET6
+    try:
+        sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    except OSError as exc:
+        raise CheckNotMade(f"socket: {exc.strerror}") from exc
+    try:
+        prepare_socket(sock, endpoint)
+    except OSError as exc:
+        sock.close()
+        raise CheckNotMade(f"binding the socket: {exc.strerror}") from exc
+    return sock
+
+
+def prepare_socket(sock: socket.socket, endpoint: Endpoint) -> None:
+    """Source address, port, interface and mark. Raises OSError."""
+    if endpoint.fwmark:
+        sock.setsockopt(socket.SOL_SOCKET, SO_MARK, endpoint.fwmark)
+    if endpoint.bind_if:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, endpoint.bind_if.encode() + b"\0")
+    if endpoint.bindto is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((str(endpoint.bindto), endpoint.bind_port))
+
+
+def needs_own_socket(endpoint: Endpoint) -> bool:
+    return bool(endpoint.fwmark or endpoint.bind_if or endpoint.bindto)

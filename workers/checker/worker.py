@@ -1,0 +1,390 @@
+"""The checker worker: checks real servers and keeps the IPVS table true. Kernel first, people after."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Hashable
+from dataclasses import replace
+from typing import Any
+
+from ipc.messages import DumpKind, Peer, RealServerStateChanged, VirtualServerStateChanged, VrrpStateChanged
+from keepalived_py.checks.state import CheckerState
+from keepalived_py.checks.virtual_server import Effect, QuorumChanged, RealServerChanged, VirtualServerState
+from keepalived_py.clock import now
+from keepalived_py.config.diff import diff_by_key
+from keepalived_py.config.model import Check, CheckerSlice, CheckTiming, MiscCheck, RealServer, Script, VirtualServer
+from keepalived_py.plan import ipvs
+from keepalived_py.values import ExitCode, RealKey, ServiceKey
+from workers import dump
+from workers.notify import Notifier
+from workers.worker import Worker, WorkerContext, WorkerError
+
+from .http import HttpClient
+from .ipvs_kernel import IpvsError, IpvsKernel, resolve_family
+from .probe import Result
+from .registry import make_checker
+from .task import CheckerTask, Scheduler
+
+logger = logging.getLogger(__name__)
+
+SAME_TIMING = CheckTiming()
+
+
+def run_checker(context: WorkerContext[CheckerSlice]) -> int:
+    """Main function of the process."""
+    return CheckerWorker(context).run()
+
+
+def identity(check: Check) -> Check:
+    """What makes two checkers the same across a reload: everything but their timing."""
+    return replace(check, timing=SAME_TIMING)
+
+
+class CheckerWorker(Worker[CheckerSlice]):
+    """All virtual servers of this machine."""
+
+    role = Peer.CHECKER
+    ident = "Keepalived_healthcheckers"
+    log_role = "check"
+    title = "keepalived_checker"
+
+    def __init__(self, context: WorkerContext[CheckerSlice]) -> None:
+        super().__init__(context)
+        self.states: dict[ServiceKey, VirtualServerState] = {}
+        self.tasks: dict[ServiceKey, dict[RealKey, list[CheckerTask]]] = {}
+        self.table: ipvs.Table = {}
+        """Our services as the kernel has them."""
+        self.scheduler = Scheduler(self._checked)
+        self.notifier = Notifier(self.config.global_defs.script_time_limit)
+        self._dirty: set[ServiceKey] = set()
+        self._told: list[tuple[VirtualServerState, Effect]] = []
+        self._sync_due = False
+        self._old_timeouts: dict[str, int] = {}
+        self._family = 0
+        self._errors: Counter[str] = Counter()
+
+    def prepare(self) -> None:
+        try:
+            self._family = resolve_family()
+        except IpvsError as exc:
+            raise WorkerError(str(exc)) from exc
+
+    async def start(self) -> None:
+        self.client = HttpClient()
+        try:
+            self.kernel = IpvsKernel(self._family)
+            if self.config.global_defs.ipvs.flush and not self.context.reported:
+                self.kernel.flush()
+            actual = self.kernel.table()
+        except (IpvsError, OSError) as exc:
+            raise WorkerError(f"{exc}; CAP_NET_ADMIN is needed", ExitCode.FATAL) from exc
+        self._set_timeouts(self.config)
+        for config in self.config.checker.virtual_servers:
+            self._add(config)
+        self._adopt_reports()
+        ours = {id for state in self.states.values() for id in ipvs.service_ids(state.config)}
+        self.table = {id: entry for id, entry in actual.items() if id in ours}
+        for state in self.states.values():
+            self._tell_later(state, state.start())
+        self._mark(*self.states)
+        self._sync()
+
+    # virtual servers and their checkers ---------------------------------------------------------------------------
+
+    def _add(self, config: VirtualServer) -> None:
+        state = self.states[config.key] = VirtualServerState(config)
+        self.tasks[config.key] = {}
+        for real in config.real_servers:
+            tasks = self.tasks[config.key][real.key] = [self._task(config, real, check) for check in real.checks]
+            state.reals[real.key].failed = {_id(task) for task in tasks if not task.state.up}
+            for task in tasks:
+                self.scheduler.add(task)
+
+    def _task(self, config: VirtualServer, real: RealServer, check: Check) -> CheckerTask:
+        return CheckerTask(
+            service=config.key,
+            real=real.key,
+            config=check,
+            checker=make_checker(check, real, self.client),
+            state=CheckerState(check.timing),
+            measured_from_start=isinstance(check, MiscCheck),
+        )
+
+    def _adopt_reports(self) -> None:
+        """What the predecessor said last: a server that was down stays down until a check says otherwise."""
+        down = {
+            (report.service, report.real)
+            for report in self.context.reported
+            if isinstance(report, RealServerStateChanged) and not report.up
+        }
+        for key, state in self.states.items():
+            for real_key, real in state.reals.items():
+                if (str(key), real_key.text(key.protocol)) in down:
+                    for task in self.tasks[key][real_key]:
+                        task.state.up, task.state.has_run = False, True
+                        real.failed.add(_id(task))
+
+    def _remove(self, key: ServiceKey) -> None:
+        state = self.states.pop(key)
+        for real_key, tasks in self.tasks.pop(key).items():
+            for task in tasks:
+                self.scheduler.remove(task)
+            if state.reals[real_key].alive:
+                self._run_script(state, real_key, state.reals[real_key].config.notify_down)
+
+    async def apply(self, new: CheckerSlice) -> None:
+        """Move to `new`; what did not change is not touched (checker-behaviour.md 6)."""
+        changes = diff_by_key(
+            self.config.checker.virtual_servers, new.checker.virtual_servers, lambda server: server.key
+        )
+        self.notifier.time_limit = new.global_defs.script_time_limit
+        gone = [id for config in changes.removed for id in ipvs.service_ids(config)]
+        for config in changes.removed:
+            self._remove(config.key)
+        for config in changes.added:
+            self._add(config)
+            self._tell_later(self.states[config.key], self.states[config.key].start())
+        for _, config in changes.changed:
+            self._reconfigure(config)
+        self._set_timeouts(new)
+        self.config = new
+        self._mark(*(config.key for config in changes.added), *(config.key for _, config in changes.changed))
+        self._sync(gone)
+
+    def _reconfigure(self, config: VirtualServer) -> None:
+        state = self.states[config.key]
+        known = self.tasks[config.key]
+        old_reals = state.reals
+        effects = state.reconfigure(config)
+        for key in set(known) - set(state.reals):
+            for task in known[key]:
+                self.scheduler.remove(task)
+            if old_reals[key].alive:
+                self._run_script(state, key, old_reals[key].config.notify_down)
+        self.tasks[config.key] = {}
+        for real in config.real_servers:
+            before = known.get(real.key, [])
+            tasks = self.tasks[config.key][real.key] = self._matched(config, real, before)
+            failed: set[Hashable] = {_id(task) for task in tasks if not task.state.up}
+            effects += state.checkers_replaced(real.key, failed, "checkers changed by the reload")
+        self._tell_later(state, effects)
+
+    def _matched(self, config: VirtualServer, real: RealServer, before: list[CheckerTask]) -> list[CheckerTask]:
+        """Tasks for the checkers of `real`; equal ones carry on where they stood."""
+        spare = list(before)
+        had_failed = any(not task.state.up for task in before)
+        tasks = []
+        for check in real.checks:
+            same = next((task for task in spare if identity(task.config) == identity(check)), None)
+            if same is not None and same.config == check and same.checker == make_checker(check, real, self.client):
+                spare.remove(same)
+                tasks.append(same)
+                continue
+            task = self._task(config, real, check)
+            if same is not None:
+                spare.remove(same)
+                self.scheduler.remove(same)
+                task.state.adopt(same.state)
+            elif had_failed:
+                task.state.up = False
+            self.scheduler.add(task)
+            tasks.append(task)
+        for task in spare:
+            self.scheduler.remove(task)
+        return tasks
+
+    # results ------------------------------------------------------------------------------------------------------
+
+    def _checked(self, task: CheckerTask, result: Result) -> None:
+        """One check is done: its checker's opinion, the server's state, the table."""
+        if not result.made:
+            self._errors[result.failure] += 1
+            logger.warning(
+                "%s on service %s could not be made: %s", task.checker.name, self._name(task), result.failure
+            )
+            return
+        state = self.states[task.service]
+        changed = task.state.record(result.success)
+        if changed:
+            logger.info(
+                "%s on service %s %s",
+                task.checker.name,
+                self._name(task),
+                "succeeded" if result.success else f"failed: {result.failure}",
+            )
+            reason = f"{task.checker.name} {'succeeded' if result.success else result.failure}"
+            self._absorb(state, state.checker_changed(task.real, _id(task), task.state.up, reason))
+        elif not result.success and task.state.timing.log_all_failures:
+            logger.info("%s on service %s failed: %s", task.checker.name, self._name(task), result.failure)
+        if result.points is not None and state.reals[task.real].points.get(_id(task), 0) != result.points:
+            self._absorb(state, state.weight_changed(task.real, _id(task), result.points))
+
+    def _name(self, task: CheckerTask) -> str:
+        return task.real.text(task.service.protocol)
+
+    def _absorb(self, state: VirtualServerState, effects: list[Effect]) -> None:
+        """Everything that happens in one turn of the loop becomes one batch."""
+        self._mark(state.config.key)
+        self._tell_later(state, effects)
+        if not self._sync_due:
+            self._sync_due = True
+            asyncio.get_running_loop().call_soon(self._sync)
+
+    def _mark(self, *keys: ServiceKey) -> None:
+        self._dirty.update(keys)
+
+    def _tell_later(self, state: VirtualServerState, effects: list[Effect]) -> None:
+        self._told += [(state, effect) for effect in effects]
+
+    # the table ----------------------------------------------------------------------------------------------------
+
+    def _sync(self, gone: list[ipvs.ServiceId] | None = None) -> None:
+        """Bring the services that changed to what they should be, then tell."""
+        self._sync_due = False
+        states = [self.states[key] for key in self._dirty if key in self.states]
+        self._dirty.clear()
+        desired = ipvs.desired_table(states)
+        self._perform(list(ipvs.reconcile(desired, self.table, gone or ())))
+        told, self._told = self._told, []
+        for state, effect in told:
+            self._tell(state, effect)
+
+    def _perform(self, ops: list[ipvs.Op]) -> None:
+        if not ops:
+            return
+        failed = self.kernel.apply(ops)
+        refused = {id(op) for op, _ in failed}
+        for _, error in failed:
+            logger.error("%s", error)
+        for op in ops:
+            if id(op) not in refused:
+                ipvs.apply(op, self.table)
+
+    def _set_timeouts(self, config: CheckerSlice) -> None:
+        """lvs_timeouts; without them what the kernel had is put back."""
+        settings = config.global_defs.ipvs
+        wanted = {"tcp": settings.timeout_tcp, "tcpfin": settings.timeout_tcpfin, "udp": settings.timeout_udp}
+        try:
+            if any(wanted.values()):
+                self._old_timeouts = self._old_timeouts or self.kernel.timeouts()
+                self.kernel.set_timeouts({name: value or self._old_timeouts[name] for name, value in wanted.items()})
+            elif self._old_timeouts:
+                self.kernel.set_timeouts(self._old_timeouts)
+                self._old_timeouts = {}
+        except IpvsError as exc:
+            logger.error("%s", exc)
+
+    # telling ------------------------------------------------------------------------------------------------------
+
+    def _tell(self, state: VirtualServerState, effect: Effect) -> None:
+        service = str(state.config.key)
+        match effect:
+            case RealServerChanged():
+                self._tell_real(state, effect)
+            case QuorumChanged():
+                self._tell_quorum(state, effect)
+                self.channel.send(
+                    VirtualServerStateChanged(
+                        service=service, up=effect.up, reason=f"live weight {effect.live_weight}", time=now()
+                    )
+                )
+
+    def _tell_real(self, state: VirtualServerState, effect: RealServerChanged) -> None:
+        service, name = str(state.config.key), effect.key.text(state.config.protocol)
+        real = state.reals.get(effect.key)
+        verb = ("Adding", "to") if effect.up else ("Removing", "from")
+        if real is not None and real.config.inhibit_on_failure:
+            verb = ("Enabling", "of") if effect.up else ("Disabling", "of")
+        logger.info("%s service %s %s VS %s (%s)", verb[0], name, verb[1], service, effect.reason)
+        self.channel.send(
+            RealServerStateChanged(service=service, real=name, up=effect.up, reason=effect.reason, time=now())
+        )
+        if real is not None:
+            script = real.config.notify_up if effect.up else real.config.notify_down
+            self._run_script(state, effect.key, script, effect.reason)
+
+    def _run_script(
+        self, state: VirtualServerState, key: RealKey, script: Script | None, reason: str = "removed"
+    ) -> None:
+        name = key.text(state.config.protocol)
+        environment = {"KEEPALIVED_VS": str(state.config.key), "KEEPALIVED_RS": name, "KEEPALIVED_REASON": reason}
+        self.notifier.run(f"RS {name} {state.config.key}", script, (), environment)
+
+    def _tell_quorum(self, state: VirtualServerState, effect: QuorumChanged) -> None:
+        config = state.config
+        sign, compare = ("+", "<=") if effect.up else ("-", ">")
+        threshold = config.quorum + config.hysteresis if effect.up else config.quorum - config.hysteresis
+        logger.info(
+            "%s quorum %d%s%d=%d %s %d for VS %s",
+            "Gained" if effect.up else "Lost",
+            config.quorum,
+            sign,
+            config.hysteresis,
+            threshold,
+            compare,
+            effect.live_weight,
+            config.key,
+        )
+        if config.sorry_server is not None:
+            verb = "Removing sorry server %s from VS %s" if effect.up else "Adding sorry server %s to VS %s"
+            if not (effect.up and effect.starting):
+                logger.info(verb, config.sorry_server.key.text(config.protocol), config.key)
+        script = config.quorum_up if effect.up else config.quorum_down
+        self.notifier.run(f"VS {config.key}", script, (), {"KEEPALIVED_VS": str(config.key)})
+
+    # orders -------------------------------------------------------------------------------------------------------
+
+    def on_message(self, msg: Any) -> None:
+        if not isinstance(msg, VrrpStateChanged):
+            super().on_message(msg)
+
+    async def drain(self) -> None:
+        await self.scheduler.stop()
+
+    async def stop(self) -> None:
+        """Services out, scripts of omega servers, then people get a second."""
+        await self.scheduler.stop()
+        if not self.options.keep_ipvs:
+            self._take_services_away()
+        await self.client.close()
+        await self.notifier.finish()
+
+    def _take_services_away(self) -> None:
+        if self.config.global_defs.ipvs.flush_on_stop == "all":
+            self.kernel.flush()
+            self.table.clear()
+        else:
+            self._perform([ipvs.DeleteService(id) for id in self.table])
+        if self._old_timeouts:
+            self.kernel.set_timeouts(self._old_timeouts)
+        for state in self.states.values():
+            if state.config.omega:
+                for key, real in state.reals.items():
+                    if real.alive:
+                        self._run_script(state, key, real.config.notify_down, "shutting down")
+                self.notifier.run(f"VS {state.config.key}", state.config.quorum_down)
+
+    def dump(self, kind: DumpKind) -> None:
+        if kind is DumpKind.DATA:
+            dump.write("keepalived_check.data", self._describe())
+
+    def _describe(self) -> str:
+        """States with the last result of every checker, for people."""
+        lines = [f"Worst lateness of a check: {self.scheduler.worst_lateness * 1000:.3f} ms"]
+        for key, state in self.states.items():
+            lines.append(
+                f"Virtual server {key}: quorum {'up' if state.had_quorum else 'down'}, weight {state.live_weight}"
+            )
+            for real_key, real in state.reals.items():
+                lines.append(f"  Real server {real_key}: {'up' if real.alive else 'down'}, weight {real.weight}")
+                for task in self.tasks[key][real_key]:
+                    last = "not checked yet" if task.last is None else task.last.failure or "well"
+                    lines.append(f"    {task.checker.name}: {'up' if task.state.up else 'down'}, last: {last}")
+        return "\n".join(lines) + "\n"
+
+
+def _id(task: CheckerTask) -> Hashable:
+    """What tells the checkers of one real server apart."""
+    return id(task)

@@ -1,0 +1,75 @@
+"""Telling people: scripts of one subject run in order, one at a time, limited, their output in the log.
+
+Whoever has something to tell never waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from keepalived_py.config.model import Script
+
+from . import scripts
+
+logger = logging.getLogger(__name__)
+
+STOP_LIMIT = 1.0
+"""Seconds that scripts get at a stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    script: Script
+    args: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Notifier:
+    """Queues per subject. `time_limit`: seconds a script may run."""
+
+    time_limit: float
+    _queues: dict[str, deque[_Job]] = field(default_factory=dict)
+    _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+    def run(
+        self,
+        subject: str,
+        script: Script | None,
+        args: tuple[str, ...] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Queue `script` for `subject`; None is nothing to do."""
+        if script is None:
+            return
+        self._queues.setdefault(subject, deque()).append(_Job(script, args, environment or {}))
+        if subject not in self._tasks:
+            self._tasks[subject] = asyncio.get_running_loop().create_task(self._work(subject))
+
+    async def finish(self, within: float = STOP_LIMIT) -> None:
+        """Wait for what is queued, at most `within` seconds, then end the rest."""
+        tasks = list(self._tasks.values())
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=within)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+
+    async def _work(self, subject: str) -> None:
+        queue = self._queues[subject]
+        try:
+            while queue:
+                job = queue.popleft()
+                outcome = await scripts.run(job.script, job.args, limit=self.time_limit, environment=job.environment)
+                if outcome.output:
+                    logger.info("(%s) script %s: %s", subject, job.script, outcome.output)
+                if not outcome.success:
+                    logger.warning("(%s) script %s %s", subject, job.script, outcome)
+        finally:
+            del self._queues[subject], self._tasks[subject]

@@ -1,0 +1,133 @@
+"""Running a script: its identity, its own process group, a limit, its output (vrrp-behaviour.md 9.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from keepalived_py.config.model import Script
+
+logger = logging.getLogger(__name__)
+
+KILL_AFTER = 2.0
+"""Seconds between SIGTERM and SIGKILL of a script that runs too long."""
+OUTPUT_LIMIT = 4096
+WITHHELD = ("IFS", "LD_PRELOAD", "LD_LIBRARY_PATH")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: exit status, or minus the signal; None when it could not be started."""
+
+    status: int | None
+    timed_out: bool = False
+    output: str = ""
+    error: str = ""
+
+    @property
+    def success(self) -> bool:
+        return self.status == 0 and not self.timed_out
+
+    def __str__(self) -> str:
+        if self.timed_out:
+            return "timed out"
+        if self.status is None:
+            return f"cannot be run: {self.error}"
+        return f"exited with status {self.status}" if self.status >= 0 else f"died of signal {-self.status}"
+
+
+async def run(
+    script: Script, args: tuple[str, ...] = (), *, limit: float, environment: Mapping[str, str] | None = None
+) -> Outcome:
+    """Run `script` with `args` behind its own, at most `limit` seconds. Raises nothing but cancellation."""
+    if script.readable_only:
+        return Outcome(0 if os.access(script.argv[0], os.R_OK) else 1)
+    try:
+        process = _start(script, args, environment)
+    except (OSError, ValueError, subprocess.SubprocessError) as exc:
+        return Outcome(None, error=str(exc))
+    assert process.stdout is not None
+    output = bytearray()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(process.stdout, _collect, process.stdout.fileno(), output)
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        timed_out = await _wait(process, pidfd, limit)
+    finally:
+        if process.poll() is None:
+            _signal(process, signal.SIGKILL)
+            process.wait()
+        _collect(process.stdout.fileno(), output)
+        loop.remove_reader(process.stdout)
+        process.stdout.close()
+        os.close(pidfd)
+    return Outcome(process.returncode, timed_out, output.decode("utf-8", "replace").strip())
+
+
+def _start(script: Script, args: tuple[str, ...], environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
+    environ = {name: value for name, value in os.environ.items() if name not in WITHHELD}
+    environ.update(environment or {})
+    own = script.uid in (None, os.geteuid()) and script.gid in (None, os.getegid()) and script.groups is None
+    process = subprocess.Popen(
+        [*script.argv, *args],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environ,
+        process_group=0,
+        user=None if own else script.uid,
+        group=None if own else script.gid,
+        extra_groups=None if own else list(script.groups or ()),
+    )
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
+    return process
+
+
+def _collect(descriptor: int, output: bytearray) -> None:
+    """Read what is there; beyond the limit it is thrown away, so that the script never waits for us."""
+    with contextlib.suppress(OSError):
+        while data := os.read(descriptor, 65536):
+            output += data[: max(0, OUTPUT_LIMIT - len(output))]
+        asyncio.get_running_loop().remove_reader(descriptor)
+
+
+async def _wait(process: subprocess.Popen[bytes], pidfd: int, limit: float) -> bool:
+    """Wait for the end; True when it had to be forced."""
+    for within, number in ((limit, signal.SIGTERM), (KILL_AFTER, signal.SIGKILL)):
+        if await _ended(process, pidfd, within):
+            return number is signal.SIGKILL
+        _signal(process, number)
+    await _ended(process, pidfd, KILL_AFTER)
+    return True
+
+
+async def _ended(process: subprocess.Popen[bytes], pidfd: int, within: float) -> bool:
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(pidfd, _resolve, ended)
+    try:
+        async with asyncio.timeout(within):
+            await ended
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(pidfd)
+    process.poll()
+    return True
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def _resolve(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)

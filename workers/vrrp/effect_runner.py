@@ -1,0 +1,180 @@
+"""Performs what the machines ask for: adverts, addresses, announcements, and telling people, in the order given."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from functools import partial
+
+from ipc.channel import Channel
+from ipc.messages import VrrpStateChanged
+from keepalived_py.clock import now
+from keepalived_py.config.model import NotifyScripts
+from keepalived_py.plan.links import AddAddress, AddressKey, Op, desired_addresses, reconcile
+from keepalived_py.vrrp.effects import (
+    AnnounceVips,
+    Effect,
+    LowerPriorityHeard,
+    Note,
+    SendAdvert,
+    SetVips,
+    StopAnnouncing,
+    Transition,
+    WantMaster,
+)
+from keepalived_py.vrrp.states import State
+from keepalived_py.vrrp.sync_group import GroupTransition
+from workers.notify import Notifier
+
+from .announce import Announcer
+from .instance import Instance
+from .link_monitor import LinkMonitor
+from .rtnetlink import RequestSocket, encode
+from .slices import SIZE, SliceQueue
+
+logger = logging.getLogger(__name__)
+
+SCRIPT_STATE = {State.INIT: "STOP"}
+
+
+class EffectRunner:
+    """One per worker. Becoming master is: one advert, the addresses in batches, the announcements, then people."""
+
+    def __init__(
+        self,
+        requests: RequestSocket,
+        monitor: LinkMonitor,
+        announcer: Announcer,
+        notifier: Notifier,
+        channel: Channel,
+        slices: SliceQueue,
+    ) -> None:
+        self._requests, self._monitor, self._announcer = requests, monitor, announcer
+        self._notifier, self._channel, self._slices = notifier, channel, slices
+
+    def perform(self, instance: Instance, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case SendAdvert():
+                    self._advertise(instance, effect.priority)
+                case SetVips():
+                    self.set_addresses(instance, effect.present)
+                case AnnounceVips():
+                    self.announce(instance, instance.rows, effect.rounds)
+                case StopAnnouncing():
+                    self._slices.cancel(instance.key)
+                case Transition():
+                    self._transition(instance, effect)
+                case Note():
+                    logger.log(
+                        logging.WARNING if effect.warning else logging.INFO, "(%s) %s", instance.name, effect.text
+                    )
+                case LowerPriorityHeard():
+                    self._notifier.run(instance.name, instance.config.notify.master_rx_lower_pri)
+                case WantMaster():
+                    logger.debug("(%s) wants to be MASTER (%s), waits for its group", instance.name, effect.reason)
+
+    def _advertise(self, instance: Instance, priority: int) -> None:
+        if instance.sender is None:
+            return
+        error = instance.sender.send(priority)
+        if error and instance.once(("send", error)):
+            logger.error("(%s) cannot send advert: %s", instance.name, error)
+        instance.counters.sent += 1
+        if priority == 0:
+            instance.counters.zero_sent += 1
+
+    # addresses ----------------------------------------------------------------------------------------------------
+
+    def set_addresses(self, instance: Instance, present: bool) -> list[AddressKey]:
+        """Bring the kernel to what the instance should hold; the addresses that were missing.
+
+        What is there is what was asked for before, not what notices have told so far: those lag behind.
+        """
+        desired = {}
+        if present:
+            desired = desired_addresses(instance.config, instance.ifindex, self._monitor.index_of())
+        ops = list(reconcile(desired, instance.rows, instance.rows))
+        instance.rows = desired
+        self._submit(instance, ops, now_all=not present)
+        return [op.key for op in ops if isinstance(op, AddAddress)]
+
+    def remove_left_overs(self, instance: Instance) -> None:
+        """Addresses of the instance that stand although it has not put them there: a predecessor was killed."""
+        named = desired_addresses(instance.config, instance.ifindex, self._monitor.index_of())
+        ops = list(reconcile({}, self._monitor.addresses, named))
+        if ops:
+            logger.info("(%s) removing %d addresses left by an earlier process", instance.name, len(ops))
+            self._submit(instance, ops, now_all=True)
+
+    def _submit(self, instance: Instance, ops: list[Op], *, now_all: bool) -> None:
+        size = len(ops) if now_all else SIZE
+        for start in range(0, len(ops), size or 1):
+            chunk = ops[start : start + size]
+            piece = partial(self._submit_chunk, instance, chunk)
+            if now_all and len(ops) <= SIZE:
+                piece()
+            else:
+                self._slices.add(instance.key, piece)
+
+    def _submit_chunk(self, instance: Instance, ops: list[Op]) -> None:
+        for error in self._requests.submit(ops, [encode(op) for op in ops]):
+            logger.error("(%s) %s", instance.name, error)
+
+    def announce(self, instance: Instance, keys: Iterable[AddressKey], rounds: int) -> None:
+        """All addresses, round by round."""
+        frames = self._announcer.frames(keys, self._monitor.links)
+        for _ in range(rounds):
+            for start in range(0, len(frames), SIZE):
+                self._slices.add(instance.key, partial(self._announcer.send, frames[start : start + SIZE]))
+
+    # telling ------------------------------------------------------------------------------------------------------
+
+    def _transition(self, instance: Instance, effect: Transition) -> None:
+        instance.reported.clear()
+        if effect.new is State.MASTER:
+            instance.counters.became_master += 1
+            instance.losses = 0
+        elif effect.old is State.MASTER:
+            instance.counters.released_master += 1
+        state = SCRIPT_STATE.get(effect.new, effect.new.value)
+        if state == "STOP":
+            logger.info("(%s) Stopping (%s)", instance.name, effect.reason)
+        else:
+            logger.info("(%s) Entering %s STATE (%s)", instance.name, state, effect.reason)
+        self._tell(
+            "INSTANCE",
+            instance.name,
+            effect.old,
+            state,
+            instance.router.priority,
+            effect.reason,
+            instance.config.notify,
+        )
+
+    def group_transition(self, found: GroupTransition, scripts: NotifyScripts) -> None:
+        state = SCRIPT_STATE.get(found.new, found.new.value)
+        if state != "STOP":
+            logger.info("VRRP_Group(%s) Syncing instances to %s state", found.name, state)
+        self._tell("GROUP", found.name, found.old, state, 0, "state of its members", scripts)
+
+    def _tell(
+        self, kind: str, name: str, old: State, state: str, priority: int, reason: str, scripts: NotifyScripts
+    ) -> None:
+        self._channel.send(
+            VrrpStateChanged(
+                kind=kind, name=name, old=old.value, new=state, priority=priority, reason=reason, time=now()
+            )
+        )
+        environment = {
+            "KEEPALIVED_TYPE": kind,
+            "KEEPALIVED_NAME": name,
+            "KEEPALIVED_STATE": state,
+            "KEEPALIVED_PREVIOUS_STATE": old.value,
+            "KEEPALIVED_PRIORITY": str(priority),
+            "KEEPALIVED_REASON": reason,
+        }
+        own = {"MASTER": scripts.master, "BACKUP": scripts.backup, "FAULT": scripts.fault, "STOP": scripts.stop}
+        subject = f"{kind} {name}"
+        self._notifier.run(subject, own[state], (), environment)
+        self._notifier.run(subject, scripts.any, (kind, name, state, str(priority)), environment)

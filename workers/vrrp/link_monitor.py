@@ -1,0 +1,109 @@
+"""What the kernel knows of links and addresses, kept current. A lost notice means a full re-read, never a guess."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable
+
+from keepalived_py.plan.links import AddressKey
+from keepalived_py.values import IPAddress
+
+from .rtnetlink import (
+    BUFFER_SIZE,
+    RTMGRP_IPV4_IFADDR,
+    RTMGRP_IPV6_IFADDR,
+    RTMGRP_LINK,
+    AddressNotice,
+    Link,
+    LinkNotice,
+    RequestSocket,
+    messages,
+    notice,
+)
+
+logger = logging.getLogger(__name__)
+
+RECEIVE_BUFFER = 4 << 20
+
+
+class LinkMonitor:
+    """Tables of links and addresses. `changed` hears each notice once they have it, `reread` of a full re-read."""
+
+    def __init__(self, changed: Callable[[LinkNotice | AddressNotice], None], reread: Callable[[], None]) -> None:
+        self.links: dict[int, Link] = {}
+        self.addresses: dict[AddressKey, bool] = {}
+        """Whether each is tentative."""
+        self.overruns = 0
+        self._changed, self._reread = changed, reread
+        self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        self._sock.setblocking(False)
+        self._buffer = bytearray(BUFFER_SIZE)
+
+    def start(self, loop: asyncio.AbstractEventLoop, requests: RequestSocket) -> None:
+        """Subscribe first, then read everything, so that nothing is missed in between."""
+        self._requests = requests
+        self._sock.bind((0, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))
+        self.read_all()
+        loop.add_reader(self._sock, self._readable)
+
+    def read_all(self) -> None:
+        self.links.clear()
+        self.addresses.clear()
+        for each in self._requests.dump():
+            self._take(each)
+
+    def index_of(self) -> dict[str, int]:
+        """Interface indices by name."""
+        return {link.name: link.index for link in self.links.values()}
+
+    def by_name(self, name: str) -> Link | None:
+        return next((link for link in self.links.values() if link.name == name), None)
+
+    def own_addresses(self, index: int, family: int, but_not: frozenset[IPAddress]) -> list[IPAddress]:
+        """Usable addresses of an interface in the kernel's order; IPv6: link-local ones only."""
+        return [
+            key.address
+            for key, tentative in self.addresses.items()
+            if key.ifindex == index
+            and key.address.version == family
+            and key.address not in but_not
+            and not tentative
+            and (family == 4 or key.address.is_link_local)
+        ]
+
+    def _take(self, each: LinkNotice | AddressNotice) -> None:
+        if isinstance(each, LinkNotice):
+            if each.present:
+                self.links[each.link.index] = each.link
+            else:
+                self.links.pop(each.link.index, None)
+        elif each.present:
+            self.addresses[each.key] = each.tentative
+        else:
+            self.addresses.pop(each.key, None)
+
+    def _readable(self) -> None:
+        for _ in range(64):  # a flood of notices must not keep the adverts waiting
+            try:
+                size, _, _, sender = self._sock.recvmsg_into([self._buffer])
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                if exc.errno != errno.ENOBUFS:
+                    raise
+                self.overruns += 1
+                logger.warning("netlink notices were lost - reading all links and addresses again")
+                self.read_all()
+                self._reread()
+                return
+            if sender[0] != 0:
+                continue  # only the kernel is believed
+            for kind, _, _, body in messages(memoryview(self._buffer)[:size]):
+                found = notice(kind, body)
+                if found is not None:
+                    self._take(found)
+                    self._changed(found)

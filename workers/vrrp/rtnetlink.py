@@ -1,0 +1,267 @@
+"""The little of rtnetlink that VRRP needs on its hot path, as bytes: messages are encoded once and sent in batches.
+
+pyroute2 costs about 100 us a message; becoming master with 4,000 addresses would stop the adverts for half a second.
+Layouts: linux/netlink.h, linux/if_link.h, linux/if_addr.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from keepalived_py.config.model import Address
+from keepalived_py.plan.links import AddAddress, AddressKey, Op
+from keepalived_py.values import IPAddress, IPv4Address, IPv6Address
+
+NLMSG = struct.Struct("=IHHII")
+IFINFOMSG = struct.Struct("=BxHiII")
+IFADDRMSG = struct.Struct("=BBBBI")
+RTATTR = struct.Struct("=HH")
+CACHEINFO = struct.Struct("=IIII")
+
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
+NLM_F_EXCL, NLM_F_CREATE = 0x200, 0x400
+IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_BROADCAST, IFA_CACHEINFO, IFA_FLAGS, IFA_PROTO = 1, 2, 3, 4, 6, 8, 11
+IFA_F_NODAD, IFA_F_HOMEADDRESS, IFA_F_MANAGETEMPADDR, IFA_F_NOPREFIXROUTE, IFA_F_MCAUTOJOIN = (
+    0x02,
+    0x10,
+    0x100,
+    0x200,
+    0x400,
+)
+IFA_F_TENTATIVE, IFA_F_DADFAILED = 0x40, 0x08
+IFLA_ADDRESS, IFLA_IFNAME = 1, 3
+IFF_UP, IFF_RUNNING, IFF_NOARP = 0x1, 0x40, 0x80
+RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR = 0x1, 0x10, 0x100
+ADDRESS_PROTOCOL = 18
+"""IFAPROT keepalived."""
+FOREVER = 0xFFFFFFFF
+BUFFER_SIZE = 1 << 18
+
+
+class KernelError(Exception):
+    """The kernel refused a request."""
+
+    def __init__(self, what: object, code: int) -> None:
+        super().__init__(f"{what}: {os.strerror(code)}")
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One interface."""
+
+    index: int
+    name: str
+    flags: int
+    mac: bytes
+
+    @property
+    def running(self) -> bool:
+        return bool(self.flags & IFF_UP and self.flags & IFF_RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkNotice:
+    link: Link
+    present: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AddressNotice:
+    key: AddressKey
+    present: bool
+    tentative: bool
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    size = RTATTR.size + len(value)
+    return RTATTR.pack(size, kind) + value + bytes(-size % 4)
+
+
+def _message(kind: int, flags: int, body: bytes) -> bytes:
+    return NLMSG.pack(NLMSG.size + len(body), kind, flags, 0, 0) + body
+
+
+def encode(op: Op) -> bytes:
+    """One operation as a message; sequence number and flags are completed when it is sent."""
+    key, row = op.key, op.row
+    family = socket.AF_INET if key.address.version == 4 else socket.AF_INET6
+    packed = key.address.packed
+    if not isinstance(op, AddAddress):
+        body = IFADDRMSG.pack(family, key.prefixlen, 0, 0, key.ifindex) + _attribute(IFA_LOCAL, packed)
+        return _message(RTM_DELADDR, NLM_F_REQUEST, body)
+    flags = _flags(row)
+    body = IFADDRMSG.pack(family, key.prefixlen, flags & 0xFF, row.scope, key.ifindex)
+    body += _attribute(IFA_LOCAL, packed)
+    body += _attribute(IFA_ADDRESS, row.peer.packed if row.peer else packed)
+    if row.broadcast:
+        body += _attribute(IFA_BROADCAST, row.broadcast.packed)
+    if row.label:
+        body += _attribute(IFA_LABEL, row.label.encode() + b"\0")
+    if flags:
+        body += _attribute(IFA_FLAGS, struct.pack("=I", flags))
+    if family == socket.AF_INET6:
+        preferred = row.preferred_lft
+        if preferred is None:
+            preferred = 0 if key.prefixlen == 128 else FOREVER  # a /128 must not become a source address
+        body += _attribute(IFA_CACHEINFO, CACHEINFO.pack(preferred, FOREVER, 0, 0))
+    body += _attribute(IFA_PROTO, bytes((ADDRESS_PROTOCOL,)))
+    return _message(RTM_NEWADDR, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL, body)
+
+
+def _flags(row: Address) -> int:
+    flags = IFA_F_NODAD if row.family == 6 and not row.dad else 0
+    for wanted, bit in (
+        (row.home, IFA_F_HOMEADDRESS),
+        (row.mngtmpaddr, IFA_F_MANAGETEMPADDR),
+        (row.noprefixroute, IFA_F_NOPREFIXROUTE),
+        (row.autojoin, IFA_F_MCAUTOJOIN),
+    ):
+        flags |= bit if wanted else 0
+    return flags
+
+
+def messages(data: bytes | memoryview) -> Iterator[tuple[int, int, int, memoryview]]:
+    """Type, flags, sequence number and body of every message in a datagram."""
+    view = memoryview(data)
+    position = 0
+    while position + NLMSG.size <= len(view):
+        length, kind, flags, sequence, _ = NLMSG.unpack_from(view, position)
+        if length < NLMSG.size or position + length > len(view):
+            return
+        yield kind, flags, sequence, view[position + NLMSG.size : position + length]
+        position += length + -length % 4
+
+
+def _attributes(body: memoryview) -> dict[int, memoryview]:
+    found: dict[int, memoryview] = {}
+    position = 0
+    while position + RTATTR.size <= len(body):
+        length, kind = RTATTR.unpack_from(body, position)
+        if length < RTATTR.size:
+            break
+        found[kind] = body[position + RTATTR.size : position + length]
+        position += length + -length % 4
+    return found
+
+
+def notice(kind: int, body: memoryview) -> LinkNotice | AddressNotice | None:
+    """What a message of the kernel says about links or addresses; None for anything else."""
+    if kind in (RTM_NEWLINK, RTM_DELLINK) and len(body) >= IFINFOMSG.size:
+        _, _, index, flags, _ = IFINFOMSG.unpack_from(body)
+        found = _attributes(body[IFINFOMSG.size :])
+        name = bytes(found.get(IFLA_IFNAME, b"")).rstrip(b"\0").decode("utf-8", "replace")
+        return LinkNotice(Link(index, name, flags, bytes(found.get(IFLA_ADDRESS, b""))), kind == RTM_NEWLINK)
+    if kind in (RTM_NEWADDR, RTM_DELADDR) and len(body) >= IFADDRMSG.size:
+        family, prefixlen, flags, _, index = IFADDRMSG.unpack_from(body)
+        found = _attributes(body[IFADDRMSG.size :])
+        packed = bytes(found.get(IFA_LOCAL) or found.get(IFA_ADDRESS) or b"")
+        address: IPAddress
+        if family == socket.AF_INET and len(packed) == 4:
+            address = IPv4Address(packed)
+        elif family == socket.AF_INET6 and len(packed) == 16:
+            address = IPv6Address(packed)
+        else:
+            return None
+        if IFA_FLAGS in found:
+            (flags,) = struct.unpack_from("=I", found[IFA_FLAGS])
+        tentative = bool(flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)) and not flags & IFA_F_NODAD
+        return AddressNotice(AddressKey(index, address, prefixlen), kind == RTM_NEWADDR, tentative)
+    return None
+
+
+class RequestSocket:
+    """Sends batches and reads their acknowledgements; rtnetlink answers before sendmsg returns, so nothing waits."""
+
+    GONE = frozenset((errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENOENT))
+
+    def __init__(self) -> None:
+        self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        self._sock.bind((0, 0))
+        self._sock.setblocking(False)
+        self._sequence = 0
+        self._buffer = bytearray(BUFFER_SIZE)
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def submit(self, ops: list[Op], encoded: list[bytes]) -> list[KernelError]:
+        """Send a batch; what failed. An address that is there already, or gone already, is no failure."""
+        first = self._sequence + 1
+        parts: list[bytes] = []
+        for message in encoded:
+            self._sequence += 1
+            length, kind, flags, _, _ = NLMSG.unpack_from(message)
+            if len(parts) == len(encoded) - 1:
+                flags |= NLM_F_ACK  # errors come back regardless; one acknowledgement says the batch is through
+            parts.append(NLMSG.pack(length, kind, flags, self._sequence, 0) + message[NLMSG.size :])
+        self._sock.sendmsg(parts)
+        return [
+            KernelError(_describe(ops[sequence - first]), code)
+            for sequence, code in self._acknowledged()
+            if first <= sequence <= self._sequence and not self._harmless(ops[sequence - first], code)
+        ]
+
+    def _harmless(self, op: Op, code: int) -> bool:
+        return code == errno.EEXIST if isinstance(op, AddAddress) else code in self.GONE
+
+    def _acknowledged(self) -> Iterator[tuple[int, int]]:
+        """Sequence number and errno of every answer that waits; successes are left out."""
+        while True:
+            try:
+                size = self._sock.recv_into(self._buffer)
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                if exc.errno != errno.ENOBUFS:
+                    raise
+                continue
+            for kind, _, sequence, body in messages(memoryview(self._buffer)[:size]):
+                if kind == NLMSG_ERROR:
+                    (code,) = struct.unpack_from("=i", body)
+                    if code:
+                        yield sequence, -code
+
+    def dump(self) -> Iterator[LinkNotice | AddressNotice]:
+        """All links, then all addresses."""
+        for kind, body in ((RTM_GETLINK, IFINFOMSG.pack(0, 0, 0, 0, 0)), (RTM_GETADDR, IFADDRMSG.pack(0, 0, 0, 0, 0))):
+            yield from self._dump(kind, body)
+
+    def _dump(self, kind: int, body: bytes) -> Iterator[LinkNotice | AddressNotice]:
+        self._sequence += 1
+        request = NLMSG.pack(NLMSG.size + len(body), kind, NLM_F_REQUEST | NLM_F_DUMP, self._sequence, 0)
+        self._sock.setblocking(True)
+        try:
+            self._sock.sendmsg([request, body])
+            while True:
+                data = self._sock.recv(BUFFER_SIZE)
+                for answer, _, sequence, content in messages(data):
+                    if sequence != self._sequence:
+                        continue
+                    if answer == NLMSG_DONE:
+                        return
+                    if answer == NLMSG_ERROR:
+                        (code,) = struct.unpack_from("=i", content)
+                        raise KernelError("dump", -code)
+                    found = notice(answer, content)
+                    if found is not None:
+                        yield found
+        finally:
+            self._sock.setblocking(False)
+
+
+def _describe(op: Op) -> str:
+    verb = "add" if isinstance(op, AddAddress) else "delete"
+    return f"{verb} {op.key.address}/{op.key.prefixlen} on interface {op.key.ifindex}"
+
+
+def encode_all(ops: Iterable[Op]) -> list[bytes]:
+    return [encode(op) for op in ops]

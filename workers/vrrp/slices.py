@@ -1,0 +1,42 @@
+"""Long work cut into pieces, one per turn of the loop, so that adverts and packets go in between.
+
+Adding thousands of addresses in one go keeps a single-threaded router from advertising, and that makes a second master.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Hashable
+
+SIZE = 100
+"""Addresses or frames per piece: about a millisecond."""
+
+
+class SliceQueue:
+    """First in, first out; the pieces of one owner can be dropped."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Hashable, Callable[[], None]]] = deque()
+        self._scheduled = False
+
+    def add(self, owner: Hashable, piece: Callable[[], None]) -> None:
+        """Run `piece` now when nothing waits before it, else in its turn."""
+        if not self._waiting and not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._turn)
+            piece()
+            return
+        self._waiting.append((owner, piece))
+
+    def cancel(self, owner: Hashable) -> None:
+        """Forget what `owner` still has waiting."""
+        self._waiting = deque(item for item in self._waiting if item[0] != owner)
+
+    def _turn(self) -> None:
+        if not self._waiting:
+            self._scheduled = False
+            return
+        _, piece = self._waiting.popleft()
+        asyncio.get_running_loop().call_soon(self._turn)
+        piece()

@@ -1,0 +1,150 @@
+"""The only code that knows both the clock and the machines.
+
+A timerfd carries the earliest deadline, absolute on CLOCK_MONOTONIC, so neither the loop's rounding nor its lateness
+adds up. When it fires the sockets are read first: a late process must not mistake queued adverts for silence. Then all
+adverts that are due go out, of every instance, before any other timer is looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import heapq
+import os
+from collections.abc import Callable, Hashable
+from typing import Protocol
+
+from keepalived_py.clock import now
+from keepalived_py.vrrp.states import Timer
+
+CLOCK_MONOTONIC = 1
+TFD_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
+TFD_TIMER_ABSTIME = 1
+
+
+class _TimeSpec(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
+
+
+class _TimerSpec(ctypes.Structure):
+    _fields_ = (("interval", _TimeSpec), ("value", _TimeSpec))
+
+
+class AbsoluteTimer:
+    """One timerfd: readable from `set`'s instant on."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self.descriptor: int = self._libc.timerfd_create(CLOCK_MONOTONIC, TFD_FLAGS)
+        if self.descriptor < 0:
+            raise OSError(ctypes.get_errno(), "timerfd_create")
+        self._spec = _TimerSpec()
+
+    def set(self, at: float) -> None:
+        """Fire at `at`, or at once when that has passed; 0 disarms."""
+        whole = int(at)
+        self._spec.value.seconds = whole
+        self._spec.value.nanoseconds = max(0, int((at - whole) * 1e9)) or (1 if at and not whole else 0)
+        self._libc.timerfd_settime(self.descriptor, TFD_TIMER_ABSTIME, ctypes.byref(self._spec), None)
+
+    def clear(self) -> None:
+        """Take note that it has fired."""
+        try:
+            os.read(self.descriptor, 8)
+        except BlockingIOError:
+            return
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+class Timed(Protocol):
+    """What the driver drives."""
+
+    @property
+    def deadline(self) -> float | None: ...
+
+    def due(self, now: float) -> Timer | None: ...
+
+
+class TimerDriver:
+    """Watches the deadlines of many machines. `expired` is told which timer of which machine ran out."""
+
+    def __init__(
+        self,
+        machine_of: Callable[[Hashable], Timed | None],
+        drain: Callable[[], None],
+        expired: Callable[[Hashable, Timer], None],
+    ) -> None:
+        self._machine_of, self._drain, self._expired = machine_of, drain, expired
+        self._heap: list[tuple[float, int, Hashable]] = []
+        self._armed: dict[Hashable, float] = {}
+        self._count = 0
+        self._timer = AbsoluteTimer()
+        self._set_for = 0.0
+        self.worst_lateness = 0.0
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.add_reader(self._timer.descriptor, self.fire)
+
+    def close(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.remove_reader(self._timer.descriptor)
+        self._timer.close()
+
+    def rearm(self, key: Hashable) -> None:
+        """Call after every step; the machine's deadline is the truth."""
+        machine = self._machine_of(key)
+        deadline = machine.deadline if machine is not None else None
+        if deadline is None:
+            self._armed.pop(key, None)
+        elif self._armed.get(key) != deadline:
+            self._armed[key] = deadline
+            self._count += 1
+            heapq.heappush(self._heap, (deadline, self._count, key))
+        self._set()
+
+    def _set(self) -> None:
+        heap = self._heap
+        while heap and self._armed.get(heap[0][2]) != heap[0][0]:
+            heapq.heappop(heap)
+        earliest = heap[0][0] if heap else 0.0
+        if earliest != self._set_for:
+            self._set_for = earliest
+            self._timer.set(earliest)
+
+    def fire(self) -> None:
+        """Everything that is due, adverts first."""
+        self._timer.clear()
+        self._set_for = 0.0
+        self._drain()
+        later: list[tuple[float, Hashable, Timer]] = []
+        for due, key, timer in self._take_due():
+            if timer is Timer.ADVERT:
+                self.worst_lateness = max(self.worst_lateness, now() - due)
+                self._expired(key, timer)
+            else:
+                later.append((due, key, timer))
+        for _, key, timer in later:
+            machine = self._machine_of(key)
+            if machine is not None and machine.due(now()) is timer:
+                self._expired(key, timer)
+            else:
+                self.rearm(key)
+        self._set()
+
+    def _take_due(self) -> list[tuple[float, Hashable, Timer]]:
+        """Every machine whose deadline has passed, earliest first; each is re-armed by whoever handles it."""
+        found = []
+        heap, moment = self._heap, now()
+        while heap and heap[0][0] <= moment:
+            due, _, key = heapq.heappop(heap)
+            if self._armed.get(key) != due:
+                continue
+            del self._armed[key]
+            machine = self._machine_of(key)
+            timer = machine.due(moment) if machine is not None else None
+            if timer is not None:
+                found.append((due, key, timer))
+            elif machine is not None:
+                self.rearm(key)
+        return found

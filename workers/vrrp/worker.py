@@ -1,0 +1,517 @@
+"""The VRRP worker: everything that arrives becomes an event of a machine, everything a machine wants is performed.
+
+Nothing here waits: no name look-up, no file, no script, no log that can block. A VRRP process that is late by three
+intervals is a second master.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+from ipc.messages import DumpKind, Peer, VirtualServerStateChanged, VrrpStateChanged
+from keepalived_py.clock import now
+from keepalived_py.config.model import SyncGroup as GroupConfig
+from keepalived_py.config.model import Track, VrrpInstance, VrrpSlice
+from keepalived_py.plan.links import AddressKey
+from keepalived_py.values import ExitCode, IPAddress, VirtualRouterKey
+from keepalived_py.vrrp.effects import Effect
+from keepalived_py.vrrp.events import (
+    AddressesLost,
+    AdvertReceived,
+    ConfigChanged,
+    Event,
+    FaultCleared,
+    FaultRaised,
+    PriorityChanged,
+    Shutdown,
+    SourceChanged,
+    Startup,
+    TimerExpired,
+)
+from keepalived_py.vrrp.machine import VirtualRouter
+from keepalived_py.vrrp.packet import Datagram, PacketError, examine
+from keepalived_py.vrrp.states import State, Timer
+from keepalived_py.vrrp.sync_group import SyncGroup
+from keepalived_py.vrrp.tracking import effective_priority, is_fault
+from workers import dump
+from workers.notify import Notifier
+from workers.worker import Worker, WorkerContext, WorkerError
+
+from .announce import Announcer
+from .effect_runner import EffectRunner
+from .instance import Instance, statistics
+from .link_monitor import LinkMonitor
+from .rtnetlink import AddressNotice, LinkNotice, RequestSocket
+from .slices import SliceQueue
+from .sockets import Receiver, ReceiverKey, Sender
+from .timer_driver import TimerDriver
+from .trackers import ScriptTracker
+
+logger = logging.getLogger(__name__)
+
+
+def run_vrrp(context: WorkerContext[VrrpSlice]) -> int:
+    """Main function of the process."""
+    return VrrpWorker(context).run()
+
+
+class VrrpWorker(Worker[VrrpSlice]):
+    """All instances of this machine."""
+
+    role = Peer.VRRP
+    ident = "Keepalived_vrrp"
+    log_role = "vrrp"
+    title = "keepalived_vrrp"
+
+    def __init__(self, context: WorkerContext[VrrpSlice]) -> None:
+        super().__init__(context)
+        self.instances: dict[VirtualRouterKey, Instance] = {}
+        self.groups: dict[str, SyncGroup] = {}
+        self._group_configs: dict[str, GroupConfig] = {}
+        self._group_of: dict[str, str] = {}
+        self._by_name: dict[str, Instance] = {}
+        self._receivers: dict[ReceiverKey, Receiver] = {}
+        self._targets: dict[tuple[ReceiverKey, int], list[Instance]] = {}
+        self._events: deque[tuple[Instance, Event]] = deque()
+        self._working = False
+        self._unknown_vrids = 0
+        self._malformed = 0
+        self.timers = TimerDriver(self._machine_of, self._drain, self._timer_expired)
+        self.scripts = ScriptTracker(self._script_changed)
+
+    async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._requests = RequestSocket()
+        self.monitor = LinkMonitor(self._link_changed, self._links_reread)
+        self.notifier = Notifier(self.config.global_defs.script_time_limit)
+        self.slices = SliceQueue()
+        try:
+            self.announcer = Announcer()
+        except PermissionError as exc:
+            raise WorkerError("a packet socket needs CAP_NET_RAW", ExitCode.NO_PERMISSION) from exc
+        self.runner = EffectRunner(
+            self._requests, self.monitor, self.announcer, self.notifier, self.channel, self.slices
+        )
+        self.monitor.start(loop, self._requests)
+        self.timers.start(loop)
+        self._check(self.config)
+        self.scripts.apply(_tracked_scripts(self.config))
+        self._build(self.config)
+
+    # configuration ------------------------------------------------------------------------------------------------
+
+    def _check(self, config: VrrpSlice) -> None:
+        """Raises WorkerError for what this machine cannot run."""
+        for instance in config.vrrp.instances:
+            if instance.interface and self.monitor.by_name(instance.interface) is None:
+                raise WorkerError(f"({instance.name}) interface {instance.interface} does not exist", ExitCode.CONFIG)
+
+    def _build(self, config: VrrpSlice) -> None:
+        """Start every instance of the first configuration."""
+        self._arrange_groups(config)
+        was_master = {
+            report.name
+            for report in self.context.reported
+            if isinstance(report, VrrpStateChanged) and report.kind == "INSTANCE" and report.new == State.MASTER.value
+        }
+        for instance_config in config.vrrp.instances:
+            self._add(instance_config)
+        for instance in self.instances.values():
+            adopted = State.MASTER if instance.name in was_master else None
+            if adopted is None:
+                self.runner.remove_left_overs(instance)
+            self._start_instance(instance, adopted)
+        self._settle_groups()
+
+    def _arrange_groups(self, config: VrrpSlice) -> None:
+        self._group_configs = {group.name: group for group in config.vrrp.sync_groups}
+        self._group_of = {member: group.name for group in config.vrrp.sync_groups for member in group.members}
+
+    def _add(self, config: VrrpInstance) -> Instance:
+        group = self._group_of.get(config.name, "")
+        router = VirtualRouter(config, grouped=bool(group))
+        instance = Instance(key=config.key, router=router, group=group)
+        self.instances[config.key] = instance
+        self._by_name[config.name] = instance
+        self._connect(instance)
+        return instance
+
+    def _start_instance(self, instance: Instance, adopted: State | None = None) -> None:
+        self._judge(instance)
+        self._post(instance, Startup(adopted))
+
+    def _connect(self, instance: Instance) -> None:
+        """Sockets and source address of an instance, as its interface allows at the moment."""
+        config = instance.config
+        link = self.monitor.by_name(config.interface)
+        instance.ifindex = link.index if link is not None else 0
+        source = config.source or self._interface_address(instance)
+        if instance.sender is not None:
+            if (instance.sender.config, instance.sender.source) == (config, source):
+                return
+            sequence = instance.sender.sequence
+            instance.sender.close()
+        else:
+            sequence = 0
+        instance.sender = None
+        instance.router.source = source
+        if source is None or not (link or config.unicast):
+            return
+        try:
+            instance.sender = Sender(config, instance.ifindex, config.interface, source)
+            instance.sender.sequence = sequence
+            self._listen(instance)
+        except PermissionError as exc:
+            raise WorkerError("raw sockets need CAP_NET_RAW", ExitCode.NO_PERMISSION) from exc
+        except OSError as exc:
+            logger.error("(%s) sockets on %s: %s", config.name, config.interface, exc.strerror)
+
+    def _interface_address(self, instance: Instance) -> IPAddress | None:
+        virtual = frozenset(
+            row.address for each in self.instances.values() for row in (*each.config.addresses, *each.config.excluded)
+        )
+        found = self.monitor.own_addresses(instance.ifindex, instance.config.family, virtual)
+        return found[0] if found else None
+
+    def _listen(self, instance: Instance) -> None:
+        config = instance.config
+        key = ReceiverKey(
+            instance.ifindex,
+            config.family,
+            instance.protocol,
+            config.mcast_group,
+            instance.source if config.unicast else None,
+        )
+        if instance.receiver == key:
+            return
+        self._stop_listening(instance)
+        if key not in self._receivers:
+            receiver = Receiver(key, config.interface, self._deliver, self._malformed_packet)
+            self._receivers[key] = receiver
+            asyncio.get_running_loop().add_reader(receiver.sock, receiver.drain)
+        instance.receiver = key
+        self._targets.setdefault((key, config.vrid), []).append(instance)
+
+    def _stop_listening(self, instance: Instance) -> None:
+        key, instance.receiver = instance.receiver, None
+        if key is None:
+            return
+        targets = self._targets[key, instance.config.vrid]
+        targets.remove(instance)
+        if not targets:
+            del self._targets[key, instance.config.vrid]
+        if not any(target[0] == key for target in self._targets):
+            self._receivers.pop(key).close(asyncio.get_running_loop())
+
+    async def apply(self, new: VrrpSlice) -> None:
+        """Move to `new`: what did not change is not touched."""
+        self._check(new)
+        self.notifier.time_limit = new.global_defs.script_time_limit
+        self._arrange_groups(new)
+        wanted = {config.key: config for config in new.vrrp.instances}
+        for key in [key for key in self.instances if key not in wanted]:
+            self._remove(self.instances[key])
+        self.groups.clear()
+        self._by_name = {}
+        added = [self._add(config) for key, config in wanted.items() if key not in self.instances]
+        for key, config in wanted.items():
+            self._by_name[config.name] = self.instances[key]
+        self.scripts.apply(_tracked_scripts(new))
+        self.config = new
+        for instance in self.instances.values():
+            if instance not in added:
+                self._reconfigure(instance, wanted[instance.key])
+        self._settle_groups()
+        for instance in added:
+            self.runner.remove_left_overs(instance)
+            self._start_instance(instance)
+        self._settle_groups()
+
+    def _remove(self, instance: Instance) -> None:
+        """An instance that the new configuration does not have: farewell, addresses out."""
+        logger.info("(%s) is removed by the reload", instance.name)
+        instance.group = ""
+        self._post(instance, Shutdown())
+        self._stop_listening(instance)
+        if instance.sender is not None:
+            instance.sender.close()
+        del self.instances[instance.key]
+        self.timers.rearm(instance.key)
+
+    def _reconfigure(self, instance: Instance, config: VrrpInstance) -> None:
+        instance.group = self._group_of.get(config.name, "")
+        instance.router.grouped = bool(instance.group)
+        if instance.config != config:
+            before = set(instance.rows)
+            self._post(instance, ConfigChanged(config))
+            self._connect(instance)
+            news = [key for key in instance.rows if key not in before]
+            if news and instance.router.state is State.MASTER:
+                self.runner.announce(instance, news, config.garp.master_repeat)
+        self._judge(instance)
+
+    # events and effects -------------------------------------------------------------------------------------------
+
+    def _post(self, instance: Instance, event: Event) -> None:
+        """Step the machine, perform what it wants, and tell its group; events that follow are handled in turn."""
+        self._events.append((instance, event))
+        if self._working:
+            return
+        self._working = True
+        try:
+            while self._events:
+                self._step(*self._events.popleft())
+        finally:
+            self._working = False
+
+    def _step(self, instance: Instance, event: Event) -> None:
+        effects = instance.router.step(event, now())
+        self.runner.perform(instance, effects)
+        if instance.group:
+            self._tell_group(instance, event, effects)
+        self.timers.rearm(instance.key)
+
+    def _group(self, name: str) -> SyncGroup:
+        group = self.groups.get(name)
+        if group is None:
+            members = self._group_configs[name].members
+            routers = {member: self._by_name[member].router for member in members if member in self._by_name}
+            group = self.groups[name] = SyncGroup(name, routers)
+        return group
+
+    def _tell_group(self, instance: Instance, event: Event, effects: list[Effect]) -> None:
+        group = self._group(instance.group)
+        told = group.absorb(instance.name, effects)
+        if isinstance(event, FaultCleared):
+            told += group.recovery()
+        for member, follows in told:
+            self._events.append((self._by_name[member], follows))
+        if not self._events:
+            self._settle_group(group)
+
+    def _settle_group(self, group: SyncGroup) -> None:
+        found = group.settle()
+        if found is not None:
+            self.runner.group_transition(found, self._group_configs[group.name].notify)
+
+    def _settle_groups(self) -> None:
+        for name in self._group_configs:
+            self._settle_group(self._group(name))
+
+    # what arrives -------------------------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        """Read every socket until it is empty."""
+        for receiver in list(self._receivers.values()):
+            receiver.drain()
+
+    def _deliver(self, key: ReceiverKey, datagram: Datagram) -> None:
+        instance = self._instance_for(key, datagram)
+        if instance is None:
+            self._unknown_vrids += 1
+            if self.config.global_defs.log_unknown_vrids:
+                logger.info("Unknown VRID(%d) received from %s - ignoring", datagram.vrid, datagram.source)
+            return
+        if instance.router.state in (State.INIT, State.FAULT):
+            return
+        sequence = instance.sender.sequence if instance.sender is not None else 0
+        try:
+            advert = examine(datagram, instance.config, sequence)
+        except PacketError as exc:
+            instance.counters.discarded[exc.reason] += 1
+            if instance.once((exc.reason, datagram.source)):
+                logger.warning("(%s) advert from %s discarded: %s", instance.name, datagram.source, exc)
+            return
+        instance.counters.received += 1
+        instance.counters.zero_received += advert.priority == 0
+        if advert.sequence is not None and instance.sender is not None:
+            instance.sender.sequence = advert.sequence
+        if advert.differs:
+            instance.counters.list_differs += 1
+            if instance.once(("list", datagram.source, advert.differs)):
+                logger.warning("(%s) address list of %s differs: %s", instance.name, datagram.source, advert.differs)
+        if advert.interval_differs and instance.once(("interval", datagram.source, advert.adver_int)):
+            logger.info(
+                "(%s) advert interval of %s is %gs, ours %gs",
+                instance.name,
+                datagram.source,
+                advert.adver_int / 100,
+                instance.config.advert_int / 100,
+            )
+        if advert.bare_checksum and instance.once(("checksum", datagram.source)):
+            logger.info("(%s) %s leaves the pseudo header out of its checksum", instance.name, datagram.source)
+        if instance.router.master_source != datagram.source:
+            instance.reported = {
+                what for what in instance.reported if isinstance(what, tuple) and datagram.source in what
+            }
+        self._post(instance, AdvertReceived(advert.priority, advert.adver_int, advert.source))
+
+    def _instance_for(self, key: ReceiverKey, datagram: Datagram) -> Instance | None:
+        """The instance of a VRID; among unicast ones that share it, the one with that peer."""
+        targets = self._targets.get((key, datagram.vrid))
+        if not targets:
+            return None
+        if len(targets) > 1:
+            for instance in targets:
+                if any(peer.address == datagram.source for peer in instance.config.unicast_peers):
+                    return instance
+        return targets[0]
+
+    def _malformed_packet(self, key: ReceiverKey, error: PacketError) -> None:
+        self._malformed += 1
+        logger.debug("malformed packet: %s", error)
+
+    def _machine_of(self, key: Hashable) -> VirtualRouter | None:
+        instance = self.instances.get(key)  # type: ignore[call-overload]
+        return instance.router if instance is not None else None
+
+    def _timer_expired(self, key: Hashable, timer: Timer) -> None:
+        instance = self.instances.get(key)  # type: ignore[call-overload]
+        if instance is not None:
+            self._post(instance, TimerExpired(timer))
+
+    # faults and priority ------------------------------------------------------------------------------------------
+
+    def _judge(self, instance: Instance) -> None:
+        """Compare every condition of vrrp-behaviour.md 7 with what the machine believes, and the priority too."""
+        present = dict(self._faults(instance))
+        for subject, reason in present.items():
+            self._post(instance, FaultRaised(subject, reason))
+        for subject in [each for each in instance.router.faults if each not in present and each != "sync group"]:
+            self._post(instance, FaultCleared(subject))
+        priority = effective_priority(instance.config.priority, instance.config.tracks, self._is_good)
+        self._post(instance, PriorityChanged(priority.value, str(priority)))
+
+    def _faults(self, instance: Instance) -> Iterable[tuple[str, str]]:
+        config = instance.config
+        if config.interface and not config.dont_track_primary:
+            link = self.monitor.by_name(config.interface)
+            if link is None or not link.running:
+                yield f"interface {config.interface}", f"interface {config.interface} is down"
+        if instance.source is None:
+            yield "source address", f"no IPv{config.family} address on interface {config.interface}"
+        for track in config.tracks:
+            good = self._is_good(track)
+            if is_fault(track, good):
+                yield f"{track.kind} {track.name}", f"tracked {track.kind} {track.name} is {_word(good)}"
+
+    def _is_good(self, track: Track) -> bool | None:
+        if track.kind == "interface":
+            link = self.monitor.by_name(track.name)
+            return link is not None and link.running
+        return self.scripts.good(track.name)
+
+    def _script_changed(self, name: str) -> None:
+        for instance in list(self.instances.values()):
+            if any(track.kind == "script" and track.name == name for track in instance.config.tracks):
+                self._judge(instance)
+
+    # links --------------------------------------------------------------------------------------------------------
+
+    def _link_changed(self, found: LinkNotice | AddressNotice) -> None:
+        if isinstance(found, LinkNotice):
+            for instance in list(self.instances.values()):
+                names = {instance.config.interface, *(track.name for track in instance.config.tracks)}
+                if found.link.name in names:
+                    self._reconnect(instance)
+            return
+        for instance in list(self.instances.values()):
+            if not found.present and found.key in instance.rows:
+                self._address_lost(instance, found.key)
+            elif found.key.ifindex == instance.ifindex and found.key not in instance.rows:
+                self._reconnect(instance)
+
+    def _links_reread(self) -> None:
+        for instance in list(self.instances.values()):
+            for key in [key for key in instance.rows if key not in self.monitor.addresses]:
+                self._address_lost(instance, key)
+            self._reconnect(instance)
+
+    def _reconnect(self, instance: Instance) -> None:
+        before = instance.source
+        self._connect(instance)
+        if instance.source is not None and instance.source != before:
+            self._post(instance, SourceChanged(instance.source))
+        self._judge(instance)
+
+    def _address_lost(self, instance: Instance, key: AddressKey) -> None:
+        """Somebody removed an address of ours: put it back, unless that never ends."""
+        if instance.router.state is not State.MASTER or key in self.monitor.addresses:
+            return
+        link = self.monitor.links.get(key.ifindex)
+        if link is None or not link.running:
+            return
+        instance.losses += 1
+        limit = self.config.global_defs.restore_lost
+        if instance.losses > limit:
+            self._post(instance, AddressesLost(f"address {key.address} was removed {instance.losses} times in a row"))
+            return
+        logger.warning("(%s) address %s was removed by somebody else and is put back", instance.name, key.address)
+        instance.rows = {own: row for own, row in instance.rows.items() if own != key}
+        missing = self.runner.set_addresses(instance, True)
+        self.runner.announce(instance, missing, 1)
+
+    # orders -------------------------------------------------------------------------------------------------------
+
+    def on_message(self, msg: Any) -> None:
+        if not isinstance(msg, VirtualServerStateChanged):
+            super().on_message(msg)
+
+    async def drain(self) -> None:
+        """Nothing of VRRP can be put off."""
+
+    async def stop(self) -> None:
+        """Farewell first, then the addresses, then people get a second."""
+        keep = self.options.keep_vrrp
+        for instance in self.instances.values():
+            if instance.router.state is not State.INIT:
+                self._post(instance, Shutdown(keep))
+        self._settle_groups()
+        self.scripts.stop()
+        await self.notifier.finish()
+
+    def dump(self, kind: DumpKind) -> None:
+        instances = list(self.instances.values())
+        match kind:
+            case DumpKind.STATS:
+                dump.write("keepalived.stats", statistics(instances))
+            case DumpKind.STATS_CLEAR:
+                dump.write("keepalived.stats", statistics(instances))
+                for instance in instances:
+                    instance.counters = type(instance.counters)()
+            case DumpKind.DATA:
+                dump.write("keepalived.data", self._describe())
+            case DumpKind.JSON:
+                logger.warning("the JSON dump is not part of this version")
+
+    def _describe(self) -> str:
+        """States with their reasons, for people."""
+        lines = [f"Unknown VRIDs heard: {self._unknown_vrids}", f"Malformed packets: {self._malformed}"]
+        lines.append(f"Worst lateness of an advert: {self.timers.worst_lateness * 1000:.3f} ms")
+        for instance in self.instances.values():
+            router, config = instance.router, instance.config
+            priority = effective_priority(config.priority, config.tracks, self._is_good)
+            lines += [
+                f"VRRP Instance: {instance.name}",
+                f"  State: {router.state.value}",
+                f"  Interface: {config.interface}, VRID {config.vrid}, version {config.version}",
+                f"  Source address: {router.source}",
+                f"  Priority: {priority}",
+                f"  Master: {router.master_source}",
+                *(f"  Fault: {reason}" for reason in router.faults.values()),
+                *(f"  Address: {row}" for row in (*config.addresses, *config.excluded)),
+            ]
+        return "\n".join(lines) + "\n"
+
+
+def _tracked_scripts(config: VrrpSlice) -> list[Any]:
+    wanted = {track.name for instance in config.vrrp.instances for track in instance.tracks if track.kind == "script"}
+    return [script for script in config.vrrp.scripts if script.name in wanted]
+
+
+def _word(good: bool | None) -> str:
+    return "without a result yet" if good is None else "up" if good else "down"
