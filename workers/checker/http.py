@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import socket
 from dataclasses import dataclass
 from typing import Any
@@ -97,7 +98,8 @@ class HttpChecker:
             async with session.request("GET", target, headers=headers, allow_redirects=False) as response:
                 await self._judge(url, response)
         except aiohttp.ClientConnectorError as exc:
-            raise CheckFailed(f"connect: {exc.os_error.strerror or exc}") from exc
+            code = exc.os_error.errno
+            raise CheckFailed(f"connect: {os.strerror(code) if code else exc}") from exc
         except aiohttp.ClientError as exc:
             raise CheckFailed(f"{url.path}: {_reason(exc)}") from exc
         except OSError as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 
 from keepalived_py.config.model import TcpCheck
@@ -25,6 +26,6 @@ class TcpChecker:
         try:
             await asyncio.get_running_loop().sock_connect(sock, (str(endpoint.address), endpoint.port))
         except OSError as exc:
-            raise CheckFailed(f"connect: {exc.strerror or exc}") from exc
+            raise CheckFailed(f"connect: {os.strerror(exc.errno) if exc.errno else exc}") from exc
         finally:
             sock.close()

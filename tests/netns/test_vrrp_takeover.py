@@ -1,0 +1,123 @@
+"""Two routers, one dies: ours beside Debian's keepalived in both roles, versions 2 and 3, IPv4 and IPv6."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.netns.conftest import Pair
+from tests.netns.rig import OURS, THEIRS
+
+pytestmark = pytest.mark.netns
+
+VIP4, VIP6 = "10.0.0.100", "fd00::100"
+LINK_LOCAL = "fe80::100"
+
+
+def config(priority: int, version: int, family: int, *extra: str, interval: str = "1") -> str:
+    """One instance."""
+    addresses = [f"{VIP4}/24"] if family == 4 else [LINK_LOCAL, f"{VIP6}/64"]
+    lines = "\n        ".join(addresses)
+    return f"""
+vrrp_instance VI_1 {{
+    state BACKUP
+    interface eth0
+    version {version}
+    virtual_router_id 51
+    priority {priority}
+    advert_int {interval}
+    {" ".join(extra)}
+    virtual_ipaddress {{
+        {lines}
+    }}
+}}
+"""
+
+
+CASES = [
+    pytest.param(first, second, version, family, id=f"{first}-then-{second}-v{version}-ipv{family}")
+    for first, second in ((OURS, THEIRS), (THEIRS, OURS), (OURS, OURS))
+    for version, family in ((2, 4), (3, 4), (3, 6))
+]
+
+
+@pytest.mark.parametrize(("first", "second", "version", "family"), CASES)
+def test_backup_takes_over_on_farewell_and_on_death(
+    pair: Pair, first: str, second: str, version: int, family: int
+) -> None:
+    vip = VIP4 if family == 4 else VIP6
+    interval = "1" if version == 2 else "0.3"
+    wire = pair.lan.capture()
+    master = pair.one.start(first, config(150, version, family, interval=interval))
+    backup = pair.two.start(second, config(100, version, family, interval=interval))
+    pair.rig.wait(lambda: pair.masters(vip) == ["one"], 8)
+    pair.rig.holds(lambda: pair.masters(vip) == ["one"], 1.5)
+
+    master.stop()
+    assert pair.rig.wait(lambda: pair.masters(vip) == ["two"], 1.5) < 1.2  # no longer than the skew time
+    assert wire.announcements(vip)
+
+    again = pair.one.start(first, config(150, version, family, interval=interval))
+    pair.rig.wait(lambda: pair.masters(vip) == ["one"], 8)  # preemption
+    again.kill()
+    pair.rig.wait(lambda: pair.two.has(vip), 5)
+    assert backup.process.poll() is None
+    assert tshark_complaints(wire, pair.rig.directory) == []
+
+
+def tshark_complaints(wire: object, directory: Path) -> list[str]:
+    """What tshark's expert finds wrong in our adverts, checksums included."""
+    if shutil.which("tshark") is None:
+        pytest.fail("tshark is not installed")
+    path = directory / "wire.pcap"
+    wire.write_pcap(path)  # type: ignore[attr-defined]
+    options = ("-o", "ip.check_checksum:TRUE")
+    fields = ("-T", "fields", "-e", "frame.number", "-e", "_ws.expert.message", "-e", "vrrp.checksum.status")
+    done = subprocess.run(
+        ["tshark", "-r", str(path), *options, "-Y", "vrrp", *fields], capture_output=True, text=True, check=True
+    )
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert lines, "no VRRP frame was captured"
+    return [" ".join(line) for line in lines if line[1] or line[2] not in ("1", "Good", "")]
+
+
+def test_preemption_can_be_switched_off(pair: Pair) -> None:
+    pair.two.start(OURS, config(100, 3, 4, "nopreempt", interval="0.2"))
+    pair.rig.wait(lambda: pair.masters(VIP4) == ["two"], 4)
+    pair.one.start(OURS, config(150, 3, 4, "nopreempt", interval="0.2"))
+    pair.rig.holds(lambda: pair.masters(VIP4) == ["two"], 2)
+
+
+def test_link_failure_is_a_fault_and_heals(pair: Pair) -> None:
+    one = pair.one.start(OURS, config(150, 3, 4, interval="0.2"))
+    pair.two.start(THEIRS, config(100, 3, 4, interval="0.2"))
+    pair.rig.wait(lambda: pair.masters(VIP4) == ["one"], 4)
+    pair.one.cut("eth0")
+    pair.rig.wait(lambda: pair.masters(VIP4) == ["two"], 4)
+    assert "Entering FAULT STATE (interface eth0 is down)" in one.log
+    pair.one.restore("eth0")
+    pair.rig.wait(lambda: pair.masters(VIP4) == ["one"], 6)
+
+
+def test_password_must_agree(pair: Pair) -> None:
+    good = "authentication { auth_type PASS\n auth_pass secret\n }"
+    pair.one.start(OURS, config(150, 2, 4, good))
+    two = pair.two.start(THEIRS, config(100, 2, 4, good))
+    pair.rig.wait(lambda: pair.masters(VIP4) == ["one"], 6)
+    pair.rig.holds(lambda: pair.masters(VIP4) == ["one"], 2)
+    two.stop()
+    pair.two.start(OURS, config(100, 2, 4, good.replace("secret", "guess")))
+    pair.rig.wait(lambda: pair.masters(VIP4) == ["one", "two"], 6)
+
+
+def test_authentication_header_interoperates(pair: Pair) -> None:
+    ah = "authentication { auth_type AH\n auth_pass secret\n }"
+    pair.one.start(OURS, config(150, 2, 4, ah))
+    two = pair.two.start(THEIRS, config(100, 2, 4, ah))
+    pair.rig.wait(lambda: pair.masters(VIP4) == ["one"], 6)
+    pair.rig.holds(lambda: pair.masters(VIP4) == ["one"], 3)
+    assert "ICV" not in two.log
+    assert "AH" not in two.log.replace("auth_type AH", "")
