@@ -1,0 +1,22 @@
+"""Shared by all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("quick", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=100)
+settings.load_profile("quick")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED = REPOSITORY.parent / "shared"
+
+
+@pytest.fixture
+def shared() -> Path:
+    """Other people's data for comparison; tests skip where it is not."""
+    if not SHARED.is_dir():
+        pytest.skip("the corpus and vectors (../shared) are not here")
+    return SHARED

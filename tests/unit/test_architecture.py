@@ -1,0 +1,99 @@
+"""The dependency rule of docs/architecture.md, checked on every import of the source."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+K = "keepalived_py"
+MODEL, DIFF, VALUES = f"{K}.config.model", f"{K}.config.diff", f"{K}.values"
+RULES: dict[str, tuple[set[str], set[str]]] = {
+    # package: (what it may import of ours beside itself, third parties)
+    VALUES: (set(), set()),
+    f"{K}.clock": (set(), set()),
+    f"{K}.log": (set(), set()),
+    f"{K}.options": (set(), set()),
+    f"{K}.config": ({VALUES}, set()),
+    f"{K}.vrrp": ({VALUES, MODEL}, set()),
+    f"{K}.checks": ({VALUES, MODEL}, set()),
+    f"{K}.plan": ({VALUES, MODEL, f"{K}.checks"}, set()),
+    "ipc": ({VALUES, MODEL}, {"msgpack"}),
+    f"{K}.parent": ({f"{K}.config", VALUES, f"{K}.clock", f"{K}.log", "ipc"}, {"setproctitle"}),
+    f"{K}.ctl": ({VALUES, f"{K}.config", "ipc"}, {"rich"}),
+    "workers": (
+        {VALUES, f"{K}.clock", f"{K}.log", MODEL, DIFF, f"{K}.vrrp", f"{K}.checks", f"{K}.plan", "ipc"},
+        {"pyroute2", "aiohttp", "setproctitle", "yarl"},
+    ),
+    "workers.vrrp": ({"workers.worker", "workers.scripts", "workers.notify", "workers.dump"}, set()),
+    "workers.checker": ({"workers.worker", "workers.scripts", "workers.notify", "workers.dump"}, set()),
+}
+PURE = (VALUES, f"{K}.vrrp", f"{K}.checks", f"{K}.plan")
+IMPURE = {"asyncio", "logging", "random", "socket", "subprocess", "threading", "time"}
+OURS = (K, "ipc", "workers")
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for top in OURS:
+        for path in sorted((REPOSITORY / top).rglob("*.py")):
+            parts = path.relative_to(REPOSITORY).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def imports(module: str, path: Path) -> Iterator[str]:
+    """Absolute names of everything a module imports."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, packages: set[str] | tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+def breaches(module: str, names: Iterator[str]) -> list[str]:
+    """Imports of `module` that the rule does not allow."""
+    rules = [rule for package, rule in RULES.items() if within(module, (package,))]
+    if not rules:
+        return []  # cli.py and __main__.py put the program together
+    own = max((package for package in RULES if within(module, (package,))), key=len)
+    allowed = {own}.union(*(rule[0] for rule in rules))
+    third = set(sys.stdlib_module_names).union(*(rule[1] for rule in rules))
+    found = []
+    for name in names:
+        if name.split(".")[0] in OURS:
+            if not within(name, allowed) and not any(each.startswith(name + ".") and name == K for each in allowed):
+                found.append(name)
+        elif name.split(".")[0] not in third or (within(module, PURE) and name.split(".")[0] in IMPURE):
+            found.append(name)
+    return found
+
+
+@pytest.mark.parametrize(("module", "path"), list(modules()), ids=lambda value: value if isinstance(value, str) else "")
+def test_imports_follow_the_rule(module: str, path: Path) -> None:
+    assert breaches(module, imports(module, path)) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (f"{K}.vrrp.machine", "time"),
+        (f"{K}.vrrp.machine", f"{K}.config.load"),
+        (f"{K}.config.load", f"{K}.vrrp.machine"),
+        (f"{K}.parent.supervisor", "workers.vrrp.worker"),
+        ("workers.vrrp.worker", "workers.checker.worker"),
+        ("ipc.codec", "aiohttp"),
+    ],
+)
+def test_a_breach_is_noticed(module: str, name: str) -> None:
+    assert breaches(module, iter([name])) == [name]
