@@ -1,0 +1,127 @@
+"""Options, exit codes, the configuration test, keepalivedctl."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from keepalived_py.cli import main
+from keepalived_py.ctl.main import main as ctl
+from keepalived_py.options import OPTIONS, parse
+from tests.conftest import REPOSITORY
+from tests.unit.config.helpers_config import INSTANCE
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    path = tmp_path / "keepalived.conf"
+    path.write_text(INSTANCE.replace("eth0", "lo"))
+    return path
+
+
+def test_options_in_every_form() -> None:
+    options = parse(["-nlD", "-f", "a", "--use-file=b", "-g/x", "-g", "--log-file", "--config-te=c", "-DD", "rest"])
+    assert options.text("use-file") == "b"
+    assert options.has("dont-fork")
+    assert options.has("log-console")
+    assert options.count["log-detail"] == 3
+    assert options.text("config-test") == "c"
+    assert options.values["log-file"] is True
+    assert options.rest == ["rest"]
+    assert options.errors == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "error"),
+    [
+        (["--nonsense"], "unrecognized option '--nonsense'"),
+        (["-Z"], "invalid option -- 'Z'"),
+        (["-f"], "option requires a value -- 'f'"),
+        (["--use-file"], "option '--use-file' requires a value"),
+        (["--use-file="], "option '--use-file' requires a value"),
+        (["--dont-fork=1"], "option '--dont-fork' takes no value"),
+    ],
+)
+def test_bad_options_end_with_1(argv: list[str], error: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse(argv).errors == [error]
+    assert main(["-v", *argv]) == 1
+    assert error in capsys.readouterr().err
+
+
+def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-h"]) == 0
+    text = capsys.readouterr().err
+    assert all(f"--{option.long}" in text for option in OPTIONS)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert "keepalived-py 0.1.0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "number"), [("RELOAD", 0, "1"), ("STATS_CLEAR", 0, "63"), ("JSON", 0, "36"), ("reload", 1, "")]
+)
+def test_signal_numbers(name: str, status: int, number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([f"--signum={name}"]) == status
+    assert capsys.readouterr().out.strip() == number
+
+
+def test_config_test(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-t", "-f", str(conf)]) == 0
+    assert capsys.readouterr().err == ""
+    conf.write_text(conf.read_text().replace("virtual_router_id", "virtual_router"))
+    assert main(["-t", "-f", str(conf)]) == 5
+    text = capsys.readouterr().err
+    assert f"{conf}:4:5: error: Unknown keyword 'virtual_router' [unknown-keyword]" in text
+    assert "did you mean 'virtual_router_id'?" in text
+
+
+def test_strict_config_test(conf: Path) -> None:
+    conf.write_text(conf.read_text().replace("lo\n", "nothere0\n"))
+    assert main(["-t", "-f", str(conf)]) == 0
+    assert main(["-t", "--strict", "-f", str(conf)]) == 5
+
+
+def test_config_test_into_a_file(conf: Path, tmp_path: Path) -> None:
+    conf.write_text("nonsense\n")
+    log = tmp_path / "log"
+    assert main([f"-t{log}", "-f", str(conf)]) == 5
+    assert "Unknown keyword 'nonsense'" in log.read_text()
+    (tmp_path / "link").symlink_to(log)
+    assert main([f"--config-test={tmp_path / 'link'}", "-f", str(conf)]) == 1
+
+
+def test_an_unusable_configuration_ends_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-n", "-G", "-f", str(tmp_path / "none.conf")]) == 6
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_lint(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    conf.write_text("nonsense\n")
+    assert ctl(["lint", str(conf)]) == 5
+    assert ":1:1: error" in capsys.readouterr().out
+    assert ctl(["lint", "--json", str(conf)]) == 5
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["id"], found["line"], found["column"]) == ("unknown-keyword", 1, 1)
+
+
+def test_plan(conf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new = tmp_path / "new.conf"
+    text = conf.read_text()
+    new.write_text(text.replace("10.0.0.100", "10.0.0.101") + text.replace("VI_1", "VI_2").replace("51", "52"))
+    assert ctl(["plan", str(conf), str(new)]) == 0
+    assert capsys.readouterr().out.splitlines() == ["+ vrrp_instance VI_2", "~ vrrp_instance VI_1: addresses"]
+    assert ctl(["plan", str(conf), str(conf)]) == 0
+    assert capsys.readouterr().out.splitlines() == ["= 1 vrrp_instance untouched"]
+    assert ctl(["plan", str(conf), str(tmp_path / "none")]) == 6
+
+
+def test_the_readme_names_only_options_that_exist() -> None:
+    known = {f"-{option.short}" for option in OPTIONS if option.short} | {f"--{option.long}" for option in OPTIONS}
+    section = (REPOSITORY / "README.md").read_text().split("## Options")[1].split("## Signals")[0]
+    named = set(re.findall(r"`(-[a-zA-Z]|--[a-z_-]+)", section))
+    assert named <= known

@@ -1,0 +1,138 @@
+"""Restart policy, reload transaction, pid files: the parent's decisions."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ipc.messages import ConfigLoaded, Peer
+from keepalived_py.config.model import Config, GlobalDefs, RootSettings, VrrpConfig
+from keepalived_py.parent.pidfile import AlreadyRunning, PidFile, default_path
+from keepalived_py.parent.reload import Applied, ReloadCoordinator
+from keepalived_py.parent.restart import GiveUp, Restart, RestartPolicy
+from tests.unit.vrrp.builders import instance
+
+
+def test_delays_grow_and_a_healthy_minute_starts_afresh() -> None:
+    policy = RestartPolicy()
+    delays = [policy.child_exited(-9, 1.0) for _ in range(9)]
+    assert delays == [Restart(float(each)) for each in (0, 1, 2, 4, 8, 16, 32, 60, 60)]
+    assert policy.child_exited(70, 61.0) == Restart(0.0)
+
+
+@pytest.mark.parametrize("code", [1, 2, 4])
+def test_permanent_errors_end_the_daemon(code: int) -> None:
+    verdict = RestartPolicy().child_exited(code, 100.0)
+    assert isinstance(verdict, GiveUp)
+    assert verdict.code == code
+
+
+def test_respawning_can_be_switched_off() -> None:
+    assert isinstance(RestartPolicy(respawn=False).child_exited(-9, 100.0), GiveUp)
+
+
+OLD = Config(vrrp=VrrpConfig(instances=(instance(),)))
+NEW = Config(vrrp=VrrpConfig(instances=(instance(priority=120),)))
+
+
+def loaded(config: Config | None, *problems: str, rejected: bool = False) -> ConfigLoaded:
+    return ConfigLoaded(config=config, problems=problems, rejected=rejected)
+
+
+def test_a_reload_is_current_when_all_have_confirmed() -> None:
+    reload = ReloadCoordinator(Applied(1, OLD))
+    assert reload.request()
+    applied = reload.loaded(loaded(NEW))
+    assert applied == Applied(2, NEW)
+    assert applied is not None
+    reload.handed_out(applied, [Peer.VRRP, Peer.CHECKER])
+    reload.confirmed(Peer.VRRP, 2)
+    assert reload.current.config is OLD
+    reload.confirmed(Peer.CHECKER, 1)
+    assert reload.busy
+    reload.confirmed(Peer.CHECKER, 2)
+    assert reload.current == applied
+    assert not reload.busy
+
+
+def test_any_number_of_requests_meanwhile_become_one() -> None:
+    reload = ReloadCoordinator(Applied(1, OLD))
+    assert reload.request()
+    assert not reload.request()
+    assert not reload.request()
+    assert not reload.take_queued()
+    reload.failed("it died")
+    assert reload.take_queued()
+    assert not reload.take_queued()
+
+
+def test_a_bad_file_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    reload = ReloadCoordinator(Applied(1, OLD))
+    reload.request()
+    assert reload.loaded(loaded(None, "(f: Line 3, column 7) bad", rejected=True)) is None
+    assert reload.current == Applied(1, OLD)
+    assert "(f: Line 3, column 7) bad" in caplog.text
+    assert "the old configuration stays" in caplog.text
+
+
+def test_errors_that_the_running_configuration_has_too_do_not_block() -> None:
+    reload = ReloadCoordinator(Applied(1, OLD, frozenset({"known"})))
+    reload.request()
+    assert reload.loaded(loaded(NEW, "known", rejected=True)) is not None
+    reload.request()
+    assert reload.loaded(loaded(NEW, "known", "new one", rejected=True)) is None
+
+
+def test_what_one_worker_refuses_is_taken_back_from_all() -> None:
+    reload = ReloadCoordinator(Applied(1, OLD))
+    reload.request()
+    applied = reload.loaded(loaded(NEW))
+    assert applied is not None
+    reload.handed_out(applied, [Peer.VRRP, Peer.CHECKER])
+    reload.confirmed(Peer.CHECKER, 2)
+    assert reload.refused(Peer.VRRP, "no such interface") == Applied(3, OLD)
+    assert reload.refused(Peer.VRRP, "again") is None
+    assert reload.current.config is OLD
+
+
+def test_some_keywords_cannot_change() -> None:
+    reload = ReloadCoordinator(Applied(1, OLD))
+    reload.request()
+    other = Config(global_defs=GlobalDefs(root=RootSettings(instance="x")))
+    assert reload.loaded(loaded(other)) is None
+
+
+def test_a_pid_file_is_written_locked_and_removed(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "a.pid"
+    mine = PidFile(str(path))
+    mine.acquire()
+    mine.write(123456)
+    mine.write(42)
+    assert path.read_text() == "42\n"
+    assert path.stat().st_mode & 0o777 == 0o644
+    with pytest.raises(AlreadyRunning):
+        PidFile(str(path)).acquire()
+    mine.remove()
+    mine.remove()
+    assert not path.exists()
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("precious")
+    os.symlink(tmp_path / "target", tmp_path / "a.pid")
+    with pytest.raises(OSError, match="symbolic links"):
+        PidFile(str(tmp_path / "a.pid")).acquire()
+
+
+@pytest.mark.parametrize(
+    ("instance_name", "directory", "path"),
+    [
+        ("", False, "/run/vrrp.pid"),
+        ("", True, "/run/keepalived/vrrp.pid"),
+        ("lab", False, "/run/keepalived/vrrp_lab.pid"),
+    ],
+)
+def test_default_names(instance_name: str, directory: bool, path: str) -> None:
+    assert default_path("vrrp", instance_name, directory) == path
