@@ -33,7 +33,7 @@ run: venv apt ## the lab; with CONF=file the daemon in the foreground on that fi
 ifdef CONF
 	$(BIN)/keepalived-py -n -l -D -f "$(CONF)"
 else
-	@KEEP="$(KEEP)" $(BIN)/python -m tests.ipvs.uml $(BIN)/python -m tests.lab
+	@KEEP="$(KEEP)" $(BIN)/python -m tests.lab
 endif
 
 test: venv apt test-pure test-netns test-ipvs ## all tests

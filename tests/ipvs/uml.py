@@ -19,7 +19,18 @@ import tempfile
 from pathlib import Path
 
 UML = "linux.uml"
-MODULES = ("ip_vs", "macvlan", "veth", "dummy", "xt_ipvs", "nf_conntrack", "nf_tables", "nft_masq", "nft_chain_nat")
+MODULES = (
+    "ip_vs",
+    "macvlan",
+    "veth",
+    "bridge",
+    "dummy",
+    "xt_ipvs",
+    "nf_conntrack",
+    "nf_tables",
+    "nft_masq",
+    "nft_chain_nat",
+)
 SCHEDULERS = ("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "fo", "ovf", "sed", "nq", "twos")
 MODULE_DIRECTORY = Path("/usr/lib/uml/modules")
 TIME_LIMIT = 1200
@@ -113,8 +124,18 @@ halt -f -p
 """
 
 
-def run(command: list[str], *, keep: Path | None = None, limit: float = TIME_LIMIT, quiet: bool = False) -> int:
-    """Run `command` in the guest, its output on ours; its exit status, or 125 when the guest did not get that far."""
+def run(
+    command: list[str],
+    *,
+    keep: Path | None = None,
+    limit: float | None = TIME_LIMIT,
+    quiet: bool = False,
+    interactive: bool = False,
+) -> int:
+    """Run `command` in the guest, its output on ours; its exit status, or 125 when the guest did not get that far.
+
+    `interactive` gives it our standard input as well.
+    """
     directory = keep or Path(tempfile.mkdtemp(prefix="uml-", dir="/var/tmp"))
     directory.mkdir(parents=True, exist_ok=True)
     script = directory / "init"
@@ -133,16 +154,17 @@ def run(command: list[str], *, keep: Path | None = None, limit: float = TIME_LIM
         "con=null",
         "con0=fd:0,fd:1",
         "quiet",
+        "loglevel=0",
     ]
     try:
         subprocess.run(
             arguments,
-            stdin=subprocess.DEVNULL,
+            stdin=None if interactive else subprocess.DEVNULL,
             stdout=subprocess.DEVNULL if quiet else None,
             stderr=subprocess.STDOUT if quiet else None,
             timeout=limit,
             check=False,
-            start_new_session=True,
+            start_new_session=not interactive,
             preexec_fn=_hide_big_registers if _registers_too_big() else None,
         )
         return int(status.read_text()) if status.exists() else 125

@@ -1,0 +1,35 @@
+"""These tests run where IPVS is: `make test-ipvs` brings them into a kernel that has it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.ipvs.compare import clear
+
+
+def _missing() -> str:
+    if os.geteuid():
+        return "needs root"
+    if (
+        shutil.which("ipvsadm") is None
+        or subprocess.run(["ipvsadm", "-Sn"], capture_output=True, check=False).returncode
+    ):
+        return "this kernel has no IPVS: run `make test-ipvs`"
+    return "" if shutil.which("keepalived") else "needs Debian's keepalived to compare with"
+
+
+REASON = _missing()
+
+
+@pytest.fixture(autouse=True)
+def _empty_table() -> Iterator[None]:
+    if REASON:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(REASON)
+    clear()
+    yield
+    clear()

@@ -1,0 +1,273 @@
+"""The daemon as people meet it: reload, broken files, killed workers, junk on the wire, stop, unicast, groups."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.netns.conftest import Pair
+from tests.netns.rig import OURS, THEIRS, Daemon, Host, children_of, inside
+from tests.netns.test_vrrp_takeover import VIP4, config
+
+pytestmark = pytest.mark.netns
+
+
+def fast(priority: int, *extra: str) -> str:
+    return config(priority, 3, 4, *extra, interval="0.2")
+
+
+def master(pair: Pair, text: str | None = None) -> Daemon:
+    """Ours, alone and MASTER on host one."""
+    daemon = pair.one.start(OURS, text or fast(150))
+    pair.rig.wait(lambda: pair.one.has(VIP4), 4)
+    return daemon
+
+
+def test_stop_is_quick_and_leaves_nothing(pair: Pair) -> None:
+    daemon = master(pair)
+    started = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - started < 0.5
+    assert not pair.one.has(VIP4)
+    assert not list(daemon.directory.glob("*.pid"))
+
+
+def test_pid_files_and_process_names(pair: Pair) -> None:
+    daemon = master(pair)
+    assert daemon.pid_of("parent") == daemon.process.pid
+    assert children_of(daemon.process.pid) == [daemon.pid_of("vrrp")]
+    title = Path(f"/proc/{daemon.pid_of('vrrp')}/cmdline").read_text()
+    assert title.startswith("keepalived_vrrp")
+
+
+def test_a_second_daemon_with_the_same_pid_file_does_not_start(pair: Pair) -> None:
+    daemon = master(pair)
+    done = pair.two.run(
+        ".venv/bin/keepalived-py",
+        "-nlG",
+        "-f",
+        str(daemon.directory / "conf"),
+        "-p",
+        str(daemon.directory / "parent.pid"),
+    )
+    assert done == ""
+    assert not pair.two.has(VIP4)
+
+
+def test_a_broken_file_changes_nothing(pair: Pair) -> None:
+    daemon = master(pair)
+    wire = pair.lan.capture()
+    vrrp = daemon.pid_of("vrrp")
+    daemon.rewrite(fast(150).replace("priority 150", "priority 300") + "vrrp_instance {\n")
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: "the old configuration stays" in daemon.log, 3)
+    assert "conf: Line 7, column 14) priority: '300' is not a number from 1 to 255" in daemon.log
+    pair.rig.holds(lambda: pair.one.has(VIP4), 0.5)
+    assert daemon.pid_of("vrrp") == vrrp
+    assert not wire.announcements(VIP4)
+    assert daemon.log.count("STATE") == 2  # BACKUP and MASTER of the start
+
+
+def test_a_reload_brings_what_is_new_and_leaves_the_rest_alone(pair: Pair) -> None:
+    daemon = master(pair)
+    pair.two.start(THEIRS, fast(100))
+    wire = pair.lan.capture()
+    daemon.rewrite(fast(150).replace(f"{VIP4}/24", f"{VIP4}/24\n        10.0.0.101/24"))
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: pair.one.has("10.0.0.101"), 3)
+    pair.rig.wait(lambda: "Reload complete, configuration 2" in daemon.log, 2)
+    assert "Configuration changes: instances -0 +0 ~1 =0" in daemon.log
+    pair.rig.wait(lambda: wire.announcements("10.0.0.101"), 1)
+    assert not wire.announcements(VIP4)
+    daemon.rewrite(fast(150))
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: not pair.one.has("10.0.0.101"), 3)
+    pair.rig.holds(lambda: pair.one.has(VIP4), 1)
+    assert daemon.log.count("Entering MASTER STATE") == 1
+    gaps = [b.time - a.time for a, b in zip(wire.adverts("10.0.0.1"), wire.adverts("10.0.0.1")[1:], strict=False)]
+    assert max(gaps) < 0.35
+
+
+def test_an_interface_that_is_not_there_refuses_the_reload(pair: Pair) -> None:
+    daemon = master(pair)
+    daemon.rewrite(fast(150) + fast(150).replace("VI_1", "VI_2").replace("eth0", "nothere0"))
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: "interface nothere0 does not exist; the old configuration stays" in daemon.log, 3)
+    assert pair.one.has(VIP4)
+
+
+def test_a_missing_interface_ends_the_start_with_2(pair: Pair) -> None:
+    daemon = pair.one.start(OURS, fast(150).replace("eth0", "nothere0"))
+    assert daemon.process.wait(5) == 2
+
+
+def test_a_killed_worker_is_back_as_master_with_its_addresses(pair: Pair) -> None:
+    daemon = master(pair)
+    pair.two.start(THEIRS, fast(100))
+    pair.rig.holds(lambda: not pair.two.has(VIP4), 1)
+    wire = pair.lan.capture()
+    with inside(pair.one.namespace):
+        monitor = subprocess.Popen(["ip", "monitor", "addr"], stdout=subprocess.PIPE, text=True)
+    time.sleep(0.2)
+    killed = daemon.pid_of("vrrp")
+    os.kill(killed, signal.SIGKILL)
+    pair.rig.holds(lambda: not pair.two.has(VIP4) and pair.one.has(VIP4), 2)
+    monitor.terminate()
+    assert "Deleted" not in (monitor.communicate()[0] or "")
+    assert daemon.pid_of("vrrp") != killed
+    assert "taken over from the process that died" in daemon.log
+    gaps = [b.time - a.time for a, b in zip(wire.adverts("10.0.0.1"), wire.adverts("10.0.0.1")[1:], strict=False)]
+    assert max(gaps) < 0.5
+
+
+def test_workers_end_when_the_parent_is_killed(pair: Pair) -> None:
+    daemon = master(pair)
+    vrrp = daemon.pid_of("vrrp")
+    os.kill(daemon.process.pid, signal.SIGKILL)
+    daemon.process.wait()
+    pair.rig.wait(lambda: not os.path.exists(f"/proc/{vrrp}"), 3)
+    assert not pair.one.has(VIP4)
+
+
+def test_left_overs_of_a_killed_daemon_are_removed_by_a_backup(pair: Pair) -> None:
+    master(pair).kill()
+    assert pair.one.has(VIP4)
+    pair.two.start(THEIRS, fast(200))
+    pair.rig.wait(lambda: pair.two.has(VIP4), 4)
+    pair.one.start(OURS, fast(150))
+    pair.rig.wait(lambda: not pair.one.has(VIP4), 2)
+
+
+def test_an_address_that_somebody_removes_is_put_back_and_announced(pair: Pair) -> None:
+    daemon = master(pair)
+    wire = pair.lan.capture()
+    pair.one.run("ip", "addr", "del", f"{VIP4}/24", "dev", "eth0")
+    assert pair.rig.wait(lambda: pair.one.has(VIP4), 1) < 0.2
+    pair.rig.wait(lambda: wire.announcements(VIP4), 1)
+    assert daemon.log.count("Entering MASTER STATE") == 1
+
+
+def junk(host: Host, to: str, protocol: int, payloads: list[bytes], ttl: int = 255) -> None:
+    """Send raw IP payloads from a host."""
+    with inside(host.namespace), socket.socket(socket.AF_INET, socket.SOCK_RAW, protocol) as sock:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, ttl)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0\0")
+        for payload in payloads:
+            sock.sendto(payload, (to, 0))
+
+
+def test_junk_is_counted_and_moves_no_timer(pair: Pair) -> None:
+    daemon = master(pair)
+    wire = pair.lan.capture()
+    bad = bytes.fromhex("3133ff0100140000") + socket.inet_aton(VIP4)
+    payloads = [b"", b"\x31", os.urandom(40), bad, b"\x31\x33\x64\x07" + os.urandom(8), bytes(1400)]
+    for _ in range(40):
+        junk(pair.client, "224.0.0.18", 112, payloads)
+        time.sleep(0.05)
+    assert pair.one.has(VIP4)
+    assert daemon.log.count("Entering") == 2
+    gaps = [b.time - a.time for a, b in zip(wire.adverts("10.0.0.1"), wire.adverts("10.0.0.1")[1:], strict=False)]
+    assert len(gaps) > 8
+    assert max(gaps) < 0.3
+    assert daemon.log.count("discarded: checksum") == 1  # once, not forty times
+    daemon.signal(signal.SIGUSR1)
+    stats = daemon.directory / "keepalived.stats"
+    os.kill(daemon.process.pid, signal.SIGUSR2)
+    pair.rig.wait(stats.exists, 2)
+    assert "Length: " in stats.read_text()
+    assert "Length: 0\n" not in stats.read_text()
+
+
+def test_interval_0_and_no_addresses_are_refused(pair: Pair) -> None:
+    daemon = pair.one.start(OURS, fast(150))
+    pair.rig.wait(lambda: pair.one.has(VIP4), 4)
+
+    def message(interval: int, addresses: list[str]) -> bytes:
+        body = b"".join(map(socket.inet_aton, addresses))
+        head = bytes((0x31, 51, 254, len(addresses))) + interval.to_bytes(2)
+        total = sum(int.from_bytes((head + body)[at : at + 2]) for at in range(0, len(head + body), 2))
+        while total >> 16:
+            total = (total & 0xFFFF) + (total >> 16)
+        return head + (~total & 0xFFFF).to_bytes(2) + body
+
+    for _ in range(5):
+        junk(pair.client, "224.0.0.18", 112, [message(0, [VIP4]), message(20, [])])
+        time.sleep(0.1)
+    assert pair.one.has(VIP4)
+    assert "advertisement interval 0" in daemon.log
+    assert "no address" in daemon.log
+
+
+@pytest.mark.parametrize("peer", [OURS, THEIRS])
+def test_unicast(pair: Pair, peer: str) -> None:
+    def text(priority: int, own: int, other: int) -> str:
+        extra = f"unicast_src_ip 10.0.0.{own}\n unicast_peer {{\n 10.0.0.{other}\n }}"
+        return config(priority, 2, 4, extra)
+
+    one = pair.one.start(OURS, text(150, 1, 2))
+    pair.two.start(peer, text(100, 2, 1))
+    pair.rig.wait(lambda: pair.masters(VIP4) == ["one"], 6)
+    pair.rig.holds(lambda: pair.masters(VIP4) == ["one"], 1.5)
+    one.kill()
+    pair.one.run("ip", "addr", "del", f"{VIP4}/24", "dev", "eth0")
+    pair.rig.wait(lambda: pair.masters(VIP4) == ["two"], 5)
+
+
+def test_a_group_moves_together(pair: Pair) -> None:
+    lan = pair.rig.switch("inner")
+    pair.one.plug(lan, "eth1", "10.1.0.1/24")
+    pair.two.plug(lan, "eth1", "10.1.0.2/24")
+    inner = fast(150).replace("VI_1", "VI_2").replace("eth0", "eth1").replace("10.0.0.100", "10.1.0.100")
+    group = "vrrp_sync_group G {\n group {\n VI_1\n VI_2\n }\n notify \"/bin/sh -c 'echo $* told' sh\"\n}\n"
+    text = fast(150) + inner + group
+    one = pair.one.start(OURS, text)
+    pair.two.start(THEIRS, text.replace("priority 150", "priority 100"))
+    pair.rig.wait(lambda: pair.one.addresses() >= {VIP4, "10.1.0.100"}, 6)
+    pair.rig.wait(lambda: "GROUP G MASTER 0 told" in one.log, 2)
+    pair.one.cut("eth1")
+    pair.rig.wait(lambda: pair.two.addresses() >= {VIP4, "10.1.0.100"}, 6)
+    assert not pair.one.has(VIP4)
+    pair.rig.wait(lambda: "GROUP G FAULT 0 told" in one.log, 2)
+    pair.one.restore("eth1")
+    pair.rig.wait(lambda: pair.one.addresses() >= {VIP4, "10.1.0.100"}, 8)
+
+
+def test_notify_scripts_and_tracked_scripts(pair: Pair) -> None:
+    flag = pair.rig.directory / "flag"
+    flag.touch()
+    script = f'vrrp_script there {{\n script "/usr/bin/test -e {flag}"\n interval 0.2\n weight -60\n}}\n'
+    extra = (
+        "track_script {\n there\n }\n notify_master \"/bin/sh -c 'echo M $KEEPALIVED_REASON'\"\n"
+        " notify \"/bin/sh -c 'echo N $* $KEEPALIVED_PREVIOUS_STATE' sh\""
+    )
+    one = pair.one.start(OURS, script + fast(150, extra))
+    pair.two.start(THEIRS, fast(100))
+    pair.rig.wait(lambda: pair.masters(VIP4) == ["one"], 5)
+    pair.rig.wait(lambda: "M master down timer expired" in one.log, 2)
+    pair.rig.wait(lambda: "N INSTANCE VI_1 MASTER 150 BACKUP" in one.log, 2)
+    flag.unlink()
+    pair.rig.wait(lambda: pair.masters(VIP4) == ["two"], 4)
+    assert "Changing effective priority from 150 to 90 (150, script there -60 = 90)" in one.log
+    flag.touch()
+    pair.rig.wait(lambda: pair.masters(VIP4) == ["one"], 5)
+
+
+def test_daemonising(pair: Pair) -> None:
+    directory = pair.rig.directory
+    (directory / "conf").write_text(fast(150))
+    files = [f"-{letter}{directory}/{letter}.pid" for letter in "prc"]
+    pair.one.run(".venv/bin/keepalived-py", "-G", "-D", f"-g{directory}/d.log", "-f", f"{directory}/conf", *files)
+    pid = int((directory / "p.pid").read_text())
+    assert os.path.realpath(f"/proc/{pid}/cwd") == "/"
+    pair.rig.wait(lambda: pair.one.has(VIP4), 4)
+    pair.rig.wait(lambda: "Entering MASTER STATE" in (directory / "d_vrrp.log").read_text(), 1)
+    assert "Starting VRRP child process" in (directory / "d.log").read_text()
+    os.kill(pid, signal.SIGTERM)
+    pair.rig.wait(lambda: not os.path.exists(f"/proc/{pid}"), 3)
+    assert not pair.one.has(VIP4)
