@@ -1,0 +1,85 @@
+"""What every bench shares: which there are, how often they run, how their figures are shown."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.netns.rig import OURS, THEIRS
+
+Figures = dict[str, float]
+Measure = Callable[[str, int], Figures]
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """`sizes` are measured one after the other, the smallest first; `unit` is for people."""
+
+    name: str
+    unit: str
+    measure: Measure
+    sizes: tuple[int, ...] = (1,)
+    runs: int = 5
+    ours_only: bool = False
+    label: str = "{name}"
+    """How a size is shown."""
+
+
+@dataclass(slots=True)
+class Row:
+    """One figure of one bench at one size: all runs of both programs."""
+
+    name: str
+    unit: str
+    values: dict[str, list[float]] = field(default_factory=dict)
+
+    def median(self, program: str) -> float | None:
+        found = self.values.get(program)
+        return statistics.median(found) if found else None
+
+    def worst(self, program: str) -> float | None:
+        found = self.values.get(program)
+        return max(found) if found else None
+
+    @property
+    def ratio(self) -> float | None:
+        ours, theirs = self.median(OURS), self.median(THEIRS)
+        return ours / theirs if ours is not None and theirs else None
+
+    def as_json(self) -> dict[str, Any]:
+        return {"name": self.name, "unit": self.unit, "values": self.values, "ratio": self.ratio}
+
+
+def run(bench: Bench, *, runs: int, sizes: tuple[int, ...], say: Callable[[str], None]) -> list[Row]:
+    """Ours and theirs in turn, so that a machine that slows down slows both."""
+    rows: dict[str, Row] = {}
+    programs = (OURS,) if bench.ours_only else (OURS, THEIRS)
+    for size in sizes:
+        label = bench.label.format(name=bench.name, size=size)
+        for number in range(runs):
+            for program in programs:
+                say(f"{label}: {program}, run {number + 1} of {runs}")
+                for figure, value in bench.measure(program, size).items():
+                    name = f"{label}: {figure}"
+                    rows.setdefault(name, Row(name, bench.unit)).values.setdefault(program, []).append(value)
+    return list(rows.values())
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were made on."""
+    model = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.machine(),
+    )
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load": os.getloadavg()[0],
+    }

@@ -1,0 +1,246 @@
+"""Figures of VRRP: how late, how fast, how much. A made-up master on the wire says when the protocol's limit is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from itertools import pairwise
+
+from keepalived_py.config.model import Address, VrrpInstance
+from keepalived_py.values import Centiseconds, ip_address
+from keepalived_py.vrrp.packet import encode
+from keepalived_py.vrrp.timers import master_down_interval
+from tests.bench.frame import Bench, Figures
+from tests.netns.rig import Capture, Frame, Host, Rig, children_of, inside
+from workers.vrrp.rtnetlink import AddressNotice, messages, notice
+
+VIP = "10.99.0.1"
+PRIORITY = 100
+
+
+def vips(count: int) -> list[str]:
+    return [f"10.99.{number // 250}.{number % 250 + 1}" for number in range(count)]
+
+
+def config(interval: int, addresses: list[str], priority: int = PRIORITY, state: str = "BACKUP") -> str:
+    """One instance; the first address is advertised, the rest is held beside it."""
+    rest = "\n".join(f"        {each}/32" for each in addresses[1:])
+    return f"""
+vrrp_instance VI_1 {{
+    state {state}
+    interface eth0
+    version 3
+    virtual_router_id 51
+    priority {priority}
+    advert_int {interval / 100}
+    virtual_ipaddress {{
+        {addresses[0]}/32
+    }}
+    virtual_ipaddress_excluded {{
+{rest}
+    }}
+}}
+"""
+
+
+class Arrivals:
+    """When addresses came to a host's interfaces."""
+
+    def __init__(self, host: Host) -> None:
+        self.times: dict[str, float] = {}
+        with inside(host.namespace):
+            self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+            self._sock.bind((0, 0x10))
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 20)
+        self._sock.settimeout(0.2)
+        self._running = True
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while self._running:
+            with contextlib.suppress(OSError):
+                data = self._sock.recv(1 << 18)
+                at = time.monotonic()
+                for kind, _, _, body in messages(data):
+                    found = notice(kind, body)
+                    if isinstance(found, AddressNotice) and found.present:
+                        self.times.setdefault(str(found.key.address), at)
+
+    def close(self) -> None:
+        self._running = False
+        self._thread.join()
+        self._sock.close()
+
+
+class Stage:
+    """A router under test, and a host that plays the master."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        lan = rig.switch("lan")
+        self.router, self.other = rig.host("router"), rig.host("other")
+        self.router.plug(lan, "eth0", "10.0.0.1/16")
+        self.other.plug(lan, "eth0", "10.0.0.2/16")
+        self.wire: Capture = self.other.capture("eth0")
+
+    def sent(self) -> list[Frame]:
+        """Adverts of the router under test."""
+        return self.wire.adverts("10.0.0.1")
+
+    def play_master(self, interval: int, seconds: float, addresses: list[str]) -> float:
+        """Advertise with a higher priority, then fall silent; when the last one was sent."""
+        row = Address(address=ip_address(addresses[0]), prefixlen=32)
+        other = VrrpInstance(
+            name="x",
+            interface="eth0",
+            family=4,
+            vrid=51,
+            version=3,
+            advert_int=Centiseconds(interval),
+            addresses=(row,),
+        )
+        group, source = ip_address("224.0.0.18"), ip_address("10.0.0.2")
+        message = encode(other, 200, source, group)
+        with inside(self.other.namespace), socket.socket(socket.AF_INET, socket.SOCK_RAW, 112) as sock:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 255)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0\0")
+            due = time.monotonic()
+            until = due + seconds
+            while due < until:
+                sock.sendto(message, (str(group), 0))
+                last = time.monotonic()
+                due += interval / 100
+                time.sleep(max(0.0, due - time.monotonic()))
+        return last
+
+
+def takeover(program: str, interval: int) -> Figures:
+    """First advert and address after the protocol's limit, in ms."""
+    with Rig() as rig:
+        stage = Stage(rig)
+        arrivals = Arrivals(stage.router)
+        try:
+            stage.router.start(program, config(interval, [VIP]))
+            last = stage.play_master(interval, max(1.5, 3 * interval / 100), [VIP])
+            limit = last + master_down_interval(3, PRIORITY, Centiseconds(interval))
+            rig.wait(lambda: VIP in arrivals.times and stage.sent(), 10)
+            first = stage.sent()[0].time
+            return {"first advert": 1000 * (first - limit), "address": 1000 * (arrivals.times[VIP] - limit)}
+        finally:
+            arrivals.close()
+
+
+def many(program: str, count: int) -> Figures:
+    """First advert to all addresses present, and to all announced once; the longest gap between adverts; in ms."""
+    with Rig() as rig:
+        stage = Stage(rig)
+        arrivals = Arrivals(stage.router)
+        try:
+            addresses = vips(count)
+            stage.router.start(program, config(10, addresses))
+            stage.play_master(10, 2.0, addresses)
+            rig.wait(lambda: len(arrivals.times) >= count, 60)
+            announced: dict[bytes, float] = {}
+
+            def all_announced() -> bool:
+                announced.clear()
+                for frame in list(stage.wire.frames):
+                    if frame.protocol == 0x0806 and frame.data[28:32] == frame.data[38:42]:
+                        announced.setdefault(frame.data[28:32], frame.time)
+                return len(announced) >= count
+
+            rig.wait(all_announced, 60, 0.2)
+            time.sleep(1.0)
+            adverts = [frame.time for frame in stage.sent()]
+            gaps = [later - earlier for earlier, later in pairwise(adverts)]
+            return {
+                "all present": 1000 * (max(arrivals.times[each] for each in addresses) - adverts[0]),
+                "all announced once": 1000 * (max(announced.values()) - adverts[0]),
+                "latest advert": 1000 * (max(gaps) - 0.1),
+            }
+        finally:
+            arrivals.close()
+
+
+def owner(program: str, _: int) -> Figures:
+    """From exec to the first advert of an address owner, in ms."""
+    with Rig() as rig:
+        stage = Stage(rig)
+        started = time.monotonic()
+        stage.router.start(program, config(100, [VIP], 255, "MASTER"))
+        rig.wait(stage.sent, 10)
+        return {"first advert": 1000 * (stage.sent()[0].time - started)}
+
+
+def stop(program: str, _: int) -> Figures:
+    """From SIGTERM to the farewell and to the exit, in ms."""
+    with Rig() as rig:
+        stage = Stage(rig)
+        daemon = stage.router.start(program, config(100, [VIP], 255, "MASTER"))
+        rig.wait(stage.sent, 10)
+        time.sleep(1.5)
+        asked = time.monotonic()
+        daemon.stop()
+        ended = time.monotonic()
+        farewells = [frame for frame in stage.sent() if frame.vrrp and frame.vrrp[2] == 0]
+        return {"farewell": 1000 * (farewells[0].time - asked), "exit": 1000 * (ended - asked)}
+
+
+def drift(program: str, seconds: int) -> Figures:
+    """Mean deviation of the advert interval of 0.1 s, and the worst, in us."""
+    with Rig() as rig:
+        stage = Stage(rig)
+        stage.router.start(program, config(10, [VIP], 255, "MASTER"))
+        rig.wait(stage.sent, 10)
+        time.sleep(seconds)
+        times = [frame.time for frame in stage.sent()][2:]
+        gaps = [later - earlier for earlier, later in pairwise(times)]
+        return {
+            "mean": 1e6 * ((times[-1] - times[0]) / (len(times) - 1) - 0.1),
+            "worst": 1e6 * max(abs(gap - 0.1) for gap in gaps),
+        }
+
+
+def worker_killed(program: str, _: int) -> Figures:
+    """Longest silence when the VRRP worker of a master at 0.1 s is killed, in ms."""
+    with Rig() as rig:
+        stage = Stage(rig)
+        daemon = stage.router.start(program, config(10, [VIP], 255, "MASTER"))
+        rig.wait(stage.sent, 10)
+        time.sleep(0.5)
+        os.kill(daemon.pid_of("vrrp"), signal.SIGKILL)
+        time.sleep(2.0)
+        gaps = [later.time - earlier.time for earlier, later in pairwise(stage.sent())]
+        return {"silence": 1000 * max(gaps)}
+
+
+def memory(program: str, _: int) -> Figures:
+    """Proportional set size of the parent and the VRRP worker, idle, in MB."""
+    with Rig() as rig:
+        stage = Stage(rig)
+        daemon = stage.router.start(program, config(100, [VIP]))
+        time.sleep(2.0)
+        pids = [daemon.process.pid, *children_of(daemon.process.pid)]
+        return {"total": sum(pss(pid) for pid in pids)}
+
+
+def pss(pid: int) -> float:
+    """Proportional set size in MB."""
+    with open(f"/proc/{pid}/smaps_rollup") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Pss:")) / 1024
+
+
+BENCHES = (
+    Bench("takeover", "ms", takeover, sizes=(1, 10, 100), runs=7, label="takeover at {size} cs"),
+    Bench("addresses", "ms", many, sizes=(100, 1000, 4000), label="{size} addresses"),
+    Bench("owner", "ms", owner, label="exec of an owner"),
+    Bench("stop", "ms", stop, label="SIGTERM"),
+    Bench("drift", "us", drift, sizes=(3, 10), runs=3, label="drift over {size} s"),
+    Bench("worker-killed", "ms", worker_killed, ours_only=True, label="VRRP worker killed at 0.1 s"),
+    Bench("memory", "MB", memory, runs=3, label="idle memory, parent and VRRP"),
+)

@@ -1,0 +1,19 @@
+"""Every bench runs once at its smallest size, so that none rots. No figure is asserted."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.bench.__main__ import BENCHES, show
+from tests.bench.frame import Bench, run
+
+pytestmark = pytest.mark.netns
+
+
+@pytest.mark.parametrize("bench", BENCHES, ids=lambda bench: bench.name)
+def test_bench_runs(bench: Bench) -> None:
+    from rich.console import Console
+
+    rows = run(bench, runs=1, sizes=bench.sizes[:1], say=lambda text: None)
+    assert rows
+    show(rows, Console(quiet=True))
