@@ -164,6 +164,7 @@ def _run(options: Options) -> int:
     pid_files[Peer.PARENT].write(os.getpid())
     plan = Plan(
         mains=mains,
+        warm={Peer.CHECKER: _warm_checker},
         load=partial(_load_for_reload, options),
         pid_files=pid_files,
         respawn=not options.has("dont-respawn"),
@@ -211,9 +212,7 @@ WorkerMain = Callable[[socket.socket, Applied, tuple[Any, ...], int], int]
 
 def _worker_mains(options: Options, settings: log.LogSettings) -> dict[Peer, WorkerMain]:
     """Main functions of the workers that -C and -P leave. The imports are here so that -t does not pay for them."""
-    from workers.checker.worker import run_checker
     from workers.vrrp.worker import run_vrrp
-
     from workers.worker import WorkerContext, WorkerOptions
 
     told = WorkerOptions(
@@ -233,6 +232,8 @@ def _worker_mains(options: Options, settings: log.LogSettings) -> dict[Peer, Wor
         )
 
     def checker(sock: socket.socket, applied: Applied, reported: tuple[Any, ...], parent: int) -> int:
+        from workers.checker.worker import run_checker
+
         return run_checker(
             WorkerContext(
                 sock=sock,
@@ -246,11 +247,16 @@ def _worker_mains(options: Options, settings: log.LogSettings) -> dict[Peer, Wor
 
     mains: dict[Peer, WorkerMain] = {}
     everything = options.has("all")
-    if not options.has("vrrp") or everything:
-        mains[Peer.CHECKER] = checker
     if not options.has("check") or everything:
         mains[Peer.VRRP] = vrrp
+    if not options.has("vrrp") or everything:
+        mains[Peer.CHECKER] = checker
     return mains
+
+
+def _warm_checker() -> None:
+    """The heaviest imports: made in the parent, for every checker it forks, but only once there is one."""
+    import workers.checker.worker  # noqa: F401
 
 
 def console_main() -> None:

@@ -64,6 +64,8 @@ class Plan:
 
     mains: Mapping[Peer, Callable[[socket.socket, Applied, tuple[Any, ...], int], int]]
     """Main functions of the workers that may run: socket, configuration, last reports, parent's pid."""
+    warm: Mapping[Peer, Callable[[], None]]
+    """What the parent does before it forks a worker of that kind: imports, so that all its successors share them."""
     load: Callable[[], ConfigLoaded]
     """Reads the configuration; called in a process of its own."""
     pid_files: Mapping[Peer, PidFile]
@@ -162,6 +164,8 @@ class Supervisor:
         """Fork a worker; runs outside of the loop."""
         if self._stopping:
             return
+        if peer in self.plan.warm:
+            self.plan.warm[peer]()
         role = self.roles[peer]
         applied = applied or self.reload.current
         reports, parent = tuple(role.reports.values()), os.getpid()

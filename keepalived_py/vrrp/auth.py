@@ -20,6 +20,13 @@ PAYLOAD_LENGTH = 4
 LAST_SEQUENCE = 0xFFFFFFFD
 
 
+def next_sequence(sequence: int, *, new_master: bool = False) -> int:
+    """Of the next advert. Counting stops at the end, and a new master begins again (vrrp-behaviour.md 4.2)."""
+    if sequence >= LAST_SEQUENCE:
+        return 1 if new_master else LAST_SEQUENCE
+    return sequence + 1
+
+
 def _code(ip_header: bytes, sequence: int, spi: int, message: bytes, password: bytes, unicast: bool) -> bytes:
     """The integrity check value: first 96 bits of HMAC-MD5 with mutable IP fields zeroed."""
     head = bytearray(ip_header[:20])

@@ -34,6 +34,11 @@ class StopAnnouncing:
 
 
 @dataclass(frozen=True, slots=True)
+class AnnounceSource:
+    """One gratuitous ARP or NA for the address that unicast adverts come from (vrrp-behaviour.md 1.2)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Transition:
     """The state changed: log it, tell people and the parent."""
 
@@ -58,6 +63,13 @@ class LowerPriorityHeard:
 
 
 @dataclass(frozen=True, slots=True)
+class PriorityShifted:
+    """The effective priority changed: FIFOs are told where notify_priority_changes asks for it."""
+
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """A line for the log. `warning` lines are shown without -D."""
 
@@ -65,4 +77,15 @@ class Note:
     warning: bool = False
 
 
-Effect = SendAdvert | SetVips | AnnounceVips | StopAnnouncing | Transition | WantMaster | LowerPriorityHeard | Note
+Effect = (
+    SendAdvert
+    | SetVips
+    | AnnounceVips
+    | AnnounceSource
+    | StopAnnouncing
+    | Transition
+    | WantMaster
+    | LowerPriorityHeard
+    | PriorityShifted
+    | Note
+)

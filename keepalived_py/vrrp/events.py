@@ -12,9 +12,13 @@ from .states import State, Timer
 
 @dataclass(frozen=True, slots=True)
 class Startup:
-    """The worker is ready. `adopted` is MASTER when a predecessor that died was master and its addresses stand."""
+    """The worker is ready. `adopted` is MASTER when a predecessor that died was master and its addresses stand.
+
+    Until `not_before` nothing is heard and nothing sent; timers count from then (vrrp_startup_delay).
+    """
 
     adopted: State | None = None
+    not_before: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +44,15 @@ class AdvertReceived:
 
 @dataclass(frozen=True, slots=True)
 class FaultRaised:
-    """Something without which the router must not run is gone; `subject` names it (vrrp-behaviour.md 7)."""
+    """Something without which the router must not run is gone; `subject` names it (vrrp-behaviour.md 7).
+
+    `waiting`: it is not known yet whether it is gone (a script before its first result); that holds a router back that
+    has not started, and nobody is told.
+    """
 
     subject: str
     reason: str
+    waiting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +111,15 @@ class GroupFaulted:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupHeld:
+    """Another member of the sync group waits for its first results."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class GroupRecovered:
-    """No member of the sync group is in FAULT any more."""
+    """No member of the sync group is in FAULT or waits any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +141,7 @@ Event = (
     | GroupPromoted
     | GroupDemoted
     | GroupFaulted
+    | GroupHeld
     | GroupRecovered
     | GroupAnnounced
 )

@@ -14,10 +14,12 @@ from keepalived_py.config.model import VrrpInstance
 from keepalived_py.values import OWNER, Centiseconds, IPAddress, seconds
 
 from .effects import (
+    AnnounceSource,
     AnnounceVips,
     Effect,
     LowerPriorityHeard,
     Note,
+    PriorityShifted,
     SendAdvert,
     SetVips,
     StopAnnouncing,
@@ -34,6 +36,7 @@ from .events import (
     GroupAnnounced,
     GroupDemoted,
     GroupFaulted,
+    GroupHeld,
     GroupPromoted,
     GroupRecovered,
     PriorityChanged,
@@ -43,9 +46,13 @@ from .events import (
     TimerExpired,
 )
 from .states import State, Timer
-from .timers import master_down_interval, skew_time
+from .timers import master_down_interval, skew_time, would_have_been_replaced
 
 GROUP_FAULT = "sync group"
+BEST_BACKUP = 254
+"""The priority that waits the least."""
+RIVAL_PATIENCE = 1.2
+"""Intervals that another address owner gets to fall silent."""
 
 
 class IllegalEvent(Exception):
@@ -63,6 +70,8 @@ class VirtualRouter:
         """Effective priority."""
         self.master_adver_int: Centiseconds = config.advert_int
         self.master_source: IPAddress | None = None
+        self.master_priority = 0
+        """Of the last advert that was obeyed; 0 while MASTER."""
         self.state = State.INIT
         self.wants_master = False
         """In a sync group: the timer ran out and the others are waited for."""
@@ -70,7 +79,14 @@ class VirtualRouter:
         """The preemption delay has passed since a lower-priority master was first heard."""
         self.faults: dict[str, str] = {}
         """Why the router must not run, by subject."""
+        self.waiting: dict[str, str] = {}
+        """What must be known before the router may start, by subject."""
+        self.started = False
+        self.not_before = 0.0
+        """End of the start-up delay."""
         self.deadlines: dict[Timer, float] = {}
+        self._rival: tuple[IPAddress, float] | None = None
+        """Another address owner, and until when it may fall silent before we give in."""
 
     # what others ask ----------------------------------------------------------------------------------------------
 
@@ -103,22 +119,28 @@ class VirtualRouter:
     def step(self, event: Event, now: float) -> list[Effect]:
         """Effects of `event` at `now` (seconds, CLOCK_MONOTONIC). Raises IllegalEvent and changes nothing then."""
         match self.state, event:
-            case State.INIT, Startup():
-                return self._start(event, now)
+            case State.INIT, Startup() if not self.started:
+                self.started, self.not_before = True, event.not_before
+                return self._start(event.adopted, now)
             case State.INIT, Shutdown():
+                self.started = False
                 return []
             case _, Shutdown():
                 return self._shutdown(event)
+            case _, FaultRaised(waiting=True):
+                self.waiting[event.subject] = event.reason
+                return []
             case _, FaultRaised():
-                return self._fault(event.subject, event.reason, now)
+                return self._fault(event.subject, event.reason)
             case _, FaultCleared():
-                self.faults.pop(event.subject, None)
-                return self._leave_fault(now)
+                return self._clear(event.subject, now)
             case _, GroupFaulted():
-                return self._fault(GROUP_FAULT, event.reason, now, adverts=1)
+                return self._fault(GROUP_FAULT, event.reason, adverts=1)
+            case _, GroupHeld():
+                self.waiting[GROUP_FAULT] = event.reason
+                return []
             case _, GroupRecovered():
-                self.faults.pop(GROUP_FAULT, None)
-                return self._leave_fault(now)
+                return self._clear(GROUP_FAULT, now)
             case _, PriorityChanged():
                 return self._reprioritize(event, now)
             case _, SourceChanged():
@@ -127,7 +149,7 @@ class VirtualRouter:
             case _, ConfigChanged():
                 return self._reconfigure(event.config, now)
             case State.BACKUP, AdvertReceived():
-                return self._advert_in_backup(event, now)
+                return self._advert_in_backup(event, now) if now >= self.not_before else []
             case State.MASTER, AdvertReceived():
                 return self._advert_in_master(event, now)
             case State.BACKUP, TimerExpired():
@@ -154,19 +176,33 @@ class VirtualRouter:
 
     # start and stop -----------------------------------------------------------------------------------------------
 
-    def _start(self, event: Startup, now: float) -> list[Effect]:
+    def _start(self, adopted: State | None, now: float) -> list[Effect]:
         if self.faults:
             self.state = State.FAULT
             return [Transition(State.INIT, State.FAULT, self._why())]
-        if event.adopted is State.MASTER:
+        if self.waiting:
+            return []
+        if adopted is State.MASTER:
             return self._become_master(now, "taken over from the process that died", fresh=False)
-        if self.is_owner and self.config.wants_master and not self.grouped:
-            return self._become_master(now, "address owner")
-        return self._become_backup(now, "startup")
+        return self._claim_or_wait(now, "address owner", "startup")
+
+    def _claim_or_wait(self, now: float, owner_reason: str, reason: str) -> list[Effect]:
+        """An owner that wants MASTER has it at once, or as soon as its group or the start-up delay lets it."""
+        if not (self.is_owner and self.config.wants_master):
+            return self._become_backup(now, reason)
+        if now < self.not_before:
+            effects = self._become_backup(now, reason)
+            self.deadlines[Timer.MASTER_DOWN] = self.not_before
+            return effects
+        if not self.grouped:
+            return self._become_master(now, owner_reason)
+        effects = self._become_backup(now, reason)
+        self.wants_master = True
+        return [*effects, WantMaster(owner_reason)]
 
     def _shutdown(self, event: Shutdown) -> list[Effect]:
-        was = self.state
-        self._enter(State.INIT)
+        was = self._enter(State.INIT)
+        self.started = False
         self.deadlines.clear()
         effects: list[Effect] = []
         if was is State.MASTER and not event.keep:
@@ -182,8 +218,9 @@ class VirtualRouter:
 
     def _become_master(self, now: float, reason: str, *, fresh: bool = True) -> list[Effect]:
         was = self._enter(State.MASTER)
+        self._forget_rival()
         self.master_adver_int = self.config.advert_int
-        self.master_source = self.source
+        self.master_source, self.master_priority = self.source, 0
         garp = self.config.garp
         self.deadlines = {Timer.ADVERT: now + seconds(self.config.advert_int)}
         if garp.master_delay:
@@ -204,10 +241,11 @@ class VirtualRouter:
         leaving: list[Effect] = [StopAnnouncing(), SetVips(False)] if was is State.MASTER else []
         return [*leaving, Transition(was, State.BACKUP, reason)]
 
-    def _fault(self, subject: str, reason: str, now: float, adverts: int = 2) -> list[Effect]:
+    def _fault(self, subject: str, reason: str, adverts: int = 2) -> list[Effect]:
         known = subject in self.faults
         self.faults[subject] = reason
-        if known or self.state in (State.INIT, State.FAULT):
+        self.waiting.pop(subject, None)
+        if known or self.state is State.FAULT or not self.started:
             return []
         was = self._enter(State.FAULT)
         self.deadlines.clear()
@@ -217,13 +255,18 @@ class VirtualRouter:
             effects = [*([SendAdvert(0)] * adverts), StopAnnouncing(), SetVips(False)]
         return [*effects, Transition(was, State.FAULT, reason)]
 
-    def _leave_fault(self, now: float) -> list[Effect]:
-        if self.state is not State.FAULT or self.faults:
+    def _clear(self, subject: str, now: float) -> list[Effect]:
+        self.faults.pop(subject, None)
+        self.waiting.pop(subject, None)
+        if self.faults or self.waiting or not self.started:
+            return []
+        if self.state is State.INIT:
+            return self._start(None, now)
+        if self.state is not State.FAULT:
             return []
         self.master_adver_int = self.config.advert_int
-        if self.is_owner and self.config.wants_master and not self.grouped:
-            return self._become_master(now, "address owner, faults are gone")
-        return self._become_backup(now, "faults are gone")
+        effects = self._claim_or_wait(now, "address owner, faults are gone", "faults are gone")
+        return [AnnounceSource(), *effects] if self.config.unicast else effects
 
     def _give_up(self, reason: str, now: float) -> list[Effect]:
         """vrrp-behaviour.md 1.2: priority 0, the rest removed, back soon."""
@@ -232,7 +275,7 @@ class VirtualRouter:
         return [SendAdvert(0), *effects]
 
     def _await_master(self, now: float) -> None:
-        self.deadlines[Timer.MASTER_DOWN] = now + self.master_down_interval
+        self.deadlines[Timer.MASTER_DOWN] = max(now, self.not_before) + self.master_down_interval
 
     def _why(self) -> str:
         return "; ".join(self.faults.values())
@@ -240,6 +283,8 @@ class VirtualRouter:
     # adverts ------------------------------------------------------------------------------------------------------
 
     def _advert_in_backup(self, advert: AdvertReceived, now: float) -> list[Effect]:
+        if self._rival is not None and (advert.source != self._rival[0] or advert.priority != OWNER):
+            self._forget_rival()
         if advert.priority == 0:
             self.master_source = advert.source
             self.deadlines[Timer.MASTER_DOWN] = now + self.skew_time
@@ -263,7 +308,7 @@ class VirtualRouter:
         return [Note(text)]
 
     def _follow(self, advert: AdvertReceived, now: float) -> None:
-        self.master_source = advert.source
+        self.master_source, self.master_priority = advert.source, advert.priority
         if self.config.version == 3:
             self.master_adver_int = advert.adver_int
         self._await_master(now)
@@ -271,6 +316,8 @@ class VirtualRouter:
     def _advert_in_master(self, advert: AdvertReceived, now: float) -> list[Effect]:
         if advert.priority == 0:
             return self._advertise_again(now)
+        if advert.priority == OWNER == self.priority and not self._outranked_by(advert):
+            return self._other_owner(advert, now)
         if self._outranked_by(advert):
             reason = f"higher priority ({advert.priority}) advert from {advert.source}, ours is {self.priority}"
             farewell: list[Effect] = [SendAdvert(self.priority)] if self.config.higher_prio_send_advert else []
@@ -278,7 +325,7 @@ class VirtualRouter:
             self._follow(advert, now)
             return effects
         if advert.priority == self.priority and advert.source == self.source:
-            return [Note(f"advert with our own address {advert.source} and priority", warning=True)]
+            return [_own_address(advert)]
         return self._assert_ourselves(advert, now)
 
     def _outranked_by(self, advert: AdvertReceived) -> bool:
@@ -287,11 +334,34 @@ class VirtualRouter:
             return advert.priority > self.priority
         return self.source is not None and int(advert.source) > int(self.source)
 
+    def _other_owner(self, advert: AdvertReceived, now: float) -> list[Effect]:
+        """Two address owners, and the other has the lower address (section 1.4): it should yield, else we do."""
+        if advert.source == self.source:
+            return [_own_address(advert)]
+        if self._rival is None or self._rival[0] != advert.source:
+            patience = RIVAL_PATIENCE * seconds(max(advert.adver_int, self.config.advert_int))
+            self._rival = advert.source, now + patience
+            text = f"CONFIGURATION ERROR: {advert.source} is an address owner as well, as only one router may be"
+            return [*self._advertise_again(now), SendAdvert(self.priority), Note(text, warning=True)]
+        if now < self._rival[1]:
+            return []
+        self.priority = BEST_BACKUP
+        effects = self._become_backup(now, f"the other address owner {advert.source} does not yield")
+        self._follow(advert, now)
+        return effects
+
+    def _forget_rival(self) -> None:
+        if self._rival is not None:
+            self._rival = None
+            self.priority = self.config.priority
+
     def _assert_ourselves(self, advert: AdvertReceived, now: float) -> list[Effect]:
         """Another router of lower rank believes it is master."""
         text = f"Received advert from {advert.source} with lower priority {advert.priority}, ours {self.priority}"
         again: list[Effect] = []
-        if not self.config.lower_prio_no_advert:
+        config = self.config
+        # strict means the RFC of the version: 3768 says nothing to a lower priority, 9568 advertises at once
+        if not config.lower_prio_no_advert or (config.strict and config.version == 3):
             again = self._advertise_again(now)
             text += ", forcing new election"
         return [
@@ -333,10 +403,7 @@ class VirtualRouter:
         garp = self.config.garp
         match timer:
             case Timer.ADVERT:
-                interval = seconds(self.config.advert_int)
-                due = self.deadlines[timer] + interval
-                self.deadlines[timer] = due if due > now else now + interval
-                return [SendAdvert(self.priority)]
+                return self._advert_due(now)
             case Timer.SECOND_BURST:
                 del self.deadlines[timer]
                 return [AnnounceVips(garp.master_repeat)]
@@ -348,22 +415,56 @@ class VirtualRouter:
                 return [AnnounceVips(garp.master_refresh_repeat)]
         raise IllegalEvent(f"{self.config.name}: timer {timer.value} in MASTER")
 
+    def _advert_due(self, now: float) -> list[Effect]:
+        interval = seconds(self.config.advert_int)
+        late = now - self.deadlines[Timer.ADVERT]
+        if late > interval and self._replaced(BEST_BACKUP, late + interval):
+            return self._advert_after_a_stall(now, late + interval)
+        self.deadlines[Timer.ADVERT] += interval if late < interval else late + interval
+        return [SendAdvert(self.priority)]
+
+    def _replaced(self, priority: int, silence: float) -> bool:
+        config = self.config
+        return would_have_been_replaced(config.version, priority, config.advert_int, config.down_timer_adverts, silence)
+
+    def _advert_after_a_stall(self, now: float, silence: float) -> list[Effect]:
+        """We were silent for so long that somebody may have spoken for our addresses, though nobody does now."""
+        text = f"was not scheduled: no advert was sent for {silence:.3f}s"
+        limit = self.config.timer_expired_backup
+        if limit and self._replaced(limit, silence):
+            return [Note(text, warning=True), *self._become_backup(now, text)]
+        self.deadlines[Timer.ADVERT] = now + seconds(self.config.advert_int)
+        return [
+            SendAdvert(self.priority),
+            AnnounceVips(self.config.garp.master_repeat),
+            Note(f"{text}; announcing again", warning=True),
+        ]
+
     # changes of priority and configuration ------------------------------------------------------------------------
 
     def _reprioritize(self, event: PriorityChanged, now: float) -> list[Effect]:
         if self.is_owner or event.priority == self.priority:
             return []
+        old = self.priority
+        self._set_priority(event.priority)
+        return [
+            Note(f"Changing effective priority from {old} to {event.priority} ({event.reason})"),
+            PriorityShifted(event.priority),
+        ]
+
+    def _set_priority(self, priority: int) -> None:
+        """A running master down timer moves by what its length changes."""
         before = self.master_down_interval
-        old, self.priority = self.priority, event.priority
-        if self.state is State.BACKUP and Timer.MASTER_DOWN in self.deadlines:
+        self.priority = priority
+        if self.state is State.BACKUP:
             self.deadlines[Timer.MASTER_DOWN] += self.master_down_interval - before
-        return [Note(f"Changing effective priority from {old} to {event.priority} ({event.reason})")]
 
     def _reconfigure(self, config: VrrpInstance, now: float) -> list[Effect]:
         """Absorb a new configuration without a ripple (vrrp-behaviour.md 15)."""
         old, self.config = self.config, config
         if old.priority != config.priority:
-            self.priority = config.priority
+            self._rival = None
+            self._set_priority(config.priority)
         if self.state is State.MASTER:
             return self._reconfigure_master(old, now)
         if self.state is State.BACKUP and old.advert_int != config.advert_int and config.version == 2:
@@ -382,5 +483,13 @@ class VirtualRouter:
             self.deadlines.pop(Timer.REFRESH, None)
         elif Timer.REFRESH not in self.deadlines:
             self.deadlines[Timer.REFRESH] = now + config.garp.master_refresh
-        same = (old.addresses, old.excluded) == (config.addresses, config.excluded)
-        return [] if same else [SetVips(True)]
+        return [] if _holds(old) == _holds(config) else [SetVips(True)]
+
+
+def _holds(config: VrrpInstance) -> tuple[object, ...]:
+    """What a master puts into the kernel."""
+    return config.addresses, config.excluded, config.routes, config.rules, config.accept
+
+
+def _own_address(advert: AdvertReceived) -> Note:
+    return Note(f"advert with our own address {advert.source} and priority", warning=True)

@@ -16,6 +16,7 @@ from keepalived_py.config.model import VrrpInstance
 from keepalived_py.values import Centiseconds, IPAddress, IPv4Address, IPv6Address
 
 from .auth import AH_SIZE, AuthenticationHeader
+from .auth_hmac import TRAILER_SIZE, Covered, Flaw, HmacState
 
 #  0               1               2               3
 #  |Version| Type  | Virtual Rtr ID|   Priority    |  Addr Count   |
@@ -28,6 +29,8 @@ AUTH_NONE, AUTH_PASS, AUTH_AH = 0, 1, 2
 IPPROTO_VRRP, IPPROTO_AH = 112, 51
 TTL = 255
 TOS_INTERNETWORK_CONTROL = 0xC0
+OLD_UNICAST_GROUP = IPv4Address("224.0.0.18")
+"""What releases before 1.3.7 summed as destination of unicast adverts (old_unicast_checksum)."""
 MAX_PADDING = 46
 """A frame shorter than this payload is padded by Ethernet, and the padding may be delivered."""
 
@@ -51,6 +54,22 @@ class Reason(Enum):
     NOT_A_PEER = "sender is not a configured peer"
     PEER_TTL = "TTL outside the peer's limits"
     OWNER = "we are the address owner"
+    HMAC_MISSING = "no authentication trailer"
+    HMAC_MALFORMED = "malformed authentication trailer"
+    HMAC_UNKNOWN_KEY = "unknown key"
+    HMAC_INVALID = "wrong HMAC"
+    HMAC_STALE = "trailer outside the time window"
+    HMAC_REPLAY = "replayed trailer"
+
+
+_OF_FLAW = {
+    Flaw.MISSING: Reason.HMAC_MISSING,
+    Flaw.MALFORMED: Reason.HMAC_MALFORMED,
+    Flaw.UNKNOWN_KEY: Reason.HMAC_UNKNOWN_KEY,
+    Flaw.INVALID_HMAC: Reason.HMAC_INVALID,
+    Flaw.STALE: Reason.HMAC_STALE,
+    Flaw.REPLAY: Reason.HMAC_REPLAY,
+}
 
 
 class PacketError(Exception):
@@ -93,6 +112,8 @@ class Advertisement:
     interval_differs: bool = False
     bare_checksum: bool = False
     """v3 over IPv4: the checksum covers the message alone (RFC 9568 section 5.2.8)."""
+    old_checksum: bool = False
+    """v3 unicast over IPv4: the checksum has the multicast group as destination."""
     sequence: int | None = None
     """Of the authentication header."""
 
@@ -120,8 +141,15 @@ def pseudo_header(source: IPAddress, destination: IPAddress, length: int) -> byt
     return source.packed + destination.packed + struct.pack("!IxxxB", length, IPPROTO_VRRP)
 
 
-def encode(config: VrrpInstance, priority: int, source: IPAddress, destination: IPAddress) -> bytes:
-    """The VRRP message of `config` from `source` to `destination`, checksum included."""
+def encode(
+    config: VrrpInstance, priority: int, source: IPAddress, destination: IPAddress, *, old_checksum: bool = False
+) -> bytes:
+    """The VRRP message of `config` from `source` to `destination`, checksum included.
+
+    `old_checksum`: sum a version 3 unicast advert as old releases did.
+    """
+    if old_checksum and source.version == 4:
+        destination = OLD_UNICAST_GROUP
     addresses = b"".join(each.address.packed for each in config.addresses)
     count = len(config.addresses)
     if config.version == 2:
@@ -130,8 +158,10 @@ def encode(config: VrrpInstance, priority: int, source: IPAddress, destination: 
             kind = AUTH_PASS if config.authentication.auth_type == "pass" else AUTH_AH
             password = config.authentication.password if kind == AUTH_PASS else b""
         middle = kind << 8 | min(config.advert_int // 100, 255)
-        tail = addresses + password.ljust(AUTH_DATA_SIZE, b"\0")
-        covered = b""
+        tail = addresses
+        if source.version == 4:
+            tail += password.ljust(AUTH_DATA_SIZE, b"\0")
+        covered = b"" if source.version == 4 else pseudo_header(source, destination, HEADER.size + len(tail))
     else:
         middle, tail = config.advert_int & 0x0FFF, addresses
         bare = config.v3_checksum_as_v2 and source.version == 4
@@ -182,23 +212,37 @@ def parse_ipv4(packet: bytes) -> Datagram:
     )
 
 
-def examine(datagram: Datagram, config: VrrpInstance, last_sequence: int = 0) -> Advertisement:
+def examine(
+    datagram: Datagram,
+    config: VrrpInstance,
+    last_sequence: int = 0,
+    *,
+    hmac: HmacState | None = None,
+    wall: float = 0.0,
+    check_list: bool = True,
+) -> Advertisement:
     """The checks of vrrp-behaviour.md 3, in their order. Raises PacketError.
 
-    `last_sequence` is the highest sequence number known for the authentication header.
+    `last_sequence` is the highest sequence number known for the authentication header; `hmac` and `wall` (seconds of
+    the real-time clock) serve the auth_hmac trailer; without `check_list` the address list is not compared.
     """
     payload, header = _strip_authentication_header(datagram, config)
     if len(payload) < HEADER.size:
         raise PacketError(Reason.LENGTH, f"{len(payload)} bytes are shorter than a VRRP header")
     version_type, vrid, priority, count, middle, _ = HEADER.unpack_from(payload)
     size = 4 if config.family == 4 else 16
-    length = HEADER.size + count * size + (AUTH_DATA_SIZE if version_type >> 4 == 2 else 0)
+    length = HEADER.size + count * size + (AUTH_DATA_SIZE if version_type >> 4 == 2 and config.family == 4 else 0)
+    payload, trailer = _split_trailer(payload, length, hmac)
     if len(payload) != length:
         raise PacketError(Reason.LENGTH, f"{len(payload)} bytes, {count} addresses make {length}")
     if not config.unicast and datagram.ttl != TTL:
         raise PacketError(Reason.TTL, f"TTL {datagram.ttl}, not 255")
     if version_type >> 4 != config.version:
         raise PacketError(Reason.VERSION, f"version {version_type >> 4}, ours is {config.version}")
+    if hmac is not None:
+        flaw = hmac.verify(Covered(config.version, vrid, datagram.source, payload), trailer, wall)
+        if flaw is not None:
+            raise PacketError(_OF_FLAW[flaw])
     sequence = None
     if config.version == 2:
         sequence = _authenticate(datagram, payload, header, middle >> 8, config, last_sequence)
@@ -206,7 +250,7 @@ def examine(datagram: Datagram, config: VrrpInstance, last_sequence: int = 0) ->
     _check_interval(interval, config)
     if version_type & 0x0F != ADVERTISEMENT:
         raise PacketError(Reason.INVALID_TYPE, f"type {version_type & 0x0F}")
-    bare = _check_sum(datagram, payload, config)
+    form = _check_sum(datagram, payload, config)
     if datagram.destination.is_multicast == config.unicast:
         raise PacketError(Reason.DESTINATION, f"sent to {datagram.destination}")
     if config.owner_ignore_adverts and config.is_owner:
@@ -215,7 +259,7 @@ def examine(datagram: Datagram, config: VrrpInstance, last_sequence: int = 0) ->
         raise PacketError(Reason.NO_ADDRESS)
     raw = [payload[at : at + size] for at in range(HEADER.size, HEADER.size + count * size, size)]
     addresses = tuple(IPv4Address(each) if size == 4 else IPv6Address(each) for each in raw)
-    differs = _compare_addresses(addresses, config)
+    differs = _compare_addresses(addresses, config) if check_list else ""
     if differs and config.strict_address_list:
         raise PacketError(Reason.ADDRESS_LIST, differs)
     _check_peer(datagram, config)
@@ -228,7 +272,8 @@ def examine(datagram: Datagram, config: VrrpInstance, last_sequence: int = 0) ->
         source=datagram.source,
         differs=differs,
         interval_differs=interval != config.advert_int,
-        bare_checksum=bare,
+        bare_checksum=form == "bare",
+        old_checksum=form == "old",
         sequence=sequence,
     )
 
@@ -242,6 +287,13 @@ def _strip_authentication_header(datagram: Datagram, config: VrrpInstance) -> tu
     if len(datagram.payload) < AH_SIZE:
         raise PacketError(Reason.LENGTH, "shorter than an authentication header")
     return datagram.payload[AH_SIZE:], AuthenticationHeader.parse(datagram.payload)
+
+
+def _split_trailer(payload: bytes, length: int, hmac: HmacState | None) -> tuple[bytes, bytes]:
+    """A trailer is there when it fits exactly."""
+    if hmac is None or len(payload) != length + TRAILER_SIZE:
+        return payload, b""
+    return payload[:length], payload[length:]
 
 
 def _authenticate(
@@ -279,19 +331,28 @@ def _check_interval(interval: Centiseconds, config: VrrpInstance) -> None:
         raise PacketError(Reason.INTERVAL, f"interval {interval / 100:g}s, ours is {config.advert_int / 100:g}s")
 
 
-def _check_sum(datagram: Datagram, payload: bytes, config: VrrpInstance) -> bool:
-    """Raises PacketError; True when a v3 checksum leaves the pseudo header out."""
+def _check_sum(datagram: Datagram, payload: bytes, config: VrrpInstance) -> str:
+    """Raises PacketError; "" or which other right form it has: bare (no pseudo header), old (with the group)."""
     total = ones_complement_sum(payload)
     if config.version == 2:
+        # over IPv6 keepalived lets the kernel sum, and that takes the pseudo header in
+        if config.family == 6 and _sums_up(datagram.source, datagram.destination, payload):
+            return ""
         if total != 0xFFFF:
             raise PacketError(Reason.CHECKSUM)
-        return False
-    header = pseudo_header(datagram.source, datagram.destination, len(payload))
-    if ones_complement_sum(header + payload) == 0xFFFF:
-        return False
+        return ""
+    if _sums_up(datagram.source, datagram.destination, payload):
+        return ""
     if config.family == 4 and total == 0xFFFF:
-        return True
+        return "bare"
+    old = config.family == 4 and config.unicast and config.old_unicast_checksum is not False
+    if old and _sums_up(datagram.source, OLD_UNICAST_GROUP, payload):
+        return "old"
     raise PacketError(Reason.CHECKSUM)
+
+
+def _sums_up(source: IPAddress, destination: IPAddress, payload: bytes) -> bool:
+    return ones_complement_sum(pseudo_header(source, destination, len(payload)) + payload) == 0xFFFF
 
 
 def _compare_addresses(addresses: tuple[IPAddress, ...], config: VrrpInstance) -> str:

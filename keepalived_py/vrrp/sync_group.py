@@ -11,6 +11,7 @@ from .events import (
     GroupAnnounced,
     GroupDemoted,
     GroupFaulted,
+    GroupHeld,
     GroupPromoted,
     GroupRecovered,
 )
@@ -68,9 +69,30 @@ class SyncGroup:
 
     def recovery(self) -> list[tuple[str, Event]]:
         """Call after a member's own fault was cleared: once none has a fault of its own, all leave FAULT."""
-        if any(set(router.faults) - {GROUP_FAULT} for router in self.members.values()):
+        if any((set(router.faults) | set(router.waiting)) - {GROUP_FAULT} for router in self.members.values()):
             return []
-        return [(name, GroupRecovered()) for name, router in self.members.items() if router.faults]
+        return [
+            (name, GroupRecovered())
+            for name, router in self.members.items()
+            if GROUP_FAULT in router.faults or GROUP_FAULT in router.waiting
+        ]
+
+    def prepare(self) -> list[tuple[str, Event]]:
+        """Call when every member's conditions are known and before any starts: what holds one back holds all back."""
+        faulty = [name for name, router in self.members.items() if router.faults]
+        waiting = [name for name, router in self.members.items() if router.waiting]
+        if not faulty and not waiting:
+            return []
+        event: Event
+        if faulty:
+            event = GroupFaulted(f"{faulty[0]} is in FAULT")
+        else:
+            event = GroupHeld(f"{waiting[0]} waits for its first results")
+        return [
+            (name, event)
+            for name, router in self.members.items()
+            if name not in (faulty or waiting) and router.state is State.INIT
+        ]
 
     def settle(self) -> GroupTransition | None:
         """The group's own change of state, once its members have settled."""

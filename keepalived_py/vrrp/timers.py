@@ -14,3 +14,10 @@ def skew_time(version: int, priority: int, master_adver_int: Centiseconds) -> fl
 def master_down_interval(version: int, priority: int, master_adver_int: Centiseconds, adverts: int = 3) -> float:
     """Active_Down_Interval: `adverts` intervals of silence, and the skew."""
     return adverts * seconds(master_adver_int) + skew_time(version, priority, master_adver_int)
+
+
+def would_have_been_replaced(
+    version: int, priority: int, adver_int: Centiseconds, adverts: int, silence: float
+) -> bool:
+    """Whether a router of `priority` has become master after `silence` seconds without an advert."""
+    return silence > master_down_interval(version, priority, adver_int, adverts)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from keepalived_py.config.model import Track, VrrpScript
+from keepalived_py.config.model import Track, TrackProcess, VrrpScript
 from keepalived_py.values import OWNER
+
+Observation = bool | int | None
+"""What is known of a tracked thing: good or bad, the content of a file, None before anything is known."""
+
+LARGEST = 253
+"""Bounds what one file can add; below minus this it is a fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,8 +21,7 @@ class Contribution:
     """What one tracked thing adds to the priority."""
 
     track: Track
-    good: bool | None
-    """None: no result yet; contributes nothing."""
+    seen: Observation
     points: int
 
 
@@ -28,36 +34,118 @@ class EffectivePriority:
 
     @property
     def value(self) -> int:
-        if self.base == OWNER:
-            return OWNER
-        return max(1, min(254, self.base + sum(each.points for each in self.contributions)))
+        return OWNER if self.base == OWNER else max(1, min(254, self.total))
+
+    @property
+    def total(self) -> int:
+        """Before the limits."""
+        return self.base + sum(each.points for each in self.contributions)
 
     def __str__(self) -> str:
         parts = [f"{each.track.kind} {each.track.name} {each.points:+d}" for each in self.contributions if each.points]
         return f"{self.base}" + "".join(f", {part}" for part in parts) + f" = {self.value}"
 
 
-def points(track: Track, good: bool | None) -> int:
-    """Good adds a positive weight, bad a negative one; `reverse` turns the sign and the sense around."""
-    if good is None or not track.weight:
+def points(track: Track, seen: Observation) -> int:
+    """Good adds a positive weight, bad a negative one, `reverse` with the other sign; a file adds content x weight."""
+    if seen is None or not track.weight:
         return 0
-    if track.reverse:
-        return -points(Track(kind=track.kind, name=track.name, weight=track.weight), good)
-    counts = track.weight > 0 if good else track.weight < 0
-    return track.weight if counts else 0
+    if track.kind == "file":
+        return max(-LARGEST, min(LARGEST, _file_product(track, seen)))
+    counts = track.weight > 0 if seen else track.weight < 0
+    sign = -1 if track.reverse else 1
+    return sign * track.weight if counts else 0
 
 
-def effective_priority(base: int, tracks: Iterable[Track], good: Callable[[Track], bool | None]) -> EffectivePriority:
+def _file_product(track: Track, content: int) -> int:
+    return content * track.weight * (-1 if track.reverse else 1)
+
+
+def effective_priority(base: int, tracks: Iterable[Track], seen: Callable[[Track], Observation]) -> EffectivePriority:
     """The priority that the weighted `tracks` make of `base`."""
-    found = tuple(Contribution(track, good(track), points(track, good(track))) for track in tracks if track.weight)
+    found = tuple(Contribution(track, seen(track), points(track, seen(track))) for track in tracks if track.weight)
     return EffectivePriority(base, found)
 
 
-def is_fault(track: Track, good: bool | None) -> bool:
-    """Whether an unweighted track holds the instance in FAULT; one without a result yet does."""
+def is_fault(track: Track, seen: Observation) -> bool:
+    """Whether a track holds the instance in FAULT. An unweighted one that is not known yet does, but for a file."""
+    if track.kind == "file":
+        return seen is not None and _file_is_fault(track, seen)
     if track.weight:
         return False
-    return good is None or good is track.reverse
+    return seen is None or bool(seen) is track.reverse
+
+
+def _file_is_fault(track: Track, content: int) -> bool:
+    if track.weight:
+        return _file_product(track, content) < -LARGEST
+    return (content == 0) is track.reverse
+
+
+FILE_BYTES = 127
+_NUMBER = re.compile(rb"\s*([+-]?)(0[xX][0-9a-fA-F]+|[0-9]+)")
+
+
+def file_content(data: bytes) -> int | None:
+    """The number at the start of a tracked file, in any base of C; 0 without one, None outside 32 bits: no change."""
+    match = _NUMBER.match(data[:FILE_BYTES])
+    if match is None:
+        return 0
+    sign, digits = match.groups()
+    if digits[:2].lower() == b"0x":
+        value = int(digits, 16)
+    elif digits.startswith(b"0"):
+        octal = re.match(rb"[0-7]+", digits)
+        value = int(octal[0], 8) if octal else 0
+    else:
+        value = int(digits)
+    value = -value if sign == b"-" else value
+    return value if -(1 << 31) <= value < 1 << 31 else None
+
+
+class ProcessState:
+    """The quorum of one tracked process name, with its delays (vrrp-behaviour.md 6)."""
+
+    def __init__(self, config: TrackProcess, count: int = 0) -> None:
+        self.config = config
+        self.count = count
+        self.have_quorum = self._enough()
+        self.deadline: float | None = None
+        """When a change that is being delayed takes effect."""
+
+    def _enough(self) -> bool:
+        most = self.config.quorum_max
+        return self.count >= self.config.quorum and (most is None or self.count <= most)
+
+    def counted(self, count: int, now: float, *, delayed: bool = True) -> bool:
+        """The number of processes is `count`; True when the quorum came or went by it.
+
+        `delayed`: a fork or an exit, which the delays apply to; exec and rename take effect at once.
+        """
+        self.count = count
+        if self._enough() is self.have_quorum:
+            self.deadline = None
+            return False
+        delay = self.config.terminate_delay if self.have_quorum else self.config.fork_delay
+        if not delayed or not delay:
+            return self._settle()
+        if self.deadline is None:
+            self.deadline = now + delay
+        return False
+
+    def expired(self, now: float) -> bool:
+        """The deadline was reached; True when the quorum came or went by it."""
+        return self.deadline is not None and self.deadline <= now and self._settle()
+
+    def _settle(self) -> bool:
+        self.deadline = None
+        self.have_quorum = not self.have_quorum
+        return True
+
+    def reconfigure(self, config: TrackProcess, now: float) -> bool:
+        """Another quorum applies at once; True when it came or went by it."""
+        self.config = config
+        return self.counted(self.count, now, delayed=False)
 
 
 class ScriptState:

@@ -36,7 +36,7 @@ OURS, THEIRS = "keepalived-py", "keepalived"
 PREFIX = "kp"
 CLONE_NEWNET = 0x40000000
 ETH_P_ALL = 0x0003
-SO_TIMESTAMPNS = 35
+SO_TIMESTAMPNS, SO_RCVBUFFORCE = 35, 33
 
 
 def sh(*command: str, check: bool = True) -> str:
@@ -98,6 +98,7 @@ class Capture:
             self._sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
             self._sock.bind((interface, 0))
         self._sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        self._sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
         self._sock.settimeout(0.1)
         self._running = True
         self._thread = threading.Thread(target=self._read, daemon=True)

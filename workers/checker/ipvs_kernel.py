@@ -1,7 +1,7 @@
 """IPVS over generic netlink: many requests in one sendmsg, the table read back (linux/ip_vs.h).
 
-pyroute2 resolves the family and loads the module. It needs 100 us and more for one IPVS message, 50 times what the kernel
-takes, so requests are encoded here, and tests hold the encoding against pyroute2's own decoder. Its traps, for
+pyroute2 resolves the family and loads the module. It needs 100 us and more for one IPVS message, 50 times what the
+kernel takes, so requests are encoded here, and tests hold the encoding against pyroute2's own decoder. Its traps, for
 who comes to use more of it: "update" is the delete command, an IPv6 service gets no netmask, default dictionaries are
 shared between objects.
 """

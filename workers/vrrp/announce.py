@@ -5,6 +5,7 @@ Frames are built once per address and sent from packet sockets, so no address lo
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import struct
@@ -54,6 +55,10 @@ def forwards_ipv6(interface: str) -> bool:
         return False
 
 
+Frames = list[tuple[str, bytes]]
+"""Interface and Ethernet frame."""
+
+
 class Announcer:
     """Sends frames. One packet socket serves all interfaces."""
 
@@ -62,7 +67,7 @@ class Announcer:
         self.sent = 0
         self.lost = 0
 
-    def frames(self, keys: Iterable[AddressKey], links: dict[int, Link]) -> list[tuple[str, bytes]]:
+    def frames(self, keys: Iterable[AddressKey], links: dict[int, Link]) -> Frames:
         """Interface and frame for every address that can be announced."""
         found = []
         router: dict[str, bool] = {}
@@ -78,14 +83,19 @@ class Announcer:
                 found.append((link.name, unsolicited_na(key.address, link.mac, router[link.name])))
         return found
 
-    def send(self, frames: Iterable[tuple[str, bytes]]) -> None:
+    def send(self, frames: Frames) -> Frames:
+        """Send in order; what a full queue did not take. A frame for an interface that is gone or down is lost."""
         send = self._sock.sendto
-        for interface, frame in frames:
+        for number, (interface, frame) in enumerate(frames):
             try:
                 send(frame, (interface, 0))
-                self.sent += 1
-            except OSError:
+            except OSError as exc:
+                if exc.errno in (errno.EAGAIN, errno.ENOBUFS):
+                    self.sent += number
+                    return frames[number:]
                 self.lost += 1
+        self.sent += len(frames)
+        return []
 
     def close(self) -> None:
         self._sock.close()

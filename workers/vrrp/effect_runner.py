@@ -10,7 +10,7 @@ from ipc.channel import Channel
 from ipc.messages import VrrpStateChanged
 from keepalived_py.clock import now
 from keepalived_py.config.model import NotifyScripts
-from keepalived_py.plan.links import AddAddress, AddressKey, Op, desired_addresses, reconcile
+from keepalived_py.plan.links import AddAddress, AddressKey, desired_addresses, reconcile
 from keepalived_py.vrrp.effects import (
     AnnounceVips,
     Effect,
@@ -26,10 +26,10 @@ from keepalived_py.vrrp.states import State
 from keepalived_py.vrrp.sync_group import GroupTransition
 from workers.notify import Notifier
 
-from .announce import Announcer
-from .instance import Instance
+from .announce import Announcer, Frames
+from .instance import Instance, Prepared
 from .link_monitor import LinkMonitor
-from .rtnetlink import RequestSocket, encode
+from .rtnetlink import Batch, RequestSocket, batches
 from .slices import SIZE, SliceQueue
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class EffectRunner:
                 case SetVips():
                     self.set_addresses(instance, effect.present)
                 case AnnounceVips():
-                    self.announce(instance, instance.rows, effect.rounds)
+                    self.announce(instance, None, effect.rounds)
                 case StopAnnouncing():
                     self._slices.cancel(instance.key)
                 case Transition():
@@ -86,47 +86,68 @@ class EffectRunner:
 
     # addresses ----------------------------------------------------------------------------------------------------
 
+    def prepare(self, instance: Instance) -> Prepared:
+        """Encode what becoming and leaving master will need; again only when links or configuration changed."""
+        config, index_of = instance.config, self._monitor.index_of()
+        desired = desired_addresses(config, instance.ifindex, index_of)
+        macs = {key.ifindex: self._monitor.links[key.ifindex] for key in desired if key.ifindex in self._monitor.links}
+        basis = (config.addresses, config.excluded, instance.ifindex, macs)
+        if instance.prepared is None or instance.prepared.basis != basis:
+            frames = self._announcer.frames(desired, self._monitor.links)
+            instance.prepared = Prepared(
+                basis,
+                desired,
+                batches(reconcile(desired, (), {}), SIZE),
+                batches(reconcile({}, desired, desired), SIZE),
+                [frames[start : start + SIZE] for start in range(0, len(frames), SIZE)],
+            )
+        return instance.prepared
+
     def set_addresses(self, instance: Instance, present: bool) -> list[AddressKey]:
         """Bring the kernel to what the instance should hold; the addresses that were missing.
 
         What is there is what was asked for before, not what notices have told so far: those lag behind.
         """
-        desired = {}
-        if present:
-            desired = desired_addresses(instance.config, instance.ifindex, self._monitor.index_of())
-        ops = list(reconcile(desired, instance.rows, instance.rows))
-        instance.rows = desired
-        self._submit(instance, ops, now_all=not present)
-        return [op.key for op in ops if isinstance(op, AddAddress)]
+        prepared = instance.prepared or self.prepare(instance)
+        desired = prepared.desired if present else {}
+        if present and not instance.rows:
+            steps = prepared.additions
+        elif not present and instance.rows == prepared.desired:
+            steps = prepared.deletions
+        else:
+            steps = batches(reconcile(desired, instance.rows, instance.rows), SIZE)
+        instance.rows = dict(desired)
+        for batch in steps:
+            self._slices.add(instance.key, partial(self._submit, instance, batch))
+        return [op.key for batch in steps for op in batch.ops if isinstance(op, AddAddress)]
 
     def remove_left_overs(self, instance: Instance) -> None:
         """Addresses of the instance that stand although it has not put them there: a predecessor was killed."""
-        named = desired_addresses(instance.config, instance.ifindex, self._monitor.index_of())
-        ops = list(reconcile({}, self._monitor.addresses, named))
-        if ops:
-            logger.info("(%s) removing %d addresses left by an earlier process", instance.name, len(ops))
-            self._submit(instance, ops, now_all=True)
+        left = list(reconcile({}, self._monitor.addresses, self.prepare(instance).desired))
+        if left:
+            logger.info("(%s) removing %d addresses left by an earlier process", instance.name, len(left))
+        for batch in batches(left, SIZE):
+            self._submit(instance, batch)
 
-    def _submit(self, instance: Instance, ops: list[Op], *, now_all: bool) -> None:
-        size = len(ops) if now_all else SIZE
-        for start in range(0, len(ops), size or 1):
-            chunk = ops[start : start + size]
-            piece = partial(self._submit_chunk, instance, chunk)
-            if now_all and len(ops) <= SIZE:
-                piece()
-            else:
-                self._slices.add(instance.key, piece)
-
-    def _submit_chunk(self, instance: Instance, ops: list[Op]) -> None:
-        for error in self._requests.submit(ops, [encode(op) for op in ops]):
+    def _submit(self, instance: Instance, batch: Batch) -> None:
+        for error in self._requests.submit(batch):
             logger.error("(%s) %s", instance.name, error)
 
-    def announce(self, instance: Instance, keys: Iterable[AddressKey], rounds: int) -> None:
-        """All addresses, round by round."""
-        frames = self._announcer.frames(keys, self._monitor.links)
+    def announce(self, instance: Instance, keys: Iterable[AddressKey] | None, rounds: int) -> None:
+        """The addresses `keys`, or all, round by round."""
+        if keys is None:
+            chunks = (instance.prepared or self.prepare(instance)).frames
+        else:
+            chunks = [self._announcer.frames(keys, self._monitor.links)]
         for _ in range(rounds):
-            for start in range(0, len(frames), SIZE):
-                self._slices.add(instance.key, partial(self._announcer.send, frames[start : start + SIZE]))
+            for chunk in chunks:
+                self._slices.add(instance.key, partial(self._send, instance, chunk))
+
+    def _send(self, instance: Instance, frames: Frames) -> None:
+        """What the interface does not take now comes again in a moment."""
+        rest = self._announcer.send(frames)
+        if rest:
+            self._slices.add(instance.key, partial(self._send, instance, rest))
 
     # telling ------------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from keepalived_py.values import IPAddress, VirtualRouterKey
 from keepalived_py.vrrp.machine import VirtualRouter
 from keepalived_py.vrrp.packet import IPPROTO_AH, IPPROTO_VRRP, Reason
 
+from .rtnetlink import Batch
 from .sockets import ReceiverKey, Sender
 
 
@@ -28,6 +29,17 @@ class Counters:
     discarded: Counter[Reason] = field(default_factory=Counter)
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A transition made ahead: becoming master only sends these bytes. `basis` is what they were made from."""
+
+    basis: object
+    desired: dict[AddressKey, Address]
+    additions: list[Batch]
+    deletions: list[Batch]
+    frames: list[list[tuple[str, bytes]]]
+
+
 @dataclass(slots=True)
 class Instance:
     """Everything the worker keeps about one virtual router."""
@@ -38,6 +50,7 @@ class Instance:
     ifindex: int = 0
     sender: Sender | None = None
     receiver: ReceiverKey | None = None
+    prepared: Prepared | None = None
     rows: dict[AddressKey, Address] = field(default_factory=dict)
     """Addresses of ours that are, or are being put, on the interfaces."""
     counters: Counters = field(default_factory=Counters)

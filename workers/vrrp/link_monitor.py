@@ -26,7 +26,8 @@ from .rtnetlink import (
 
 logger = logging.getLogger(__name__)
 
-RECEIVE_BUFFER = 4 << 20
+RECEIVE_BUFFER = 16 << 20
+SO_RCVBUFFORCE = 33
 
 
 class LinkMonitor:
@@ -39,16 +40,23 @@ class LinkMonitor:
         self.overruns = 0
         self._changed, self._reread = changed, reread
         self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        self._sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
         self._sock.setblocking(False)
         self._buffer = bytearray(BUFFER_SIZE)
 
     def start(self, loop: asyncio.AbstractEventLoop, requests: RequestSocket) -> None:
         """Subscribe first, then read everything, so that nothing is missed in between."""
-        self._requests = requests
+        self._requests, self._loop = requests, loop
         self._sock.bind((0, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))
         self.read_all()
         loop.add_reader(self._sock, self._readable)
+
+    def pause(self, paused: bool) -> None:
+        """Leave notices in the socket while our own changes cause them by the thousand."""
+        if paused:
+            self._loop.remove_reader(self._sock)
+        else:
+            self._loop.add_reader(self._sock, self._readable)
 
     def read_all(self) -> None:
         self.links.clear()

@@ -178,6 +178,14 @@ def notice(kind: int, body: memoryview) -> LinkNotice | AddressNotice | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Operations and the bytes that ask for them, made ahead."""
+
+    ops: tuple[Op, ...]
+    data: bytes
+
+
 class RequestSocket:
     """Sends batches and reads their acknowledgements; rtnetlink answers before sendmsg returns, so nothing waits."""
 
@@ -193,21 +201,13 @@ class RequestSocket:
     def close(self) -> None:
         self._sock.close()
 
-    def submit(self, ops: list[Op], encoded: list[bytes]) -> list[KernelError]:
+    def submit(self, batch: Batch) -> list[KernelError]:
         """Send a batch; what failed. An address that is there already, or gone already, is no failure."""
-        first = self._sequence + 1
-        parts: list[bytes] = []
-        for message in encoded:
-            self._sequence += 1
-            length, kind, flags, _, _ = NLMSG.unpack_from(message)
-            if len(parts) == len(encoded) - 1:
-                flags |= NLM_F_ACK  # errors come back regardless; one acknowledgement says the batch is through
-            parts.append(NLMSG.pack(length, kind, flags, self._sequence, 0) + message[NLMSG.size :])
-        self._sock.sendmsg(parts)
+        self._sock.send(batch.data)
         return [
-            KernelError(_describe(ops[sequence - first]), code)
-            for sequence, code in self._acknowledged()
-            if first <= sequence <= self._sequence and not self._harmless(ops[sequence - first], code)
+            KernelError(_describe(batch.ops[number]), code)
+            for number, code in self._acknowledged()
+            if number < len(batch.ops) and not self._harmless(batch.ops[number], code)
         ]
 
     def _harmless(self, op: Op, code: int) -> bool:
@@ -263,5 +263,18 @@ def _describe(op: Op) -> str:
     return f"{verb} {op.key.address}/{op.key.prefixlen} on interface {op.key.ifindex}"
 
 
-def encode_all(ops: Iterable[Op]) -> list[bytes]:
-    return [encode(op) for op in ops]
+def batches(ops: Iterable[Op], size: int) -> list[Batch]:
+    """`ops` encoded, `size` to a batch; the sequence number of a message is its place in the batch."""
+    made = []
+    waiting = list(ops)
+    for start in range(0, len(waiting), size):
+        chunk = waiting[start : start + size]
+        parts = []
+        for number, op in enumerate(chunk):
+            message = encode(op)
+            length, kind, flags, _, _ = NLMSG.unpack_from(message)
+            if number == len(chunk) - 1:
+                flags |= NLM_F_ACK  # errors come back regardless; one acknowledgement says the batch is through
+            parts.append(NLMSG.pack(length, kind, flags, number, 0) + message[NLMSG.size :])
+        made.append(Batch(tuple(chunk), b"".join(parts)))
+    return made

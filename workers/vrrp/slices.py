@@ -14,9 +14,10 @@ SIZE = 100
 
 
 class SliceQueue:
-    """First in, first out; the pieces of one owner can be dropped."""
+    """First in, first out; the pieces of one owner can be dropped. `busy` hears when work begins and ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, busy: Callable[[bool], None]) -> None:
+        self._busy = busy
         self._waiting: deque[tuple[Hashable, Callable[[], None]]] = deque()
         self._scheduled = False
 
@@ -24,8 +25,9 @@ class SliceQueue:
         """Run `piece` now when nothing waits before it, else in its turn."""
         if not self._waiting and not self._scheduled:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._turn)
             piece()
+            self._busy(True)
+            asyncio.get_running_loop().call_soon(self._turn)
             return
         self._waiting.append((owner, piece))
 
@@ -33,9 +35,15 @@ class SliceQueue:
         """Forget what `owner` still has waiting."""
         self._waiting = deque(item for item in self._waiting if item[0] != owner)
 
+    def finish(self) -> None:
+        """Run everything that waits, now."""
+        while self._waiting:
+            self._waiting.popleft()[1]()
+
     def _turn(self) -> None:
         if not self._waiting:
             self._scheduled = False
+            self._busy(False)
             return
         _, piece = self._waiting.popleft()
         asyncio.get_running_loop().call_soon(self._turn)

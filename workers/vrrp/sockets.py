@@ -155,6 +155,8 @@ class Sender:
         if config.mcast_group is not None:
             self._destinations = (config.mcast_group,)
         self._set_up(interface)
+        for priority in (config.priority, 0):
+            self.prepare(priority)
 
     def _set_up(self, interface: str) -> None:
         sock, config = self._sock, self.config
@@ -175,6 +177,12 @@ class Sender:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, config.unicast_ttl)
         _deafen(sock)
 
+    def prepare(self, priority: int) -> None:
+        """Encode ahead what an advert of `priority` will need."""
+        for destination in self._destinations:
+            if (priority, destination) not in self._messages:
+                self._messages[priority, destination] = encode(self.config, priority, self.source, destination)
+
     def send(self, priority: int) -> str:
         """Send one advert to every destination; what went wrong, "" when nothing did."""
         if self.config.authentication is not None and self.config.authentication.auth_type == "ah":
@@ -189,10 +197,8 @@ class Sender:
         return ", ".join(errors)
 
     def _send_to(self, priority: int, destination: IPAddress) -> None:
-        message = self._messages.get((priority, destination))
-        if message is None:
-            message = encode(self.config, priority, self.source, destination)
-            self._messages[priority, destination] = message
+        self.prepare(priority)
+        message = self._messages[priority, destination]
         if self.config.family == 4:
             self._sock.sendto(self._ipv4(message, destination), (str(destination), 0))
             return

@@ -20,6 +20,8 @@ from keepalived_py.vrrp.states import Timer
 CLOCK_MONOTONIC = 1
 TFD_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 TFD_TIMER_ABSTIME = 1
+LEAD = 0.0006
+"""Seconds that a take-over is prepared ahead: waking up takes a third of a millisecond, and that time is then over."""
 
 
 class _TimeSpec(ctypes.Structure):
@@ -64,6 +66,9 @@ class Timed(Protocol):
     @property
     def deadline(self) -> float | None: ...
 
+    @property
+    def deadlines(self) -> dict[Timer, float]: ...
+
     def due(self, now: float) -> Timer | None: ...
 
 
@@ -107,16 +112,23 @@ class TimerDriver:
         heap = self._heap
         while heap and self._armed.get(heap[0][2]) != heap[0][0]:
             heapq.heappop(heap)
-        earliest = heap[0][0] if heap else 0.0
+        earliest = heap[0][0] - self._lead(heap[0]) if heap else 0.0
         if earliest != self._set_for:
             self._set_for = earliest
             self._timer.set(earliest)
+
+    def _lead(self, entry: tuple[float, int, Hashable]) -> float:
+        """How long before its deadline an entry wants to be woken."""
+        due, _, key = entry
+        machine = self._machine_of(key)
+        return LEAD if machine is not None and machine.deadlines.get(Timer.MASTER_DOWN) == due else 0.0
 
     def fire(self) -> None:
         """Everything that is due, adverts first."""
         self._timer.clear()
         self._set_for = 0.0
         self._drain()
+        self._await_takeover()
         later: list[tuple[float, Hashable, Timer]] = []
         for due, key, timer in self._take_due():
             if timer is Timer.ADVERT:
@@ -131,6 +143,15 @@ class TimerDriver:
             else:
                 self.rearm(key)
         self._set()
+
+    def _await_takeover(self) -> None:
+        """Woken ahead of a take-over: spend the rest of the moment reading the sockets, so that nothing is missed."""
+        while (
+            self._heap
+            and 0.0 < self._heap[0][0] - now() <= LEAD
+            and self._armed.get(self._heap[0][2]) == self._heap[0][0]
+        ):
+            self._drain()
 
     def _take_due(self) -> list[tuple[float, Hashable, Timer]]:
         """Every machine whose deadline has passed, earliest first; each is re-armed by whoever handles it."""

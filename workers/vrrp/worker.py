@@ -77,6 +77,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         self._receivers: dict[ReceiverKey, Receiver] = {}
         self._targets: dict[tuple[ReceiverKey, int], list[Instance]] = {}
         self._events: deque[tuple[Instance, Event]] = deque()
+        self._virtual: frozenset[IPAddress] = frozenset()
         self._working = False
         self._unknown_vrids = 0
         self._malformed = 0
@@ -88,7 +89,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         self._requests = RequestSocket()
         self.monitor = LinkMonitor(self._link_changed, self._links_reread)
         self.notifier = Notifier(self.config.global_defs.script_time_limit)
-        self.slices = SliceQueue()
+        self.slices = SliceQueue(self.monitor.pause)
         try:
             self.announcer = Announcer()
         except PermissionError as exc:
@@ -112,7 +113,7 @@ class VrrpWorker(Worker[VrrpSlice]):
 
     def _build(self, config: VrrpSlice) -> None:
         """Start every instance of the first configuration."""
-        self._arrange_groups(config)
+        self._arrange(config)
         was_master = {
             report.name
             for report in self.context.reported
@@ -127,7 +128,11 @@ class VrrpWorker(Worker[VrrpSlice]):
             self._start_instance(instance, adopted)
         self._settle_groups()
 
-    def _arrange_groups(self, config: VrrpSlice) -> None:
+    def _arrange(self, config: VrrpSlice) -> None:
+        """What belongs together: members of groups, and all virtual addresses, which are never a source."""
+        self._virtual = frozenset(
+            row.address for each in config.vrrp.instances for row in (*each.addresses, *each.excluded)
+        )
         self._group_configs = {group.name: group for group in config.vrrp.sync_groups}
         self._group_of = {member: group.name for group in config.vrrp.sync_groups for member in group.members}
 
@@ -150,6 +155,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         link = self.monitor.by_name(config.interface)
         instance.ifindex = link.index if link is not None else 0
         source = config.source or self._interface_address(instance)
+        self.runner.prepare(instance)
         if instance.sender is not None:
             if (instance.sender.config, instance.sender.source) == (config, source):
                 return
@@ -171,10 +177,7 @@ class VrrpWorker(Worker[VrrpSlice]):
             logger.error("(%s) sockets on %s: %s", config.name, config.interface, exc.strerror)
 
     def _interface_address(self, instance: Instance) -> IPAddress | None:
-        virtual = frozenset(
-            row.address for each in self.instances.values() for row in (*each.config.addresses, *each.config.excluded)
-        )
-        found = self.monitor.own_addresses(instance.ifindex, instance.config.family, virtual)
+        found = self.monitor.own_addresses(instance.ifindex, instance.config.family, self._virtual)
         return found[0] if found else None
 
     def _listen(self, instance: Instance) -> None:
@@ -211,7 +214,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         """Move to `new`: what did not change is not touched."""
         self._check(new)
         self.notifier.time_limit = new.global_defs.script_time_limit
-        self._arrange_groups(new)
+        self._arrange(new)
         wanted = {config.key: config for config in new.vrrp.instances}
         for key in [key for key in self.instances if key not in wanted]:
             self._remove(self.instances[key])
@@ -419,10 +422,13 @@ class VrrpWorker(Worker[VrrpSlice]):
                 if found.link.name in names:
                     self._reconnect(instance)
             return
+        if found.key.address in self._virtual:
+            if not found.present:
+                for instance in [each for each in self.instances.values() if found.key in each.rows]:
+                    self._address_lost(instance, found.key)
+            return
         for instance in list(self.instances.values()):
-            if not found.present and found.key in instance.rows:
-                self._address_lost(instance, found.key)
-            elif found.key.ifindex == instance.ifindex and found.key not in instance.rows:
+            if found.key.ifindex == instance.ifindex:
                 self._reconnect(instance)
 
     def _links_reread(self) -> None:
@@ -470,6 +476,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         for instance in self.instances.values():
             if instance.router.state is not State.INIT:
                 self._post(instance, Shutdown(keep))
+        self.slices.finish()
         self._settle_groups()
         self.scripts.stop()
         await self.notifier.finish()
