@@ -45,14 +45,13 @@ from .events import (
     Startup,
     TimerExpired,
 )
+from .rival import Rival, Verdict
 from .states import State, Timer
 from .timers import master_down_interval, skew_time, would_have_been_replaced
 
 GROUP_FAULT = "sync group"
 BEST_BACKUP = 254
 """The priority that waits the least."""
-RIVAL_PATIENCE = 1.2
-"""Intervals that another address owner gets to fall silent."""
 
 
 class IllegalEvent(Exception):
@@ -85,8 +84,7 @@ class VirtualRouter:
         self.not_before = 0.0
         """End of the start-up delay."""
         self.deadlines: dict[Timer, float] = {}
-        self._rival: tuple[IPAddress, float] | None = None
-        """Another address owner, and until when it may fall silent before we give in."""
+        self._rival: Rival | None = None
 
     # what others ask ----------------------------------------------------------------------------------------------
 
@@ -283,7 +281,7 @@ class VirtualRouter:
     # adverts ------------------------------------------------------------------------------------------------------
 
     def _advert_in_backup(self, advert: AdvertReceived, now: float) -> list[Effect]:
-        if self._rival is not None and (advert.source != self._rival[0] or advert.priority != OWNER):
+        if self._rival is not None and (advert.source != self._rival.source or advert.priority != OWNER):
             self._forget_rival()
         if advert.priority == 0:
             self.master_source = advert.source
@@ -319,7 +317,8 @@ class VirtualRouter:
         if advert.priority == OWNER == self.priority and not self._outranked_by(advert):
             return self._other_owner(advert, now)
         if self._outranked_by(advert):
-            reason = f"higher priority ({advert.priority}) advert from {advert.source}, ours is {self.priority}"
+            higher = "higher priority" if advert.priority > self.priority else "equal priority, higher address"
+            reason = f"{higher}: {advert.priority} from {advert.source}, ours is {self.priority}"
             farewell: list[Effect] = [SendAdvert(self.priority)] if self.config.higher_prio_send_advert else []
             effects = [*farewell, *self._become_backup(now, reason)]
             self._follow(advert, now)
@@ -338,12 +337,12 @@ class VirtualRouter:
         """Two address owners, and the other has the lower address (section 1.4): it should yield, else we do."""
         if advert.source == self.source:
             return [_own_address(advert)]
-        if self._rival is None or self._rival[0] != advert.source:
-            patience = RIVAL_PATIENCE * seconds(max(advert.adver_int, self.config.advert_int))
-            self._rival = advert.source, now + patience
+        self._rival = self._rival or Rival()
+        verdict = self._rival.heard(advert.source, max(advert.adver_int, self.config.advert_int), now)
+        if verdict is Verdict.NEW:
             text = f"CONFIGURATION ERROR: {advert.source} is an address owner as well, as only one router may be"
             return [*self._advertise_again(now), SendAdvert(self.priority), Note(text, warning=True)]
-        if now < self._rival[1]:
+        if verdict is Verdict.WAIT:
             return []
         self.priority = BEST_BACKUP
         effects = self._become_backup(now, f"the other address owner {advert.source} does not yield")

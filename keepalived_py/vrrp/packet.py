@@ -109,6 +109,8 @@ class Advertisement:
     addresses: tuple[IPAddress, ...]
     source: IPAddress
     differs: str = ""
+    foreign: bool = False
+    """No address in common with ours."""
     interval_differs: bool = False
     bare_checksum: bool = False
     """v3 over IPv4: the checksum covers the message alone (RFC 9568 section 5.2.8)."""
@@ -271,6 +273,7 @@ def examine(
         addresses=addresses,
         source=datagram.source,
         differs=differs,
+        foreign=bool(differs) and not any(each.address in addresses for each in config.addresses),
         interval_differs=interval != config.advert_int,
         bare_checksum=form == "bare",
         old_checksum=form == "old",

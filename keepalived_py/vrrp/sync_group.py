@@ -44,11 +44,9 @@ class SyncGroup:
                 case WantMaster():
                     told += self._promote(effect.reason)
                 case Transition(new=State.BACKUP, old=State.MASTER):
-                    told += self._others(member, GroupDemoted(f"{member} left MASTER"), State.MASTER)
+                    told += self._others(member, GroupDemoted(f"{member} left MASTER: {effect.reason}"), State.MASTER)
                 case Transition(new=State.FAULT):
-                    told += self._others(member, GroupFaulted(f"{member} is in FAULT"))
-                case Transition(new=State.INIT):
-                    pass
+                    told += self._others(member, GroupFaulted(f"{member} is in FAULT: {effect.reason}"))
                 case LowerPriorityHeard():
                     told += self._others(member, GroupAnnounced(), State.MASTER)
         return told

@@ -1,24 +1,30 @@
-"""Invariants of one machine, and of clusters on a lossy link under a virtual clock."""
+"""Invariants of one machine, whatever happens to it."""
 
 from __future__ import annotations
 
-import random
 from ipaddress import IPv4Address
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keepalived_py.config.model import GarpSettings
 from keepalived_py.values import Centiseconds, ip_address
 from keepalived_py.vrrp.effects import Effect, SendAdvert, SetVips, Transition
 from keepalived_py.vrrp.events import (
     AddressesLost,
     AdvertReceived,
+    ConfigChanged,
     Event,
     FaultCleared,
     FaultRaised,
+    GroupAnnounced,
+    GroupDemoted,
+    GroupFaulted,
+    GroupHeld,
+    GroupPromoted,
+    GroupRecovered,
     PriorityChanged,
     Shutdown,
+    SourceChanged,
     Startup,
     TimerExpired,
 )
@@ -42,7 +48,18 @@ happenings: st.SearchStrategy[Event | str] = st.one_of(
             FaultRaised("a", "a"),
             FaultCleared("a"),
             FaultRaised("b", "b"),
+            FaultRaised("b", "b", waiting=True),
             FaultCleared("b"),
+            GroupFaulted("x"),
+            GroupHeld("x"),
+            GroupRecovered(),
+            GroupPromoted("x"),
+            GroupDemoted("x"),
+            GroupAnnounced(),
+            SourceChanged(IPv4Address("192.0.2.77")),
+            ConfigChanged(instance(priority=7, advert_int=Centiseconds(10), version=2)),
+            ConfigChanged(instance("192.0.2.101", priority=254, preempt_delay=3.0)),
+            "late",
             PriorityChanged(1, "x"),
             PriorityChanged(254, "x"),
             AddressesLost("x"),
@@ -56,29 +73,43 @@ happenings: st.SearchStrategy[Event | str] = st.one_of(
     version=st.sampled_from([2, 3]),
     preempt=st.booleans(),
     delay=st.sampled_from([0.0, 5.0]),
+    grouped=st.booleans(),
+    limit=st.sampled_from([0, 100]),
+    not_before=st.sampled_from([0.0, 2.0]),
     script=st.lists(happenings, max_size=40),
 )
 @settings(max_examples=300)
 def test_addresses_are_there_exactly_while_master(
-    priority: int, version: int, preempt: bool, delay: float, script: list[Event | str]
+    priority: int,
+    version: int,
+    preempt: bool,
+    delay: float,
+    grouped: bool,
+    limit: int,
+    not_before: float,
+    script: list[Event | str],
 ) -> None:
     config = instance(
-        priority=priority, wants_master=priority == 255, version=version, preempt=preempt, preempt_delay=delay
+        priority=priority,
+        wants_master=priority == 255,
+        version=version,
+        preempt=preempt,
+        preempt_delay=delay,
+        timer_expired_backup=limit,
     )
-    router = VirtualRouter(config, ip_address("192.0.2.10"))
+    router = VirtualRouter(config, ip_address("192.0.2.10"), grouped=grouped)
     held, now = False, 0.0
-    for what in [Startup(), *script]:
+    for what in [Startup(not_before=not_before), *script]:
         now += 0.01
-        if what == "timer":
+        event = what
+        if isinstance(what, str):
             if router.deadline is None:
                 continue
-            now = max(now, router.deadline)
+            now = max(now, router.deadline) + (20.0 if what == "late" else 0.0)
             due = router.due(now)
             assert due is not None
-            event: Event = TimerExpired(due)
-        else:
-            assert not isinstance(what, str)
-            event = what
+            event = TimerExpired(due)
+        assert not isinstance(event, str)
         was = router.state
         effects = router.step(event, now)
         for effect in effects:
@@ -102,124 +133,3 @@ def check(router: VirtualRouter, was: State, effects: list[Effect], held: bool) 
         assert effects[1] == SetVips(True)
     if router.state is State.FAULT:
         assert router.faults
-
-
-class Network:
-    """Routers on one link: adverts take a moment, some are lost, the link can be split in two."""
-
-    DELAY = 0.001
-
-    def __init__(self, count: int, seed: int, loss: float) -> None:
-        self.random = random.Random(seed)
-        self.loss = loss
-        self.now = 0.0
-        self.split = 0
-        """Routers below this number do not hear the others."""
-        self.flying: list[tuple[float, int, AdvertReceived, int]] = []
-        self.dead: set[int] = set()
-        self.routers = [self._router(number) for number in range(count)]
-        self.both_since: float | None = None
-        self.longest_overlap = 0.0
-        for number in range(count):
-            self.post(number, Startup())
-
-    def _router(self, number: int) -> VirtualRouter:
-        priority = self.random.choice([1, 100, 100, 200, 254])
-        config = instance(
-            name=f"r{number}", priority=priority, advert_int=Centiseconds(100), garp=GarpSettings(master_delay=0)
-        )
-        return VirtualRouter(config, ip_address(f"192.0.2.{number + 1}"))
-
-    def post(self, number: int, event: Event) -> None:
-        router = self.routers[number]
-        for effect in router.step(event, self.now):
-            if isinstance(effect, SendAdvert):
-                self.send(number, effect.priority)
-
-    def send(self, sender: int, priority: int) -> None:
-        router = self.routers[sender]
-        assert router.source is not None
-        advert = AdvertReceived(priority, router.config.advert_int, router.source)
-        for number in range(len(self.routers)):
-            apart = (number < self.split) != (sender < self.split)
-            if number != sender and number not in self.dead and not apart and self.random.random() >= self.loss:
-                self.flying.append((self.now + self.DELAY, len(self.flying), advert, number))
-
-    def run(self, until: float) -> None:
-        while True:
-            timers = [
-                (router.deadline, number)
-                for number, router in enumerate(self.routers)
-                if router.deadline is not None and number not in self.dead
-            ]
-            arrival = min(self.flying, key=lambda each: each[:2], default=None)
-            timer = min(timers, default=None)
-            when = min(each[0] for each in (arrival, timer) if each is not None) if arrival or timer else until
-            if when > until:
-                self.now = until
-                self.watch()
-                return
-            self.now = max(self.now, when)
-            if arrival is not None and (timer is None or arrival[0] <= timer[0]):
-                self.flying.remove(arrival)
-                if arrival[3] not in self.dead:
-                    self.post(arrival[3], arrival[2])
-            elif timer is not None:
-                due = self.routers[timer[1]].due(self.now)
-                if due is not None:
-                    self.post(timer[1], TimerExpired(due))
-            self.watch()
-
-    @property
-    def masters(self) -> list[int]:
-        return [n for n, router in enumerate(self.routers) if router.state is State.MASTER and n not in self.dead]
-
-    def watch(self) -> None:
-        """How long two masters lasted on a link that is whole."""
-        if len(self.masters) > 1 and not self.split:
-            self.both_since = self.now if self.both_since is None else self.both_since
-            self.longest_overlap = max(self.longest_overlap, self.now - self.both_since)
-        else:
-            self.both_since = None
-
-
-@given(count=st.integers(2, 50), seed=st.integers(0, 10**6))
-@settings(max_examples=40)
-def test_one_master_in_the_end_and_two_for_a_moment_only(count: int, seed: int) -> None:
-    network = Network(count, seed, loss=0.0)
-    network.run(10.0)
-    assert len(network.masters) == 1
-    best = max(range(count), key=lambda n: (network.routers[n].priority, n))
-    assert network.routers[network.masters[0]].priority == network.routers[best].priority
-    assert network.longest_overlap <= 1.1
-
-    first = network.masters[0]
-    network.dead.add(first)
-    network.run(20.0)
-    if count > 2:
-        assert len(network.masters) == 1
-        assert network.longest_overlap <= 1.1
-
-
-@given(count=st.integers(2, 10), seed=st.integers(0, 10**6), split=st.integers(1, 9))
-@settings(max_examples=30)
-def test_a_partition_heals_within_an_interval(count: int, seed: int, split: int) -> None:
-    network = Network(count, seed, loss=0.0)
-    network.run(10.0)
-    network.split = min(split, count - 1)
-    network.run(20.0)
-    assert len(network.masters) == 2
-    network.split = 0
-    network.run(30.0)
-    assert len(network.masters) == 1
-    assert network.longest_overlap <= 1.1
-
-
-@given(seed=st.integers(0, 10**6))
-@settings(max_examples=20)
-def test_a_fifth_of_the_adverts_lost_is_survived(seed: int) -> None:
-    network = Network(3, seed, loss=0.2)
-    network.run(200.0)
-    network.loss = 0.0
-    network.run(210.0)
-    assert len(network.masters) == 1

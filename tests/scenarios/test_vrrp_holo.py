@@ -1,7 +1,8 @@
 """Holo's VRRP conformance cases (../shared/vectors, MIT), played to our machine through a small adapter.
 
 A topology's events bring a router to a state; a case then says one thing and what must follow. Packets are encoded
-and examined by our own code on their way. Where holo follows the RFC and keepalived does not, the configuration asks for it.
+and examined by our own code on their way. Where holo follows the RFC and keepalived does not, the configuration asks
+for it.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 from functools import partial
 
@@ -12,10 +13,12 @@ from keepalived_py.clock import now
 from keepalived_py.config.model import NotifyScripts
 from keepalived_py.plan.links import AddAddress, AddressKey, desired_addresses, reconcile
 from keepalived_py.vrrp.effects import (
+    AnnounceSource,
     AnnounceVips,
     Effect,
     LowerPriorityHeard,
     Note,
+    PriorityShifted,
     SendAdvert,
     SetVips,
     StopAnnouncing,
@@ -61,6 +64,8 @@ class EffectRunner:
                     self.set_addresses(instance, effect.present)
                 case AnnounceVips():
                     self.announce(instance, None, effect.rounds)
+                case AnnounceSource():
+                    self._announce_source(instance)
                 case StopAnnouncing():
                     self._slices.cancel(instance.key)
                 case Transition():
@@ -71,6 +76,8 @@ class EffectRunner:
                     )
                 case LowerPriorityHeard():
                     self._notifier.run(instance.name, instance.config.notify.master_rx_lower_pri)
+                case PriorityShifted():
+                    logger.debug("(%s) effective priority is %d", instance.name, effect.priority)
                 case WantMaster():
                     logger.debug("(%s) wants to be MASTER (%s), waits for its group", instance.name, effect.reason)
 
@@ -133,6 +140,12 @@ class EffectRunner:
         for error in self._requests.submit(batch):
             logger.error("(%s) %s", instance.name, error)
 
+    def _announce_source(self, instance: Instance) -> None:
+        """One frame for the address that unicast adverts come from."""
+        if instance.source is not None and instance.ifindex:
+            key = AddressKey(instance.ifindex, instance.source, instance.source.max_prefixlen)
+            self.announce(instance, [key], 1)
+
     def announce(self, instance: Instance, keys: Iterable[AddressKey] | None, rounds: int) -> None:
         """The addresses `keys`, or all, round by round."""
         if keys is None:
@@ -153,6 +166,7 @@ class EffectRunner:
 
     def _transition(self, instance: Instance, effect: Transition) -> None:
         instance.reported.clear()
+        instance.last_transition = time.time()
         if effect.new is State.MASTER:
             instance.counters.became_master += 1
             instance.losses = 0

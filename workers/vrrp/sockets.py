@@ -8,12 +8,14 @@ import errno
 import logging
 import socket
 import struct
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from keepalived_py.config.model import VrrpInstance
 from keepalived_py.values import IPAddress, IPv6Address
-from keepalived_py.vrrp.auth import AH_SIZE, seal
+from keepalived_py.vrrp.auth import AH_SIZE, next_sequence, seal
+from keepalived_py.vrrp.examiner import Examiner
 from keepalived_py.vrrp.packet import (
     IPPROTO_AH,
     IPPROTO_VRRP,
@@ -21,7 +23,6 @@ from keepalived_py.vrrp.packet import (
     TTL,
     Datagram,
     PacketError,
-    encode,
     ipv4_header,
     parse_ipv4,
 )
@@ -142,10 +143,11 @@ def _deafen(sock: socket.socket) -> None:
 class Sender:
     """Sends the adverts of one instance. Messages are encoded once per priority and destination and kept."""
 
-    def __init__(self, config: VrrpInstance, ifindex: int, interface: str, source: IPAddress) -> None:
-        self.config, self.source, self._ifindex = config, source, ifindex
-        self.sequence = 0
-        """Of the authentication header; also what the last one received is compared with."""
+    def __init__(
+        self, config: VrrpInstance, ifindex: int, interface: str, source: IPAddress, examiner: Examiner
+    ) -> None:
+        self.config, self.source, self._ifindex, self._examiner = config, source, ifindex, examiner
+        self._old_checksum = examiner.old_checksum
         self._identification = 0
         self._messages: dict[tuple[int, IPAddress], bytes] = {}
         domain = socket.AF_INET if config.family == 4 else socket.AF_INET6
@@ -179,14 +181,17 @@ class Sender:
 
     def prepare(self, priority: int) -> None:
         """Encode ahead what an advert of `priority` will need."""
+        if self._old_checksum != self._examiner.old_checksum:
+            self._old_checksum = self._examiner.old_checksum
+            self._messages.clear()
         for destination in self._destinations:
             if (priority, destination) not in self._messages:
-                self._messages[priority, destination] = encode(self.config, priority, self.source, destination)
+                self._messages[priority, destination] = self._examiner.message(priority, self.source, destination)
 
     def send(self, priority: int) -> str:
         """Send one advert to every destination; what went wrong, "" when nothing did."""
         if self.config.authentication is not None and self.config.authentication.auth_type == "ah":
-            self.sequence += 1
+            self._examiner.sequence = next_sequence(self._examiner.sequence)
         errors = []
         for destination in self._destinations:
             try:
@@ -199,6 +204,7 @@ class Sender:
     def _send_to(self, priority: int, destination: IPAddress) -> None:
         self.prepare(priority)
         message = self._messages[priority, destination]
+        message += self._examiner.trailer(message, self.source, time.time())
         if self.config.family == 4:
             self._sock.sendto(self._ipv4(message, destination), (str(destination), 0))
             return
@@ -218,7 +224,7 @@ class Sender:
                 ipv4_header(self.source, destination, len(message), ttl, self._identification, IPPROTO_VRRP) + message
             )
         header = ipv4_header(self.source, destination, AH_SIZE + len(message), ttl, self._identification, IPPROTO_AH)
-        return header + seal(header, self.sequence, message, own.password, unicast) + message
+        return header + seal(header, self._examiner.sequence, message, own.password, unicast) + message
 
     def close(self) -> None:
         self._sock.close()

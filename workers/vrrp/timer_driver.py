@@ -20,7 +20,7 @@ from keepalived_py.vrrp.states import Timer
 CLOCK_MONOTONIC = 1
 TFD_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 TFD_TIMER_ABSTIME = 1
-LEAD = 0.0006
+LEAD = 0.0015
 """Seconds that a take-over is prepared ahead: waking up takes a third of a millisecond, and that time is then over."""
 
 
@@ -80,8 +80,9 @@ class TimerDriver:
         machine_of: Callable[[Hashable], Timed | None],
         drain: Callable[[], None],
         expired: Callable[[Hashable, Timer], None],
+        rehearse: Callable[[Hashable], None],
     ) -> None:
-        self._machine_of, self._drain, self._expired = machine_of, drain, expired
+        self._machine_of, self._drain, self._expired, self._rehearse = machine_of, drain, expired, rehearse
         self._heap: list[tuple[float, int, Hashable]] = []
         self._armed: dict[Hashable, float] = {}
         self._count = 0
@@ -146,11 +147,14 @@ class TimerDriver:
 
     def _await_takeover(self) -> None:
         """Woken ahead of a take-over: spend the rest of the moment reading the sockets, so that nothing is missed."""
-        while (
-            self._heap
-            and 0.0 < self._heap[0][0] - now() <= LEAD
-            and self._armed.get(self._heap[0][2]) == self._heap[0][0]
-        ):
+        rehearsed = False
+        while self._heap and self._armed.get(self._heap[0][2]) == self._heap[0][0]:
+            due, _, key = self._heap[0]
+            if not 0.0 < due - now() <= LEAD or not self._lead(self._heap[0]):
+                return
+            if not rehearsed:
+                self._rehearse(key)
+                rehearsed = True
             self._drain()
 
     def _take_due(self) -> list[tuple[float, Hashable, Timer]]:

@@ -7,7 +7,9 @@ intervals is a second master.
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
+import time
 from collections import deque
 from collections.abc import Hashable, Iterable
 from typing import Any
@@ -18,6 +20,8 @@ from keepalived_py.config.model import SyncGroup as GroupConfig
 from keepalived_py.config.model import Track, VrrpInstance, VrrpSlice
 from keepalived_py.plan.links import AddressKey
 from keepalived_py.values import ExitCode, IPAddress, VirtualRouterKey
+from keepalived_py.vrrp.dump_json import json_text
+from keepalived_py.vrrp.dump_text import statistics_text
 from keepalived_py.vrrp.effects import Effect
 from keepalived_py.vrrp.events import (
     AddressesLost,
@@ -32,8 +36,10 @@ from keepalived_py.vrrp.events import (
     Startup,
     TimerExpired,
 )
-from keepalived_py.vrrp.machine import VirtualRouter
-from keepalived_py.vrrp.packet import Datagram, PacketError, examine
+from keepalived_py.vrrp.examiner import Counters, Examiner
+from keepalived_py.vrrp.machine import GROUP_FAULT, VirtualRouter
+from keepalived_py.vrrp.packet import Datagram, PacketError
+from keepalived_py.vrrp.snapshot import InstanceSnapshot, snapshot
 from keepalived_py.vrrp.states import State, Timer
 from keepalived_py.vrrp.sync_group import SyncGroup
 from keepalived_py.vrrp.tracking import effective_priority, is_fault
@@ -43,7 +49,7 @@ from workers.worker import Worker, WorkerContext, WorkerError
 
 from .announce import Announcer
 from .effect_runner import EffectRunner
-from .instance import Instance, statistics
+from .instance import Instance
 from .link_monitor import LinkMonitor
 from .rtnetlink import AddressNotice, LinkNotice, RequestSocket
 from .slices import SliceQueue
@@ -52,6 +58,8 @@ from .timer_driver import TimerDriver
 from .trackers import ScriptTracker
 
 logger = logging.getLogger(__name__)
+
+NO_RESULT = "without a result yet"
 
 
 def run_vrrp(context: WorkerContext[VrrpSlice]) -> int:
@@ -81,7 +89,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         self._working = False
         self._unknown_vrids = 0
         self._malformed = 0
-        self.timers = TimerDriver(self._machine_of, self._drain, self._timer_expired)
+        self.timers = TimerDriver(self._machine_of, self._drain, self._timer_expired, self._rehearse)
         self.scripts = ScriptTracker(self._script_changed)
 
     async def start(self) -> None:
@@ -121,12 +129,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         }
         for instance_config in config.vrrp.instances:
             self._add(instance_config)
-        for instance in self.instances.values():
-            adopted = State.MASTER if instance.name in was_master else None
-            if adopted is None:
-                self.runner.remove_left_overs(instance)
-            self._start_instance(instance, adopted)
-        self._settle_groups()
+        self._start_instances(list(self.instances.values()), was_master)
 
     def _arrange(self, config: VrrpSlice) -> None:
         """What belongs together: members of groups, and all virtual addresses, which are never a source."""
@@ -139,15 +142,25 @@ class VrrpWorker(Worker[VrrpSlice]):
     def _add(self, config: VrrpInstance) -> Instance:
         group = self._group_of.get(config.name, "")
         router = VirtualRouter(config, grouped=bool(group))
-        instance = Instance(key=config.key, router=router, group=group)
+        instance = Instance(key=config.key, router=router, examiner=Examiner(config), group=group)
         self.instances[config.key] = instance
         self._by_name[config.name] = instance
         self._connect(instance)
         return instance
 
-    def _start_instance(self, instance: Instance, adopted: State | None = None) -> None:
-        self._judge(instance)
-        self._post(instance, Startup(adopted))
+    def _start_instances(self, instances: list[Instance], was_master: set[str]) -> None:
+        """Conditions of all first, since what holds one member of a group back holds all back; then they start."""
+        for instance in instances:
+            self._judge(instance)
+        for name in self._group_configs:
+            for member, event in self._group(name).prepare():
+                self._post(self._by_name[member], event)
+        for instance in instances:
+            adopted = State.MASTER if instance.name in was_master else None
+            if adopted is None:
+                self.runner.remove_left_overs(instance)
+            self._post(instance, Startup(adopted))
+        self._settle_groups()
 
     def _connect(self, instance: Instance) -> None:
         """Sockets and source address of an instance, as its interface allows at the moment."""
@@ -159,17 +172,13 @@ class VrrpWorker(Worker[VrrpSlice]):
         if instance.sender is not None:
             if (instance.sender.config, instance.sender.source) == (config, source):
                 return
-            sequence = instance.sender.sequence
             instance.sender.close()
-        else:
-            sequence = 0
         instance.sender = None
         instance.router.source = source
         if source is None or not (link or config.unicast):
             return
         try:
-            instance.sender = Sender(config, instance.ifindex, config.interface, source)
-            instance.sender.sequence = sequence
+            instance.sender = Sender(config, instance.ifindex, config.interface, source, instance.examiner)
             self._listen(instance)
         except PermissionError as exc:
             raise WorkerError("raw sockets need CAP_NET_RAW", ExitCode.NO_PERMISSION) from exc
@@ -229,10 +238,7 @@ class VrrpWorker(Worker[VrrpSlice]):
             if instance not in added:
                 self._reconfigure(instance, wanted[instance.key])
         self._settle_groups()
-        for instance in added:
-            self.runner.remove_left_overs(instance)
-            self._start_instance(instance)
-        self._settle_groups()
+        self._start_instances(added, set())
 
     def _remove(self, instance: Instance) -> None:
         """An instance that the new configuration does not have: farewell, addresses out."""
@@ -250,6 +256,8 @@ class VrrpWorker(Worker[VrrpSlice]):
         instance.router.grouped = bool(instance.group)
         if instance.config != config:
             before = set(instance.rows)
+            instance.examiner.reconfigure(config)
+            instance.prepared = None
             self._post(instance, ConfigChanged(config))
             self._connect(instance)
             news = [key for key in instance.rows if key not in before]
@@ -321,22 +329,14 @@ class VrrpWorker(Worker[VrrpSlice]):
             return
         if instance.router.state in (State.INIT, State.FAULT):
             return
-        sequence = instance.sender.sequence if instance.sender is not None else 0
         try:
-            advert = examine(datagram, instance.config, sequence)
+            advert = instance.examiner.examine(datagram, master=instance.router.state is State.MASTER, wall=time.time())
         except PacketError as exc:
-            instance.counters.discarded[exc.reason] += 1
             if instance.once((exc.reason, datagram.source)):
                 logger.warning("(%s) advert from %s discarded: %s", instance.name, datagram.source, exc)
             return
-        instance.counters.received += 1
-        instance.counters.zero_received += advert.priority == 0
-        if advert.sequence is not None and instance.sender is not None:
-            instance.sender.sequence = advert.sequence
-        if advert.differs:
-            instance.counters.list_differs += 1
-            if instance.once(("list", datagram.source, advert.differs)):
-                logger.warning("(%s) address list of %s differs: %s", instance.name, datagram.source, advert.differs)
+        if advert.differs and instance.once(("list", datagram.source, advert.differs)):
+            logger.warning("(%s) address list of %s differs: %s", instance.name, datagram.source, advert.differs)
         if advert.interval_differs and instance.once(("interval", datagram.source, advert.adver_int)):
             logger.info(
                 "(%s) advert interval of %s is %gs, ours %gs",
@@ -368,6 +368,17 @@ class VrrpWorker(Worker[VrrpSlice]):
         self._malformed += 1
         logger.debug("malformed packet: %s", error)
 
+    def _rehearse(self, key: Hashable) -> None:
+        """Go through a take-over without performing it, so that the real one a moment later finds all in the caches."""
+        instance = self.instances.get(key)  # type: ignore[call-overload]
+        if instance is not None:
+            copied = copy.copy(instance.router)
+            copied.deadlines = dict(copied.deadlines)
+            copied.step(TimerExpired(Timer.MASTER_DOWN), now())
+            if instance.sender is not None:
+                instance.sender.prepare(instance.router.priority)
+            self.runner.prepare(instance)
+
     def _machine_of(self, key: Hashable) -> VirtualRouter | None:
         instance = self.instances.get(key)  # type: ignore[call-overload]
         return instance.router if instance is not None else None
@@ -383,8 +394,9 @@ class VrrpWorker(Worker[VrrpSlice]):
         """Compare every condition of vrrp-behaviour.md 7 with what the machine believes, and the priority too."""
         present = dict(self._faults(instance))
         for subject, reason in present.items():
-            self._post(instance, FaultRaised(subject, reason))
-        for subject in [each for each in instance.router.faults if each not in present and each != "sync group"]:
+            self._post(instance, FaultRaised(subject, reason, waiting=reason.endswith(NO_RESULT)))
+        known = {*instance.router.faults, *instance.router.waiting}
+        for subject in [each for each in known if each not in present and each != GROUP_FAULT]:
             self._post(instance, FaultCleared(subject))
         priority = effective_priority(instance.config.priority, instance.config.tracks, self._is_good)
         self._post(instance, PriorityChanged(priority.value, str(priority)))
@@ -484,16 +496,30 @@ class VrrpWorker(Worker[VrrpSlice]):
     def dump(self, kind: DumpKind) -> None:
         instances = list(self.instances.values())
         match kind:
-            case DumpKind.STATS:
-                dump.write("keepalived.stats", statistics(instances))
-            case DumpKind.STATS_CLEAR:
-                dump.write("keepalived.stats", statistics(instances))
-                for instance in instances:
-                    instance.counters = type(instance.counters)()
+            case DumpKind.STATS | DumpKind.STATS_CLEAR:
+                dump.write("keepalived.stats", statistics_text(map(self._snapshot, instances)))
+                if kind is DumpKind.STATS_CLEAR:
+                    for instance in instances:
+                        instance.examiner.counters = Counters()
             case DumpKind.DATA:
                 dump.write("keepalived.data", self._describe())
             case DumpKind.JSON:
-                logger.warning("the JSON dump is not part of this version")
+                version = self.config.global_defs.json_version
+                dump.write("keepalived.json", json_text(map(self._snapshot, instances), version, ()))
+
+    def _snapshot(self, instance: Instance) -> InstanceSnapshot:
+        """What dumps show of an instance."""
+        priority = effective_priority(instance.config.priority, instance.config.tracks, self._is_good)
+        return snapshot(
+            instance.router,
+            instance.counters,
+            last_transition=instance.last_transition,
+            clock_offset=time.time() - now(),
+            total_priority=priority.total,
+            group=instance.group,
+            ifindex=instance.ifindex,
+            scripts={script.name: script.script for script in self.config.vrrp.scripts},
+        )
 
     def _describe(self) -> str:
         """States with their reasons, for people."""
@@ -521,4 +547,4 @@ def _tracked_scripts(config: VrrpSlice) -> list[Any]:
 
 
 def _word(good: bool | None) -> str:
-    return "without a result yet" if good is None else "up" if good else "down"
+    return NO_RESULT if good is None else "up" if good else "down"

@@ -15,6 +15,7 @@ from keepalived_py.config.model import (
     AuthHmac,
     GarpSettings,
     HmacKey,
+    NextHop,
     NotifyScripts,
     Route,
     Rule,
@@ -299,6 +300,10 @@ NET = ip_network("10.7.0.0/16").network_address
         (
             Route(family=4, destination=NET, prefixlen=16, source=NET, source_prefixlen=16),
             "prepend 10.7.0.0/16 from 10.7.0.0/16 proto 18",
+        ),
+        (
+            Route(family=4, destination=None, nexthops=(NextHop(via=ME, weight=2), NextHop(dev="e1"))),
+            "prepend default proto 18 nexthop via 192.0.2.10 weight 2 nexthop dev e1 weight 1",
         ),
     ],
 )

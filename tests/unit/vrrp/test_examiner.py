@@ -9,9 +9,19 @@ import pytest
 from keepalived_py.config.model import UnicastPeer, VrrpInstance
 from keepalived_py.values import IPAddress, ip_address
 from keepalived_py.vrrp import auth
+from keepalived_py.vrrp.census import SOURCES_REMEMBERED, LinkCensus, free
 from keepalived_py.vrrp.examiner import SOURCES_COUNTED, Examiner
-from keepalived_py.vrrp.packet import Datagram, PacketError, Reason, encode
-from tests.unit.vrrp.builders import HIGHER, LOWER, ME, instance
+from keepalived_py.vrrp.packet import (
+    IPPROTO_AH,
+    Advertisement,
+    Datagram,
+    PacketError,
+    Reason,
+    encode,
+    ipv4_header,
+    parse_ipv4,
+)
+from tests.unit.vrrp.builders import HIGHER, LOWER, ME, instance, password
 
 GROUP = ip_address("224.0.0.18")
 
@@ -112,3 +122,46 @@ def test_version_2_over_ipv6_sums_the_pseudo_header() -> None:
 )
 def test_sequence_numbers_stop_at_the_end(sequence: int, new_master: bool, following: int) -> None:
     assert auth.next_sequence(sequence, new_master=new_master) == following
+
+
+def test_a_sealed_advert_moves_the_sequence() -> None:
+    config = instance(version=2, authentication=password(kind="ah"))
+    message = encode(config, 100, LOWER, GROUP)
+    header = ipv4_header(LOWER, GROUP, auth.AH_SIZE + len(message), 255, 1, IPPROTO_AH)
+    datagram = parse_ipv4(header + auth.seal(header, 7, message, b"secret", False) + message)
+    examiner = Examiner(config)
+    examiner.examine(datagram, master=False)
+    assert examiner.sequence == 7
+    with pytest.raises(PacketError):
+        examiner.examine(datagram, master=False)
+
+
+def advertised(*addresses: str, source: IPAddress = LOWER) -> Advertisement:
+    return Examiner(instance()).examine(heard(instance(*addresses), source=source), master=False)
+
+
+def test_another_cluster_on_our_vrid_is_told_once_per_source() -> None:
+    census = LinkCensus({51})
+    census.heard(52)
+    said = census.stranger(advertised("192.0.2.9"))
+    assert said.startswith("192.0.2.5 uses VRID 51 for other addresses (192.0.2.9)")
+    assert said.endswith("VRIDs not seen here: 1-50, 53-255")
+    assert census.stranger(advertised("192.0.2.9")) == ""
+    assert census.stranger(advertised("192.0.2.100", source=HIGHER)) == ""
+
+
+@pytest.mark.parametrize(
+    ("seen", "text"), [(set(), "1-255"), (set(range(1, 256)) - {7}, "7"), (set(range(1, 256)), "none")]
+)
+def test_free_vrids(seen: set[int], text: str) -> None:
+    assert free(seen) == text
+
+
+def test_only_so_many_strangers_are_told_of() -> None:
+    census = LinkCensus()
+    said = [
+        census.stranger(advertised("192.0.2.9", source=ip_address(f"10.0.0.{last}")))
+        for last in range(1, SOURCES_REMEMBERED + 3)
+    ]
+    assert said[-1] == ""
+    assert said[0]

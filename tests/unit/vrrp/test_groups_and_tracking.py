@@ -15,6 +15,7 @@ from keepalived_py.vrrp.events import (
     GroupFaulted,
     GroupPromoted,
     GroupRecovered,
+    Shutdown,
     Startup,
     TimerExpired,
 )
@@ -79,7 +80,8 @@ def test_one_that_yields_takes_all_along() -> None:
     cluster = promoted()
     cluster.post("b", advert(200), 5.0)
     assert cluster.states == ["BACKUP"] * 3
-    assert cluster.heard[-3:-1] == [("a", GroupDemoted("b left MASTER")), ("c", GroupDemoted("b left MASTER"))]
+    reason = "b left MASTER: higher priority: 200 from 192.0.2.5, ours is 100"
+    assert cluster.heard[-3:-1] == [("a", GroupDemoted(reason)), ("c", GroupDemoted(reason))]
 
 
 def test_one_fault_takes_all_along_and_all_return_together() -> None:
@@ -101,6 +103,19 @@ def test_all_announce_when_one_heard_a_lower_priority() -> None:
     cluster.heard.clear()
     cluster.post("a", advert(50), 5.0)
     assert cluster.heard == [("b", GroupAnnounced()), ("c", GroupAnnounced())]
+
+
+def test_a_stopped_member_changes_nothing_for_the_others() -> None:
+    cluster = promoted()
+    cluster.post("a", Shutdown(), 5.0)
+    assert cluster.states == ["INIT", "MASTER", "MASTER"]
+
+
+def test_a_group_has_the_state_of_a_member_that_is_not_master() -> None:
+    cluster = promoted()
+    cluster.group.settle()
+    cluster.routers["a"].state = State.FAULT
+    assert cluster.group.settle() == GroupTransition("G", State.MASTER, State.FAULT)
 
 
 def test_a_new_member_joins_a_master_group_without_a_ripple() -> None:

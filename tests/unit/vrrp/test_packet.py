@@ -164,6 +164,13 @@ def test_another_address_list_is_told_and_taken_as_a_sign_of_life() -> None:
     assert found.differs == "it lacks 192.0.2.101"
 
 
+def test_how_an_address_list_differs() -> None:
+    assert examine(heard(instance("192.0.2.100", "192.0.2.9")), V3).differs == "it has 192.0.2.9"
+    found = examine(heard(instance("192.0.2.9")), V3)
+    assert (found.differs, found.foreign) == ("it lacks 192.0.2.100 and it has 192.0.2.9", True)
+    assert not examine(heard(V3), instance("192.0.2.100", "192.0.2.101")).foreign
+
+
 def test_both_forms_of_the_version_3_checksum_are_taken() -> None:
     bare = instance(v3_checksum_as_v2=True)
     assert examine(heard(bare), V3).bare_checksum
@@ -191,6 +198,20 @@ def test_authentication_header() -> None:
             examine(datagram, config, last)
         assert caught.value.reason is Reason.AUTH_FAILURE
     assert reason(Datagram(ME, GROUP, 255, b"\x70", IPPROTO_AH), config) is Reason.LENGTH
+
+
+@pytest.mark.parametrize("spoil", ["next header", "spi"])
+def test_authentication_header_of_somebody_else(spoil: str) -> None:
+    config = instance(version=2, authentication=password(kind="ah"))
+    found = sealed(5)
+    payload, header = found.payload, found.ip_header
+    if spoil == "next header":
+        payload = b"\x06" + payload[1:]
+    else:
+        message = payload[auth.AH_SIZE :]
+        spi = int(ip_address("192.0.2.99"))
+        payload = auth.HEADER.pack(112, 4, 0, spi, 5, auth._code(header, 5, spi, message, b"secret", False)) + message
+    assert reason(Datagram(ME, GROUP, 255, payload, IPPROTO_AH, header), config) is Reason.AUTH_FAILURE
 
 
 @pytest.mark.parametrize("cut", [0, 10, 19])
