@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PREFIX ?= /usr/local
 DESTDIR ?=
 LIB := $(PREFIX)/lib/keepalived-py
-APT := keepalived ipvsadm user-mode-linux kmod nginx-light tshark tcpdump nftables iproute2 iputils-ping procps curl shellcheck
+APT := keepalived ipvsadm user-mode-linux kmod nginx tshark tcpdump nftables iproute2 iputils-ping procps curl shellcheck
 PYTEST := $(BIN)/python -m pytest
 export PYTHONPATH := $(CURDIR)
 
@@ -39,7 +39,7 @@ endif
 test: venv apt test-pure test-netns test-ipvs ## all tests
 
 test-pure: venv ## tests that need no privilege
-	$(PYTEST) -q -n 2 tests/unit tests/property tests/scenarios tests/corpus tests/bench
+	$(PYTEST) -q -n 2 tests/unit tests/property tests/scenarios
 
 test-netns: venv ## real daemons in network namespaces (root)
 	$(PYTEST) -q -n 2 --dist worksteal tests/netns
