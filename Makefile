@@ -42,7 +42,7 @@ test-pure: venv ## tests that need no privilege
 	$(PYTEST) -q -n 2 tests/unit tests/property tests/scenarios
 
 test-netns: venv ## real daemons in network namespaces (root)
-	$(PYTEST) -q -n 2 --dist worksteal tests/netns
+	$(PYTEST) -q tests/netns
 
 test-ipvs: venv ## IPVS in this kernel, or in a User-Mode Linux guest (root)
 	$(BIN)/python -m tests.ipvs.uml $(BIN)/python -m pytest -q -p no:cacheprovider tests/ipvs
