@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PREFIX ?= /usr/local
 DESTDIR ?=
 LIB := $(PREFIX)/lib/keepalived-py
-APT := keepalived ipvsadm user-mode-linux kmod nginx tshark tcpdump nftables iproute2 iputils-ping procps curl shellcheck
+APT := python3-venv keepalived ipvsadm user-mode-linux kmod nginx tshark tcpdump nftables iproute2 iputils-ping procps curl shellcheck
 PYTEST := $(BIN)/python -m pytest
 export PYTHONPATH := $(CURDIR)
 
@@ -29,14 +29,14 @@ $(STAMP): pyproject.toml
 apt: ## Debian packages for the lab, the tests and the benchmarks (as root; otherwise nothing)
 	@.ci/apt-install $(APT)
 
-run: venv apt ## the lab; with CONF=file the daemon in the foreground on that file (KEEP=1 leaves the lab up)
+run: apt venv ## the lab; with CONF=file the daemon in the foreground on that file (KEEP=1 leaves the lab up)
 ifdef CONF
 	$(BIN)/keepalived-py -n -l -D -f "$(CONF)"
 else
 	@KEEP="$(KEEP)" $(BIN)/python -m tests.lab
 endif
 
-test: venv apt test-pure test-netns test-ipvs ## all tests
+test: apt venv test-pure test-netns test-ipvs ## all tests
 
 test-pure: venv ## tests that need no privilege
 	$(PYTEST) -q -n 2 tests/unit tests/property tests/scenarios
@@ -54,7 +54,7 @@ lint: venv ## ruff
 types: venv ## mypy --strict
 	$(BIN)/mypy
 
-bench: venv apt ## ours and Debian's keepalived side by side (ONLY=name, QUICK=1)
+bench: apt venv ## ours and Debian's keepalived side by side (ONLY=name, QUICK=1)
 	ONLY="$(ONLY)" QUICK="$(QUICK)" $(BIN)/python -m tests.bench
 
 install: ## into PREFIX (default /usr/local) and DESTDIR, in a virtual environment of its own
