@@ -110,6 +110,7 @@ GLOBAL_DEFS = Section(
             "",
             "Refuse scripts run as root that another user could change.",
             default="off",
+            pending=True,
         ),
         Keyword(
             "vrrp_version",

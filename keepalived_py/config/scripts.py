@@ -14,6 +14,7 @@ from .problems import Severity
 from .schema import Bad, Context, Converter, MissingParameter
 from .tree import Statement
 
+MAX_ID = 2**32 - 2
 DEFAULT_USER = "keepalived_script"
 
 
@@ -28,6 +29,15 @@ class Identity:
     groups: tuple[int, ...] | None = None
 
 
+def _gid(name: str) -> int:
+    """A group's number; a number need not have a name. Raises KeyError for an unknown name or an impossible number."""
+    if not name.isdecimal():
+        return grp.getgrnam(name).gr_gid
+    if int(name) > MAX_ID:
+        raise KeyError(name)
+    return int(name)
+
+
 def resolve_identity(user: str, group: str, index: int, supplementary: bool) -> Identity:
     """`user` and `group` (`:GROUP` asks for supplementary groups) as numbers. Raises Bad for unknown names."""
     try:
@@ -39,7 +49,7 @@ def resolve_identity(user: str, group: str, index: int, supplementary: bool) -> 
     gid = entry.pw_gid
     if name:
         try:
-            gid = int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+            gid = _gid(name)
         except KeyError:
             raise Bad("unknown-group", f"unknown group '{name}'", index + 1, hint="the script is left out") from None
     groups = tuple(sorted(os.getgrouplist(entry.pw_name, gid))) if wants_groups else None

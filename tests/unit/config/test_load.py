@@ -238,6 +238,19 @@ def test_unknown_users_leave_the_script_out(tmp_path: Path) -> None:
     assert [problem.id for problem in result.problems] == ["unknown-user"]
 
 
+@pytest.mark.parametrize("group", [":99999999999", "99999999999"])
+def test_a_group_number_beyond_32_bits_leaves_the_script_out(tmp_path: Path, group: str) -> None:
+    text = INSTANCE.replace("interface eth0", f'interface eth0\nnotify "/bin/true" root {group}')
+    result = load_text(tmp_path, text)
+    assert config(result).vrrp.instances[0].notify.any is None
+    assert [problem.id for problem in result.problems] == ["unknown-group"]
+
+
+def test_script_security_is_said_to_be_without_its_full_effect(tmp_path: Path) -> None:
+    result = load_text(tmp_path, "global_defs {\n enable_script_security\n}\n" + INSTANCE)
+    assert [problem.id for problem in result.problems] == ["no-effect-yet"]
+
+
 def test_mail_is_understood_and_said_to_be_without_effect(tmp_path: Path) -> None:
     result = load_text(tmp_path, "global_defs {\n notification_email {\n a@example.com\n }\n}\n" + INSTANCE)
     assert config(result).global_defs.mail.notification_email == ("a@example.com",)
