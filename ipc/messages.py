@@ -199,8 +199,8 @@ class ConfigLoaded:
 
     config: Config | None
     problems: tuple[str, ...]
-    rejected: bool
-    """The file has an error that a reload must not take over."""
+    errors: tuple[str, ...]
+    """What a reload must not take over, without places: a known error that moved to another line is no new one."""
 
 
 Message = (

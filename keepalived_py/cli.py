@@ -16,7 +16,7 @@ from ipc.messages import ConfigLoaded, Peer
 
 from . import __version__, log
 from .config.load import DEFAULT_FILE, LoadOptions, LoadResult, load, system_interfaces
-from .config.problems import Problem, Severity
+from .config.problems import Severity
 from .config.slices import checker_slice, vrrp_slice
 from .options import Options, parse, usage
 from .parent.daemonize import daemonize
@@ -113,9 +113,13 @@ def _config_test(options: Options) -> int:
     return result.problems.exit_status(strict=options.has("strict"))
 
 
-def _is_error(problem: Problem) -> bool:
-    """Whether a reload must not take this over."""
-    return problem.severity > Severity.LINT and problem.severity not in CORRECTED
+def _errors(result: LoadResult) -> tuple[str, ...]:
+    """What a reload must not take over unless it ran with it before; wherever it stands in the file."""
+    return tuple(
+        f"{problem.id}: {problem.message}"
+        for problem in result.problems
+        if problem.severity > Severity.LINT and problem.severity not in CORRECTED
+    )
 
 
 def _load_for_reload(options: Options) -> ConfigLoaded:
@@ -124,7 +128,7 @@ def _load_for_reload(options: Options) -> ConfigLoaded:
     return ConfigLoaded(
         config=result.config,
         problems=tuple(problem.log_line() for problem in worth_telling),
-        rejected=any(map(_is_error, worth_telling)),
+        errors=_errors(result),
     )
 
 
@@ -137,9 +141,8 @@ def _run(options: Options) -> int:
     log.set_up(settings, "Keepalived", "")
     logger.info("Starting %s %s", PROGRAM, __version__)
     result = _load(options)
-    lines = [problem.log_line() for problem in result.problems]
-    for line in lines:
-        logger.info("%s", line)
+    for problem in result.problems:
+        logger.info("%s", problem.log_line())
     if result.config is None:
         code = result.problems.stops
         if not foreground or not settings.console:
@@ -171,7 +174,7 @@ def _run(options: Options) -> int:
         ignore_sigint=options.has("ignore-sigint"),
         run_all=options.has("all"),
     )
-    return Supervisor(plan, Applied(1, result.config, frozenset(lines))).run()
+    return Supervisor(plan, Applied(1, result.config, frozenset(_errors(result)))).run()
 
 
 def _log_settings(options: Options, foreground: bool, instance: str = "") -> log.LogSettings:

@@ -59,11 +59,11 @@ class ReloadCoordinator:
     def loaded(self, found: ConfigLoaded) -> Applied | None:
         """What the loader found; the configuration to hand out, or None when the old one stays."""
         self._loading = False
-        errors = frozenset(found.problems)
+        errors = frozenset(found.errors)
         for line in found.problems:
             logger.error("%s", line)
         news = errors - self.current.errors
-        if found.config is None or (found.rejected and news):
+        if found.config is None or news:
             logger.error(
                 "New configuration has %d error%s; the old configuration stays",
                 len(news),

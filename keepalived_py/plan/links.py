@@ -51,11 +51,15 @@ def reconcile(
 ) -> Iterator[Op]:
     """Operations that turn `actual` into `desired` as far as our rows go; additions first.
 
-    `owned` are rows that are ours to remove. A row that is there already is not touched.
+    `owned` are rows that are ours to remove. A row that is there already is not touched, unless it is ours and its
+    attributes changed: the kernel takes a new label or scope only with a new row.
     """
     present = set(actual)
     for key, row in desired.items():
         if key not in present:
+            yield AddAddress(key, row)
+        elif owned.get(key, row) != row:
+            yield DeleteAddress(key, owned[key])
             yield AddAddress(key, row)
     for key, row in owned.items():
         if key in present and key not in desired:

@@ -126,7 +126,7 @@ class VirtualRouter:
             case _, Shutdown():
                 return self._shutdown(event)
             case _, FaultRaised(waiting=True):
-                self.waiting[event.subject] = event.reason
+                self._hold(event.subject, event.reason)
                 return []
             case _, FaultRaised():
                 return self._fault(event.subject, event.reason)
@@ -135,7 +135,7 @@ class VirtualRouter:
             case _, GroupFaulted():
                 return self._fault(GROUP_FAULT, event.reason, adverts=1)
             case _, GroupHeld():
-                self.waiting[GROUP_FAULT] = event.reason
+                self._hold(GROUP_FAULT, event.reason)
                 return []
             case _, GroupRecovered():
                 return self._clear(GROUP_FAULT, now)
@@ -176,8 +176,9 @@ class VirtualRouter:
 
     def _start(self, adopted: State | None, now: float) -> list[Effect]:
         if self.faults:
-            self.state = State.FAULT
-            return [Transition(State.INIT, State.FAULT, self._why())]
+            why = self._why()
+            self._enter(State.FAULT)
+            return [Transition(State.INIT, State.FAULT, why)]
         if self.waiting:
             return []
         if adopted is State.MASTER:
@@ -212,6 +213,9 @@ class VirtualRouter:
     def _enter(self, state: State) -> State:
         was, self.state = self.state, state
         self.wants_master = self.may_preempt = False
+        if state is State.FAULT:
+            self.faults = {**self.waiting, **self.faults}
+            self.waiting = {}
         return was
 
     def _become_master(self, now: float, reason: str, *, fresh: bool = True) -> list[Effect]:
@@ -238,6 +242,10 @@ class VirtualRouter:
         self._await_master(now)
         leaving: list[Effect] = [StopAnnouncing(), SetVips(False)] if was is State.MASTER else []
         return [*leaving, Transition(was, State.BACKUP, reason)]
+
+    def _hold(self, subject: str, reason: str) -> None:
+        """A condition without a result yet: a reason to stay in FAULT where the router is, else only to wait."""
+        (self.faults if self.state is State.FAULT else self.waiting)[subject] = reason
 
     def _fault(self, subject: str, reason: str, adverts: int = 2) -> list[Effect]:
         known = subject in self.faults

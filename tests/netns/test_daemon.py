@@ -271,3 +271,58 @@ def test_daemonising(pair: Pair) -> None:
     os.kill(pid, signal.SIGTERM)
     pair.rig.wait(lambda: not os.path.exists(f"/proc/{pid}"), 3)
     assert not pair.one.has(VIP4)
+
+
+def test_many_addresses_flushed_at_once_are_all_back_without_a_failover(pair: Pair) -> None:
+    more = [f"10.0.0.{last}" for last in range(101, 121)]
+    lines = "\n        ".join(f"{each}/24" for each in (VIP4, *more))
+    daemon = master(pair, fast(150).replace(f"{VIP4}/24", lines))
+    pair.rig.wait(lambda: pair.one.addresses() >= {VIP4, *more}, 2)
+    for _ in range(2):
+        for each in (VIP4, *more):
+            pair.one.run("ip", "addr", "del", f"{each}/24", "dev", "eth0", check=False)
+        pair.rig.wait(lambda: pair.one.addresses() >= {VIP4, *more}, 1)
+    pair.rig.holds(lambda: pair.one.has(VIP4), 0.5)
+    assert daemon.log.count("Entering MASTER STATE") == 1
+
+
+def test_an_address_that_is_always_removed_costs_the_role(pair: Pair) -> None:
+    daemon = master(pair)
+    pair.two.start(THEIRS, fast(100))
+    for _ in range(7):
+        pair.one.run("ip", "addr", "del", f"{VIP4}/24", "dev", "eth0", check=False)
+        time.sleep(0.05)
+    pair.rig.wait(lambda: "was removed 6 times in a row" in daemon.log, 2)
+
+
+def test_an_interface_that_comes_back_is_heard_again(pair: Pair) -> None:
+    text = fast(150, "mcast_src_ip 10.0.0.1")
+    daemon = master(pair, text)
+    pair.one.run("ip", "link", "del", "eth0")
+    pair.rig.wait(lambda: "Entering FAULT STATE" in daemon.log, 2)
+    pair.one.plug(pair.lan, "eth0", "10.0.0.1/24")
+    pair.rig.wait(lambda: pair.one.has(VIP4), 4)
+    wire = pair.lan.capture()
+    pair.rig.wait(lambda: wire.adverts("10.0.0.1"), 2)
+    pair.two.start(THEIRS, fast(200))
+    pair.rig.wait(lambda: pair.masters(VIP4) == ["two"], 5)
+
+
+def test_a_reload_tells_no_group_again(pair: Pair) -> None:
+    group = "vrrp_sync_group G {\n group {\n VI_1\n }\n notify \"/bin/sh -c 'echo $* told' sh\"\n}\n"
+    daemon = master(pair, fast(150) + group)
+    pair.rig.wait(lambda: "GROUP G MASTER 0 told" in daemon.log, 2)
+    before = daemon.log.count("told")
+    daemon.rewrite(fast(150).replace(f"{VIP4}/24", f"{VIP4}/24\n        10.0.0.101/24") + group)
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: pair.one.has("10.0.0.101"), 3)
+    time.sleep(0.5)
+    assert daemon.log.count("told") == before
+
+
+def test_a_changed_label_of_an_address_is_applied(pair: Pair) -> None:
+    daemon = master(pair)
+    daemon.rewrite(fast(150).replace(f"{VIP4}/24", f"{VIP4}/24 label eth0:vip"))
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: "eth0:vip" in pair.one.run("ip", "addr", "show", "dev", "eth0"), 3)
+    assert daemon.log.count("Entering MASTER STATE") == 1

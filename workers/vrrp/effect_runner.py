@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterable
@@ -36,6 +37,9 @@ from .rtnetlink import Batch, RequestSocket, batches
 from .slices import SIZE, SliceQueue
 
 logger = logging.getLogger(__name__)
+
+QUEUE_FULL_PAUSE = 0.01
+"""Seconds that a full interface queue gets before announcements go on."""
 
 SCRIPT_STATE = {State.INIT: "STOP"}
 
@@ -157,10 +161,10 @@ class EffectRunner:
                 self._slices.add(instance.key, partial(self._send, instance, chunk))
 
     def _send(self, instance: Instance, frames: Frames) -> None:
-        """What the interface does not take now comes again in a moment."""
+        """What the interface does not take now comes again in a moment, while it still is to be announced."""
         rest = self._announcer.send(frames)
-        if rest:
-            self._slices.add(instance.key, partial(self._send, instance, rest))
+        if rest and instance.router.state is State.MASTER:
+            asyncio.get_running_loop().call_later(QUEUE_FULL_PAUSE, self._send, instance, rest)
 
     # telling ------------------------------------------------------------------------------------------------------
 
@@ -169,7 +173,7 @@ class EffectRunner:
         instance.last_transition = time.time()
         if effect.new is State.MASTER:
             instance.counters.became_master += 1
-            instance.losses = 0
+            instance.losses.clear()
         elif effect.old is State.MASTER:
             instance.counters.released_master += 1
         state = SCRIPT_STATE.get(effect.new, effect.new.value)

@@ -14,6 +14,9 @@ from keepalived_py.vrrp.packet import IPPROTO_AH, IPPROTO_VRRP
 from .rtnetlink import Batch
 from .sockets import ReceiverKey, Sender
 
+HELD_FOR = 10.0
+"""Seconds after which an address that was put back counts as safe."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -44,8 +47,8 @@ class Instance:
     """Wall clock, for dumps."""
     reported: set[object] = field(default_factory=set)
     """What was logged once since the last transition or new master."""
-    losses: int = 0
-    """Addresses that others removed and we put back, in a row."""
+    losses: dict[AddressKey, tuple[int, float]] = field(default_factory=dict)
+    """How many times in a row others removed an address, and when last (CLOCK_MONOTONIC, seconds)."""
 
     @property
     def config(self) -> VrrpInstance:
@@ -67,6 +70,13 @@ class Instance:
     @property
     def source(self) -> IPAddress | None:
         return self.router.source
+
+    def count_loss(self, key: AddressKey, at: float) -> int:
+        """How many times in a row `key` was removed now; an address that held for a while starts afresh."""
+        count, last = self.losses.get(key, (0, at))
+        count = count + 1 if at - last < HELD_FOR else 1
+        self.losses[key] = count, at
+        return count
 
     def once(self, what: object) -> bool:
         """True the first time that `what` is to be logged."""

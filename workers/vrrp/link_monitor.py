@@ -94,8 +94,15 @@ class LinkMonitor:
         else:
             self.addresses.pop(each.key, None)
 
+    def read_waiting(self) -> None:
+        """Take every notice that is there now."""
+        self._read(1 << 20)
+
     def _readable(self) -> None:
-        for _ in range(64):  # a flood of notices must not keep the adverts waiting
+        self._read(64)  # a flood of notices must not keep the adverts waiting
+
+    def _read(self, limit: int) -> None:
+        for _ in range(limit):
             try:
                 size, _, _, sender = self._sock.recvmsg_into([self._buffer])
             except BlockingIOError:

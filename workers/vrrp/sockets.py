@@ -146,7 +146,7 @@ class Sender:
     def __init__(
         self, config: VrrpInstance, ifindex: int, interface: str, source: IPAddress, examiner: Examiner
     ) -> None:
-        self.config, self.source, self._ifindex, self._examiner = config, source, ifindex, examiner
+        self.config, self.source, self.ifindex, self._examiner = config, source, ifindex, examiner
         self._old_checksum = examiner.old_checksum
         self._identification = 0
         self._messages: dict[tuple[int, IPAddress], bytes] = {}
@@ -168,11 +168,11 @@ class Sender:
         if config.family == 4:
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
             sock.setsockopt(
-                socket.IPPROTO_IP, socket.IP_MULTICAST_IF, struct.pack("=4s4si", bytes(4), bytes(4), self._ifindex)
+                socket.IPPROTO_IP, socket.IP_MULTICAST_IF, struct.pack("=4s4si", bytes(4), bytes(4), self.ifindex)
             )
             return
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, self._ifindex)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, self.ifindex)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, TTL)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, TOS_INTERNETWORK_CONTROL)
         if config.unicast_ttl is not None:
@@ -208,10 +208,10 @@ class Sender:
         if self.config.family == 4:
             self._sock.sendto(self._ipv4(message, destination), (str(destination), 0))
             return
-        info = struct.pack("=16sI", self.source.packed, self._ifindex)
+        info = struct.pack("=16sI", self.source.packed, self.ifindex)
         ancillary = [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, info)]
         local = destination.is_link_local or destination.is_multicast
-        address = (str(destination), 0, 0, self._ifindex if local else 0)
+        address = (str(destination), 0, 0, self.ifindex if local else 0)
         self._sock.sendmsg([message], ancillary, 0, address)
 
     def _ipv4(self, message: bytes, destination: IPAddress) -> bytes:

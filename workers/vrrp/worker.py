@@ -86,6 +86,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         self._targets: dict[tuple[ReceiverKey, int], list[Instance]] = {}
         self._events: deque[tuple[Instance, Event]] = deque()
         self._virtual: frozenset[IPAddress] = frozenset()
+        self._lost: dict[VirtualRouterKey, set[AddressKey]] = {}
         self._working = False
         self._unknown_vrids = 0
         self._malformed = 0
@@ -95,7 +96,10 @@ class VrrpWorker(Worker[VrrpSlice]):
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
         self._requests = RequestSocket()
-        self.monitor = LinkMonitor(self._link_changed, self._links_reread)
+        try:
+            self.monitor = LinkMonitor(self._link_changed, self._links_reread)
+        except PermissionError as exc:
+            raise WorkerError("the addresses of this host need CAP_NET_ADMIN", ExitCode.NO_PERMISSION) from exc
         self.notifier = Notifier(self.config.global_defs.script_time_limit)
         self.slices = SliceQueue(self.monitor.pause)
         try:
@@ -170,12 +174,14 @@ class VrrpWorker(Worker[VrrpSlice]):
         source = config.source or self._interface_address(instance)
         self.runner.prepare(instance)
         if instance.sender is not None:
-            if (instance.sender.config, instance.sender.source) == (config, source):
+            sender = instance.sender
+            if (sender.config, sender.source, sender.ifindex) == (config, source, instance.ifindex):
                 return
             instance.sender.close()
         instance.sender = None
         instance.router.source = source
-        if source is None or not (link or config.unicast):
+        if source is None or (link is None and config.interface):
+            self._stop_listening(instance)
             return
         try:
             instance.sender = Sender(config, instance.ifindex, config.interface, source, instance.examiner)
@@ -227,11 +233,15 @@ class VrrpWorker(Worker[VrrpSlice]):
         wanted = {config.key: config for config in new.vrrp.instances}
         for key in [key for key in self.instances if key not in wanted]:
             self._remove(self.instances[key])
+        group_states = {name: group.state for name, group in self.groups.items()}
         self.groups.clear()
         self._by_name = {}
         added = [self._add(config) for key, config in wanted.items() if key not in self.instances]
         for key, config in wanted.items():
             self._by_name[config.name] = self.instances[key]
+        for name, state in group_states.items():
+            if name in self._group_configs:
+                self._group(name).state = state  # an unchanged group is not told again
         self.scripts.apply(_tracked_scripts(new))
         self.config = new
         for instance in self.instances.values():
@@ -457,21 +467,38 @@ class VrrpWorker(Worker[VrrpSlice]):
         self._judge(instance)
 
     def _address_lost(self, instance: Instance, key: AddressKey) -> None:
-        """Somebody removed an address of ours: put it back, unless that never ends."""
-        if instance.router.state is not State.MASTER or key in self.monitor.addresses:
+        """Somebody may have removed an address of ours; looked at when all that is known by now has been read."""
+        if instance.router.state is not State.MASTER:
             return
+        if not self._lost:
+            asyncio.get_running_loop().call_soon(self._restore_lost)
+        self._lost.setdefault(instance.key, set()).add(key)
+
+    def _restore_lost(self) -> None:
+        """Put back what is really gone, all at once, unless that never ends."""
+        self.monitor.read_waiting()
+        lost, self._lost = self._lost, {}
+        for key, rows in lost.items():
+            instance = self.instances.get(key)
+            if instance is not None and instance.router.state is State.MASTER:
+                gone = [row for row in rows if row in instance.rows and row not in self.monitor.addresses]
+                self._restore(instance, [row for row in gone if self._on_running_link(row)])
+
+    def _on_running_link(self, key: AddressKey) -> bool:
         link = self.monitor.links.get(key.ifindex)
-        if link is None or not link.running:
+        return link is not None and link.running
+
+    def _restore(self, instance: Instance, gone: list[AddressKey]) -> None:
+        if not gone:
             return
-        instance.losses += 1
-        limit = self.config.global_defs.restore_lost
-        if instance.losses > limit:
-            self._post(instance, AddressesLost(f"address {key.address} was removed {instance.losses} times in a row"))
+        times = max(instance.count_loss(key, now()) for key in gone)
+        shown = ", ".join(str(key.address) for key in gone[:3]) + (", ..." if len(gone) > 3 else "")
+        if times > self.config.global_defs.restore_lost:
+            self._post(instance, AddressesLost(f"address {shown} was removed {times} times in a row"))
             return
-        logger.warning("(%s) address %s was removed by somebody else and is put back", instance.name, key.address)
-        instance.rows = {own: row for own, row in instance.rows.items() if own != key}
-        missing = self.runner.set_addresses(instance, True)
-        self.runner.announce(instance, missing, 1)
+        logger.warning("(%s) address %s was removed by somebody else and is put back", instance.name, shown)
+        instance.rows = {key: row for key, row in instance.rows.items() if key not in set(gone)}
+        self.runner.announce(instance, self.runner.set_addresses(instance, True), 1)
 
     # orders -------------------------------------------------------------------------------------------------------
 

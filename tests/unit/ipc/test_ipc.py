@@ -42,8 +42,8 @@ CONFIG = VrrpConfig(instances=(instance("192.0.2.1", "192.0.2.2", authentication
 EXAMPLES: list[tuple[Any, Peer]] = [
     (ApplyConfig(generation=3, config=VrrpSlice(vrrp=CONFIG)), Peer.PARENT),
     (ApplyConfig(generation=3, config=CheckerSlice()), Peer.PARENT),
-    (ConfigLoaded(config=Config(vrrp=CONFIG), problems=("a",), rejected=False), Peer.LOADER),
-    (ConfigLoaded(config=None, problems=(), rejected=True), Peer.LOADER),
+    (ConfigLoaded(config=Config(vrrp=CONFIG), problems=("a",), errors=()), Peer.LOADER),
+    (ConfigLoaded(config=None, problems=(), errors=("b",)), Peer.LOADER),
     (DumpRequest(kind=DumpKind.JSON), Peer.PARENT),
     (Hello(pid=1, generation=2), Peer.VRRP),
     (STATE, Peer.VRRP),

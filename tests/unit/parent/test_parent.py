@@ -37,8 +37,8 @@ OLD = Config(vrrp=VrrpConfig(instances=(instance(),)))
 NEW = Config(vrrp=VrrpConfig(instances=(instance(priority=120),)))
 
 
-def loaded(config: Config | None, *problems: str, rejected: bool = False) -> ConfigLoaded:
-    return ConfigLoaded(config=config, problems=problems, rejected=rejected)
+def loaded(config: Config | None, *problems: str, errors: tuple[str, ...] = ()) -> ConfigLoaded:
+    return ConfigLoaded(config=config, problems=problems, errors=errors)
 
 
 def test_a_reload_is_current_when_all_have_confirmed() -> None:
@@ -71,7 +71,7 @@ def test_any_number_of_requests_meanwhile_become_one() -> None:
 def test_a_bad_file_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     reload = ReloadCoordinator(Applied(1, OLD))
     reload.request()
-    assert reload.loaded(loaded(None, "(f: Line 3, column 7) bad", rejected=True)) is None
+    assert reload.loaded(loaded(None, "(f: Line 3, column 7) bad", errors=("bad",))) is None
     assert reload.current == Applied(1, OLD)
     assert "(f: Line 3, column 7) bad" in caplog.text
     assert "the old configuration stays" in caplog.text
@@ -80,9 +80,9 @@ def test_a_bad_file_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
 def test_errors_that_the_running_configuration_has_too_do_not_block() -> None:
     reload = ReloadCoordinator(Applied(1, OLD, frozenset({"known"})))
     reload.request()
-    assert reload.loaded(loaded(NEW, "known", rejected=True)) is not None
+    assert reload.loaded(loaded(NEW, "(f: Line 9) known", errors=("known",))) is not None
     reload.request()
-    assert reload.loaded(loaded(NEW, "known", "new one", rejected=True)) is None
+    assert reload.loaded(loaded(NEW, errors=("known", "new one"))) is None
 
 
 def test_what_one_worker_refuses_is_taken_back_from_all() -> None:

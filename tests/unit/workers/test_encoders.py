@@ -95,6 +95,13 @@ def test_desired_addresses_and_the_way_there() -> None:
     assert list(reconcile({}, desired, {first: desired[first]})) == [DeleteAddress(first, desired[first])]
 
 
+def test_changed_attributes_replace_the_row() -> None:
+    old = Address(address=ip_address("192.0.2.102"), prefixlen=24)
+    new = Address(address=ip_address("192.0.2.102"), prefixlen=24, label="eth0:1")
+    key = AddressKey(5, old.address, 24)
+    assert list(reconcile({key: new}, [key], {key: old})) == [DeleteAddress(key, old), AddAddress(key, new)]
+
+
 def test_gratuitous_arp() -> None:
     frame = Ether(gratuitous_arp(ip_address("10.0.0.100"), MAC))
     assert (frame.dst, frame.src) == ("ff:ff:ff:ff:ff:ff", "02:00:00:00:00:01")
