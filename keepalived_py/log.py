@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import socket
 import sys
 import time
@@ -67,13 +68,21 @@ class StreamHandler(logging.Handler):
         super().__init__()
         self.descriptor = descriptor
         self.lost = 0
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
 
     def emit(self, record: logging.LogRecord) -> None:
         stamp = time.strftime("%c", time.localtime(record.created))
+        line = f"{stamp}: {record.getMessage()}".encode("utf-8", "replace")[: select.PIPE_BUF - 1] + b"\n"
         try:
-            os.write(self.descriptor, f"{stamp}: {record.getMessage()}\n".encode("utf-8", "replace"))
+            # a pipe that polls writable takes PIPE_BUF bytes without blocking (pipe(7)); the descriptor itself stays
+            # blocking, since others share it
+            if any(events & select.POLLOUT for _, events in self._poll.poll(0)):
+                os.write(self.descriptor, line)
+                return
         except OSError:
-            self.lost += 1
+            pass
+        self.lost += 1
 
 
 class RingHandler(logging.Handler):
