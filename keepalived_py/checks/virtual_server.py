@@ -100,14 +100,6 @@ class VirtualServerState:
             return []
         return [RealServerChanged(key, real.alive, reason), *self._recount()]
 
-    def checkers_replaced(self, key: RealKey, failed: set[Hashable], reason: str) -> list[Effect]:
-        """A reload changed the checkers of real server `key`; `failed` are those that are down now."""
-        real = self.reals[key]
-        was, real.failed = real.alive, failed
-        if real.alive == was:
-            return []
-        return [RealServerChanged(key, real.alive, reason), *self._recount()]
-
     def weight_changed(self, key: RealKey, checker: Hashable, points: int) -> list[Effect]:
         """A checker adds `points` to the weight of real server `key` (dynamic MISC_CHECK)."""
         real = self.reals.get(key)
@@ -129,18 +121,25 @@ class VirtualServerState:
         self.had_quorum = now
         return [QuorumChanged(now, self.live_weight)]
 
-    def reconfigure(self, config: VirtualServer) -> list[Effect]:
-        """Move to a changed configuration; real servers that stay keep what is known of them."""
-        self.config = config
-        known = self.reals
-        self.reals = {}
+    def reconfigure(
+        self,
+        config: VirtualServer,
+        failed: Mapping[RealKey, set[Hashable]],
+        points: Mapping[RealKey, dict[Hashable, int]],
+    ) -> list[Effect]:
+        """Move to a changed configuration. `failed` and `points` are those of the checkers there are from now on.
+
+        Everything is counted once, when all is in place; of a new server nothing is told (checker-behaviour.md 6).
+        """
+        known, effects = self.reals, list[Effect]()
+        self.config, self.reals = config, {}
         for real in config.real_servers:
-            state = known.get(real.key)
-            if state is None:
-                state = RealServerState(real)
-            state.config = real
-            self.reals[real.key] = state
-        return self._recount() if self.started else []
+            key = real.key
+            state = RealServerState(real, set(failed.get(key, ())), dict(points.get(key, {})))
+            self.reals[key] = state
+            if key in known and known[key].alive is not state.alive:
+                effects.append(RealServerChanged(key, state.alive, "checkers changed by the reload"))
+        return [*effects, *self._recount()]
 
     def destinations(self) -> Mapping[RealKey, Destination]:
         """What the table must hold for this virtual server (checker-behaviour.md 2 and 2.1)."""

@@ -67,9 +67,10 @@ def build_instance(name: str, draft: Draft, defaults: GlobalDefs, context: Conte
             stops=CONFIG_EXIT,
         )
     group = defaults.mcast_group4 if family == 4 else defaults.mcast_group6
-    wrong = [peer for peer in peers if peer.address.version != family]
-    for peer in wrong:
-        context.report("wrong-family", f"({name}) peer {peer.address} is not IPv{family}", draft.at("unicast_peer"))
+    for peer in peers:
+        if peer.address.version != family:
+            context.report("wrong-family", f"({name}) peer {peer.address} is not IPv{family}", draft.at("unicast_peer"))
+    peers = tuple(peer for peer in peers if peer.address.version == family)
     preempt = _preempt(draft, wants_master, priority, context)
     return VrrpInstance(
         name=name,
@@ -86,7 +87,7 @@ def build_instance(name: str, draft: Draft, defaults: GlobalDefs, context: Conte
         lower_prio_no_advert=draft.get("lower_prio_no_advert", bool(defaults.lower_prio_no_advert)),
         higher_prio_send_advert=draft.get("higher_prio_send_advert", bool(defaults.higher_prio_send_advert)),
         strict_address_list=draft.get("strict_address_list", defaults.strict_address_list),
-        unicast_peers=tuple(peer for peer in peers if peer not in wrong),
+        unicast_peers=peers,
         unicast=bool(peers),
         check_unicast_src=draft.get("check_unicast_src", False)
         or any((peer.min_ttl, peer.max_ttl) != (0, 255) for peer in peers),

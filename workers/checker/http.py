@@ -42,13 +42,16 @@ class HttpClient:
 
     def _open(self, endpoint: Endpoint | None, newer: bool) -> aiohttp.ClientSession:
         def make(info: Any) -> socket.socket:
-            sock = socket.socket(info[0], info[1] | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, info[2])
+            try:
+                sock = socket.socket(info[0], info[1] | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, info[2])
+            except OSError as exc:
+                raise CheckNotMade(f"socket: {exc.strerror}") from exc
             if endpoint is not None:
                 try:
                     prepare_socket(sock, endpoint)
-                except OSError:
+                except OSError as exc:
                     sock.close()
-                    raise
+                    raise CheckNotMade(f"binding the socket: {exc.strerror}") from exc
             return sock
 
         return aiohttp.ClientSession(

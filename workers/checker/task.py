@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,6 +34,10 @@ class CheckerTask:
     active: bool = True
     last: Result | None = None
     runs: int = 0
+    points: int = 0
+    """What it adds to the weight of its real server (misc_dynamic)."""
+    number: int = field(default_factory=itertools.count().__next__)
+    """Tells it from every other, those that are gone included."""
     measured_from_start: bool = field(default=False)
     """MISC_CHECK counts its interval from the start of a run."""
 

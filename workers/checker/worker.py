@@ -157,23 +157,25 @@ class CheckerWorker(Worker[CheckerSlice]):
         state = self.states[config.key]
         known = self.tasks[config.key]
         old_reals = state.reals
-        effects = state.reconfigure(config)
-        for key in set(known) - set(state.reals):
+        for key in set(known) - {real.key for real in config.real_servers}:
             for task in known[key]:
                 self.scheduler.remove(task)
             if old_reals[key].alive:
                 self._run_script(state, key, old_reals[key].config.notify_down)
         self.tasks[config.key] = {}
+        failed: dict[RealKey, set[Hashable]] = {}
+        points: dict[RealKey, dict[Hashable, int]] = {}
         for real in config.real_servers:
-            before = known.get(real.key, [])
-            tasks = self.tasks[config.key][real.key] = self._matched(config, real, before)
-            failed: set[Hashable] = {_id(task) for task in tasks if not task.state.up}
-            effects += state.checkers_replaced(real.key, failed, "checkers changed by the reload")
-        self._tell_later(state, effects)
+            tasks = self.tasks[config.key][real.key] = self._matched(config, real, known.get(real.key, []))
+            failed[real.key] = {_id(task) for task in tasks if not task.state.up}
+            points[real.key] = {_id(task): task.points for task in tasks if task.points}
+        self._tell_later(state, state.reconfigure(config, failed, points))
 
     def _matched(self, config: VirtualServer, real: RealServer, before: list[CheckerTask]) -> list[CheckerTask]:
         """Tasks for the checkers of `real`; equal ones carry on where they stood."""
         spare = list(before)
+        known = self.states[config.key].reals.get(real.key)
+        old_weight = known.config.weight if known is not None else real.weight
         had_failed = any(not task.state.up for task in before)
         tasks = []
         for check in real.checks:
@@ -187,6 +189,9 @@ class CheckerWorker(Worker[CheckerSlice]):
                 spare.remove(same)
                 self.scheduler.remove(same)
                 task.state.adopt(same.state)
+                if same.points:
+                    # the status said what the weight is to be; the points count from the configured one
+                    task.points = same.points + old_weight - real.weight
             elif had_failed:
                 task.state.up = False
             self.scheduler.add(task)
@@ -218,7 +223,8 @@ class CheckerWorker(Worker[CheckerSlice]):
             self._absorb(state, state.checker_changed(task.real, _id(task), task.state.up, reason))
         elif not result.success and task.state.timing.log_all_failures:
             logger.info("%s on service %s failed: %s", task.checker.name, self._name(task), result.failure)
-        if result.points is not None and state.reals[task.real].points.get(_id(task), 0) != result.points:
+        if result.points is not None and task.points != result.points:
+            task.points = result.points
             self._absorb(state, state.weight_changed(task.real, _id(task), result.points))
 
     def _name(self, task: CheckerTask) -> str:
@@ -387,4 +393,4 @@ class CheckerWorker(Worker[CheckerSlice]):
 
 def _id(task: CheckerTask) -> Hashable:
     """What tells the checkers of one real server apart."""
-    return id(task)
+    return task.number

@@ -180,13 +180,28 @@ def test_points_move_the_weight_within_its_limits() -> None:
 def test_a_reload_keeps_what_is_known() -> None:
     state = started(server(1, 1))
     state.checker_changed(KEYS[1], "a", False, "x")
-    assert state.reconfigure(server(4, 1, 1)) == []
+    assert state.reconfigure(server(4, 1, 1), {KEYS[1]: {"a"}}, {}) == []
     assert weights(state) == {"10.1.0.1": 4, "10.1.0.3": 1}
-    assert state.checkers_replaced(KEYS[1], set(), "gone") == [RealServerChanged(KEYS[1], True, "gone")]
-    assert state.checkers_replaced(KEYS[1], set(), "gone") == []
-    assert state.reconfigure(server(1)) == []
+    told = RealServerChanged(KEYS[1], True, "checkers changed by the reload")
+    assert state.reconfigure(server(4, 1, 1), {}, {}) == [told]
+    assert state.reconfigure(server(4, 1, 1), {}, {}) == []
+    assert state.reconfigure(server(1), {}, {}) == []
     assert state.checker_changed(KEYS[2], "a", False, "late news") == []
     assert state.weight_changed(KEYS[2], "a", 1) == []
+
+
+def test_a_reload_counts_once_and_tells_nothing_of_a_new_server_that_starts_down() -> None:
+    state = started(server(1, 1, quorum=2))
+    assert state.reconfigure(server(1, 1, 9, quorum=2), {KEYS[2]: {"alpha"}}, {}) == []
+    state = started(server(1, quorum=1))
+    assert state.reconfigure(server(1, 9, quorum=5), {KEYS[1]: {"alpha"}}, {}) == [QuorumChanged(False, 1)]
+
+
+def test_points_of_a_checker_that_is_gone_do_not_stay() -> None:
+    state = started(server(10))
+    state.weight_changed(KEYS[0], "old", -5)
+    state.reconfigure(server(20), {}, {KEYS[0]: {"new": -15}})
+    assert weights(state) == {"10.1.0.1": 5}
 
 
 ID = ServiceId(4, Protocol.TCP, ip_address("10.0.0.1"), 80)

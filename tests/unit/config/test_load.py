@@ -89,6 +89,12 @@ def test_unicast(tmp_path: Path) -> None:
     assert found.check_unicast_src
 
 
+def test_unicast_without_a_usable_peer_is_multicast(tmp_path: Path) -> None:
+    found = instance(tmp_path, "unicast_peer {\nfd00::1\n}")
+    assert not found.unicast
+    assert found.mcast_group == ip_address("224.0.0.18")
+
+
 def test_address_options(tmp_path: Path) -> None:
     text = INSTANCE.replace("10.0.0.100", "10.0.0.100/24 dev eth1 brd + label eth1:v scope link noprefixroute")
     row = config(load_text(tmp_path, text)).vrrp.instances[0].addresses[0]

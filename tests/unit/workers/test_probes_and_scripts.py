@@ -90,6 +90,22 @@ def test_a_source_address_that_is_not_ours_says_nothing_about_the_server() -> No
     assert "binding the socket" in result.failure
 
 
+def test_http_from_a_source_address_that_is_not_ours_says_nothing_about_the_server() -> None:
+    async def main() -> Result:
+        client = HttpClient()
+        endpoint = Endpoint(address=ip_address("127.0.0.1"), port=1, bindto=ip_address("192.0.2.1"))
+        try:
+            return await probe(
+                HttpChecker(HttpCheck(timing=TIMING, endpoint=endpoint, urls=(HttpUrl(path="/"),)), client)
+            )
+        finally:
+            await client.close()
+
+    result = asyncio.run(main())
+    assert not result.made
+    assert "binding the socket" in result.failure
+
+
 BODY = b"hello\n"
 DIGEST = hashlib.md5(BODY).hexdigest()
 OK = b"HTTP/1.0 200 OK\r\n\r\n" + BODY
