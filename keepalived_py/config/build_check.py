@@ -277,7 +277,7 @@ class _CheckBuilder:
 
     def timing(self, draft: Draft, retry: int, delay: float) -> CheckTiming:
         loop = self.inherited(draft, "delay_loop", 60.0)
-        return self.context.share(  # type: ignore[no-any-return]
+        return self.context.share(
             CheckTiming(
                 delay_loop=loop,
                 warmup=self.inherited(draft, "warmup", loop),

@@ -60,9 +60,7 @@ def _forwarding(statement: Statement, context: Context) -> Forwarding:
         raise Bad("tunnel-port", "a tunnel of type gue needs a port, the other types take none", 1)
     if (kind == "ipip" and csum != "nocsum") or (kind == "gre" and csum == "remcsum"):
         raise Bad("tunnel-checksum", f"a tunnel of type {kind} does not take {csum}", 1)
-    return context.share(  # type: ignore[no-any-return]
-        Forwarding(method=method, tunnel_type=kind, tunnel_port=tunnel_port, tunnel_csum=csum)
-    )
+    return context.share(Forwarding(method=method, tunnel_type=kind, tunnel_port=tunnel_port, tunnel_csum=csum))
 
 
 def _persistence(statement: Statement, context: Context) -> int:

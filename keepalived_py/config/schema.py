@@ -18,10 +18,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from .problems import Problems, Severity
 from .tree import Statement
+
+Shared = TypeVar("Shared")
 
 
 class Bad(Exception):
@@ -65,9 +67,10 @@ class Context:
     shared: dict[Any, Any] = field(default_factory=dict)
     """Equal objects are made once: see `share`."""
 
-    def share(self, value: Any) -> Any:
+    def share(self, value: Shared) -> Shared:
         """The first object equal to `value`; keeps big configurations small."""
-        return self.shared.setdefault(value, value)
+        first: Shared = self.shared.setdefault(value, value)
+        return first
 
     def report(
         self,

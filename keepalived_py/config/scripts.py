@@ -58,9 +58,9 @@ def resolve_identity(user: str, group: str, index: int, supplementary: bool) -> 
 
 def default_identity(context: Context) -> Identity:
     """script_user, else the user keepalived_script, else the daemon's own. Raises Bad under script security."""
-    known = context.facts.get("script_user")
+    known: Identity | None = context.facts.get("script_user")
     if known is not None:
-        return known  # type: ignore[no-any-return]
+        return known
     try:
         identity = resolve_identity(DEFAULT_USER, "", 1, context.facts.get("set_supplementary_groups", False))
     except Bad:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.netns.conftest import Pair
-from tests.netns.rig import OURS, THEIRS
+from tests.netns.rig import OURS, THEIRS, Capture
 
 pytestmark = pytest.mark.netns
 
@@ -68,12 +68,12 @@ def test_backup_takes_over_on_farewell_and_on_death(
     assert tshark_complaints(wire, pair.rig.directory) == []
 
 
-def tshark_complaints(wire: object, directory: Path) -> list[str]:
+def tshark_complaints(wire: Capture, directory: Path) -> list[str]:
     """What tshark's expert finds wrong in our adverts, checksums included."""
     if shutil.which("tshark") is None:
         pytest.fail("tshark is not installed")
     path = directory / "wire.pcap"
-    wire.write_pcap(path)  # type: ignore[attr-defined]
+    wire.write_pcap(path)
     options = ("-o", "ip.check_checksum:TRUE")
     fields = ("-T", "fields", "-e", "frame.number", "-e", "_ws.expert.message", "-e", "vrrp.checksum.status")
     done = subprocess.run(

@@ -11,10 +11,11 @@ import asyncio
 import ctypes
 import heapq
 import os
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Protocol
 
 from keepalived_py.clock import now
+from keepalived_py.values import VirtualRouterKey
 from keepalived_py.vrrp.states import Timer
 
 CLOCK_MONOTONIC = 1
@@ -77,14 +78,14 @@ class TimerDriver:
 
     def __init__(
         self,
-        machine_of: Callable[[Hashable], Timed | None],
+        machine_of: Callable[[VirtualRouterKey], Timed | None],
         drain: Callable[[], None],
-        expired: Callable[[Hashable, Timer], None],
-        rehearse: Callable[[Hashable], None],
+        expired: Callable[[VirtualRouterKey, Timer], None],
+        rehearse: Callable[[VirtualRouterKey], None],
     ) -> None:
         self._machine_of, self._drain, self._expired, self._rehearse = machine_of, drain, expired, rehearse
-        self._heap: list[tuple[float, int, Hashable]] = []
-        self._armed: dict[Hashable, float] = {}
+        self._heap: list[tuple[float, int, VirtualRouterKey]] = []
+        self._armed: dict[VirtualRouterKey, float] = {}
         self._count = 0
         self._timer = AbsoluteTimer()
         self._set_for = 0.0
@@ -97,7 +98,7 @@ class TimerDriver:
         loop.remove_reader(self._timer.descriptor)
         self._timer.close()
 
-    def rearm(self, key: Hashable) -> None:
+    def rearm(self, key: VirtualRouterKey) -> None:
         """Call after every step; the machine's deadline is the truth."""
         machine = self._machine_of(key)
         deadline = machine.deadline if machine is not None else None
@@ -118,7 +119,7 @@ class TimerDriver:
             self._set_for = earliest
             self._timer.set(earliest)
 
-    def _lead(self, entry: tuple[float, int, Hashable]) -> float:
+    def _lead(self, entry: tuple[float, int, VirtualRouterKey]) -> float:
         """How long before its deadline an entry wants to be woken."""
         due, _, key = entry
         machine = self._machine_of(key)
@@ -130,7 +131,7 @@ class TimerDriver:
         self._set_for = 0.0
         self._drain()
         self._await_takeover()
-        later: list[tuple[float, Hashable, Timer]] = []
+        later: list[tuple[float, VirtualRouterKey, Timer]] = []
         for due, key, timer in self._take_due():
             if timer is Timer.ADVERT:
                 self.worst_lateness = max(self.worst_lateness, now() - due)
@@ -157,7 +158,7 @@ class TimerDriver:
                 rehearsed = True
             self._drain()
 
-    def _take_due(self) -> list[tuple[float, Hashable, Timer]]:
+    def _take_due(self) -> list[tuple[float, VirtualRouterKey, Timer]]:
         """Every machine whose deadline has passed, earliest first; each is re-armed by whoever handles it."""
         found = []
         heap, moment = self._heap, now()

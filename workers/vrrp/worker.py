@@ -11,7 +11,7 @@ import copy
 import logging
 import time
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from ipc.messages import DumpKind, Peer, VirtualServerStateChanged, VrrpStateChanged
@@ -378,9 +378,9 @@ class VrrpWorker(Worker[VrrpSlice]):
         self._malformed += 1
         logger.debug("malformed packet: %s", error)
 
-    def _rehearse(self, key: Hashable) -> None:
+    def _rehearse(self, key: VirtualRouterKey) -> None:
         """Go through a take-over without performing it, so that the real one a moment later finds all in the caches."""
-        instance = self.instances.get(key)  # type: ignore[call-overload]
+        instance = self.instances.get(key)
         if instance is not None:
             copied = copy.copy(instance.router)
             copied.deadlines = dict(copied.deadlines)
@@ -389,12 +389,12 @@ class VrrpWorker(Worker[VrrpSlice]):
                 instance.sender.prepare(instance.router.priority)
             self.runner.prepare(instance)
 
-    def _machine_of(self, key: Hashable) -> VirtualRouter | None:
-        instance = self.instances.get(key)  # type: ignore[call-overload]
+    def _machine_of(self, key: VirtualRouterKey) -> VirtualRouter | None:
+        instance = self.instances.get(key)
         return instance.router if instance is not None else None
 
-    def _timer_expired(self, key: Hashable, timer: Timer) -> None:
-        instance = self.instances.get(key)  # type: ignore[call-overload]
+    def _timer_expired(self, key: VirtualRouterKey, timer: Timer) -> None:
+        instance = self.instances.get(key)
         if instance is not None:
             self._post(instance, TimerExpired(timer))
 
