@@ -109,10 +109,13 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t tmpfs -o {memory_files} tmpfs /run
 mount -t tmpfs tmpfs /dev/shm 2>/dev/null
-mkdir -p /run/keep /run/modules /lib/modules
+mkdir -p /run/keep /run/modules /run/here /lib/modules
+mount --bind {shlex.quote(os.getcwd())} /run/here
 mount --bind {shlex.quote(str(keep))} /run/keep
 export UML_KEEP=/run/keep
 mount -t tmpfs tmpfs /tmp
+mkdir -p {shlex.quote(os.getcwd())}
+mount --bind /run/here {shlex.quote(os.getcwd())}
 mount --bind /run/modules /lib/modules
 ln -s {MODULE_DIRECTORY}/{version} /lib/modules/{version}
 ip link set lo up
