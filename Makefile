@@ -39,7 +39,7 @@ endif
 test: apt venv test-pure test-netns test-ipvs ## all tests
 
 test-pure: venv ## tests that need no privilege
-	$(PYTEST) -q -n 2 tests/unit tests/property tests/scenarios
+	$(PYTEST) -q -n 2 tests/unit tests/property tests/scenarios tests/corpus
 
 test-netns: venv ## real daemons in network namespaces (root)
 	$(PYTEST) -q tests/netns

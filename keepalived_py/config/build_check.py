@@ -215,7 +215,7 @@ def _real_server(
     if len(words) < 2:
         raise MissingParameter(words[0])
     address = parse_address(words[1])
-    port = parse_integer(words[2], 1, 65535, 2) if len(words) > 2 else 0
+    port = parse_integer(words[2], 0, 65535, 2) if len(words) > 2 else 0  # 0 is as good as none
     values = real.values
     forwarding = values.get("forwarding", inherited)
     if family and address.version != family and forwarding.method != "TUN":

@@ -80,7 +80,7 @@ def _granularity(statement: Statement, context: Context) -> tuple[int, int]:
 def _target(statement: Statement, context: Context) -> tuple[IPAddress, int]:
     """`IPADDR [PORT]`; port 0 when it is missing."""
     found = parse_address(need(statement))
-    return found, parse_integer(statement.words[2], 1, 65535, 2) if len(statement.words) > 2 else 0
+    return found, parse_integer(statement.words[2], 0, 65535, 2) if len(statement.words) > 2 else 0
 
 
 def _statuses(statement: Statement, context: Context) -> tuple[tuple[int, int], ...]:
