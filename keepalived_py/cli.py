@@ -259,7 +259,9 @@ def _worker_mains(options: Options, settings: log.LogSettings) -> dict[Peer, Wor
 
 def _warm_checker() -> None:
     """The heaviest imports: made in the parent, for every checker it forks, but only once there is one."""
-    import workers.checker.worker  # noqa: F401
+    from workers.checker.worker import warm
+
+    warm()
 
 
 def console_main() -> None:

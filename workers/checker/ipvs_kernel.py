@@ -14,8 +14,8 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
-
-from pyroute2 import IPVS
+from contextlib import suppress
+from functools import cache
 
 from keepalived_py.checks.virtual_server import Destination
 from keepalived_py.config.model import Forwarding
@@ -74,15 +74,38 @@ class IpvsError(Exception):
         self.code = code
 
 
+@cache
 def resolve_family() -> int:
-    """The number of the IPVS family; loads the module. Raises IpvsError. Call it outside of an event loop."""
+    """The number of the IPVS family; loads the module. Raises IpvsError. Call it outside of an event loop.
+
+    pyroute2 does it in a process of its own: it takes 22 MB, for one question that is asked once.
+    """
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(writing, str(_ask_pyroute2()).encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        answer = int(pipe.read() or -errno.ENOENT)
+    with suppress(ChildProcessError):  # the supervisor may have collected it
+        os.waitpid(pid, 0)
+    if answer < 0:
+        raise IpvsError("the kernel has no IPVS", -answer)
+    return answer
+
+
+def _ask_pyroute2() -> int:
+    """The family's number, or minus an errno."""
     try:
+        from pyroute2 import IPVS
+
         with IPVS() as ipvs:
             return int(ipvs.prid)
     except OSError as exc:
-        raise IpvsError("the kernel has no IPVS", exc.errno or errno.ENOENT) from exc
+        return -(exc.errno or errno.ENOENT)
     except Exception as exc:  # pyroute2's own errors carry the errno in `code`
-        raise IpvsError("the kernel has no IPVS", getattr(exc, "code", errno.ENOENT)) from exc
+        return -int(getattr(exc, "code", errno.ENOENT))
 
 
 # encoding ---------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Hashable
@@ -35,6 +36,12 @@ SAME_TIMING = CheckTiming()
 def run_checker(context: WorkerContext[CheckerSlice]) -> int:
     """Main function of the process."""
     return CheckerWorker(context).run()
+
+
+def warm() -> None:
+    """What every checker process needs and its parent can find out once."""
+    with contextlib.suppress(IpvsError):
+        resolve_family()
 
 
 def identity(check: Check) -> Check:
