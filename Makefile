@@ -61,6 +61,7 @@ install: ## into PREFIX (default /usr/local) and DESTDIR, in a virtual environme
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)/etc/keepalived/conf.d $(DESTDIR)/etc/init.d
 	$(PYTHON) -m venv $(DESTDIR)$(LIB)
 	$(DESTDIR)$(LIB)/bin/pip install -q --disable-pip-version-check .
+	sed -i '1s|^#!$(DESTDIR)$(LIB)|#!$(LIB)|' $(DESTDIR)$(LIB)/bin/keepalived-py $(DESTDIR)$(LIB)/bin/keepalivedctl
 	ln -sf $(LIB)/bin/keepalived-py $(DESTDIR)$(PREFIX)/sbin/keepalived-py
 	ln -sf $(LIB)/bin/keepalivedctl $(DESTDIR)$(PREFIX)/bin/keepalivedctl
 	test -e $(DESTDIR)/etc/keepalived/keepalived.conf || install -m 644 conf.d/keepalived.conf $(DESTDIR)/etc/keepalived/keepalived.conf

@@ -326,3 +326,12 @@ def test_a_changed_label_of_an_address_is_applied(pair: Pair) -> None:
     daemon.signal(signal.SIGHUP)
     pair.rig.wait(lambda: "eth0:vip" in pair.one.run("ip", "addr", "show", "dev", "eth0"), 3)
     assert daemon.log.count("Entering MASTER STATE") == 1
+
+
+def test_keep_leaves_the_addresses_and_says_no_farewell(pair: Pair) -> None:
+    daemon = pair.one.start(OURS, fast(150), "-V")
+    pair.rig.wait(lambda: pair.one.has(VIP4), 4)
+    wire = pair.lan.capture()
+    daemon.stop()
+    assert pair.one.has(VIP4)
+    assert not [frame for frame in wire.adverts() if frame.vrrp and frame.vrrp[2] == 0]
