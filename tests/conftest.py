@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """Other people's data for comparison; tests skip where it is not."""
     if not SHARED.is_dir():

@@ -20,9 +20,12 @@ from .tree import Statement
 UINT32 = 2**32 - 1
 INT32 = 2**31 - 1
 IFNAMSIZ = 16
+TIMER_MAX = 4294.967295
+"""Longest timer in seconds: 32 bits of microseconds."""
+MAX_EXTRA = 86400
 
-_DECIMAL = re.compile(r"[+-]?\d+")
-_FRACTION = re.compile(r"[+-]?\d*\.?\d*")
+_DECIMAL = re.compile(r"[+-]?[0-9]+")
+_FRACTION = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)")
 
 
 def need(statement: Statement, index: int = 1) -> str:
@@ -36,7 +39,7 @@ def parse_integer(text: str, low: int, high: int, index: int = 1, *, c_base: boo
     """`text` as a number from `low` to `high`. Raises Bad; with a usable value when only junk follows it."""
     number: int | None = None
     junk = False
-    if c_base and (found := re.match(r"[+-]?(0[xX][0-9a-fA-F]+|0[0-7]*|\d+)", text)):
+    if c_base and (found := re.match(r"[+-]?(0[xX][0-9a-fA-F]+|0[0-7]*|[0-9]+)", text)):
         digits = found[1]
         number = int(digits, 8) if re.fullmatch(r"0[0-7]+", digits) else int(digits, 0)
         number = -number if text.startswith("-") else number
@@ -61,7 +64,7 @@ def parse_integer(text: str, low: int, high: int, index: int = 1, *, c_base: boo
 def parse_seconds(text: str, low: float, high: float, index: int = 1) -> float:
     """`text` as seconds from `low` to `high`, to the microsecond. Raises Bad."""
     found = _FRACTION.match(text)
-    if found is None or found.end() != len(text) or not any(character.isdigit() for character in text):
+    if found is None or found.end() != len(text):
         raise Bad("not-a-number", f"'{text}' is not a number of seconds", index, Severity.INVALID_NUMBER)
     value = round(float(text), 6)
     if not low <= value <= high:
@@ -248,3 +251,52 @@ def at_least_one(statement: Statement, context: Context) -> int:
 
 def port(statement: Statement, context: Context) -> int:
     return parse_integer(need(statement), 1, 65535)
+
+
+def clamped(low: int, high: int) -> Converter:
+    """One number; one outside the range is reported and brought inside."""
+
+    def convert(statement: Statement, context: Context) -> int:
+        number = parse_integer(need(statement), -INT32 - 1, INT32)
+        value = min(high, max(low, number))
+        if value != number:
+            raise Bad(
+                "out-of-range",
+                f"{number} is not from {low} to {high}; {value} is taken",
+                value=value,
+                use_value=True,
+            )
+        return value
+
+    return convert
+
+
+def cut(length: int) -> Converter:
+    """One word, cut to `length` characters."""
+
+    def convert(statement: Statement, context: Context) -> str:
+        text = need(statement)
+        if len(text) > length:
+            context.report("name-cut", f"'{text}' is cut to {length} characters", statement, 1, Severity.LINT)
+        return text[:length]
+
+    return convert
+
+
+def absolute_path(statement: Statement, context: Context) -> str:
+    """A path from the root."""
+    text = need(statement)
+    if not text.startswith("/"):
+        raise Bad("relative-path", f"'{text}' does not start with /")
+    return text
+
+
+def extra_interface(low: int) -> Converter:
+    """`[all] SECS`: the period and whether all interfaces are meant."""
+
+    def convert(statement: Statement, context: Context) -> tuple[int, bool]:
+        everything = need(statement) == "all"
+        index = 2 if everything else 1
+        return parse_integer(need(statement, index), low, MAX_EXTRA, index), everything
+
+    return convert

@@ -14,9 +14,12 @@ from .problems import Location
 MAX_LINE = 1022
 """Bytes of a physical line, and of a line after substitution."""
 
+_ODD = re.compile(r"[\x1c-\x1f\x80-\U0010ffff]")
+"""What str.split() may take for a blank but no configuration does."""
 _SPECIAL = re.compile(r'["#!\\{}]')
 _BLANKS = " \t"
 _SEPARATORS = " \t\f\n\r\v"
+_SEPARATOR = re.compile(f"[{_SEPARATORS}]")
 
 
 class QuoteError(Exception):
@@ -57,7 +60,7 @@ class SourceLine:
         return Location(self.file, self.number, len(plain) + 1, plain)
 
 
-_SPAN = re.compile(r'"[^"]*"?|[{}]|[^\s"{}]+')
+_SPAN = re.compile(r'"[^"]*"?|[{}]|[^\s"{}]+', re.ASCII)
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:
@@ -113,7 +116,7 @@ def split_braces(text: str) -> list[str]:
 def split_words(text: str) -> tuple[str, ...]:
     """Words of one piece (config-language.md 4.1). A quote ends an unquoted word; an empty `""` is a word."""
     if '"' not in text:
-        return tuple(text.split())
+        return tuple(text.split() if _ODD.search(text) is None else filter(None, _SEPARATOR.split(text)))
     words: list[str] = []
     position, length = 0, len(text)
     while position < length:

@@ -1,15 +1,24 @@
-"""Lines of virtual_ipaddress and its likes to addresses (keywords.tsv, block virtual_ipaddress)."""
+"""Lines of virtual_ipaddress and its likes to addresses, and the converters of all such value blocks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Container
+from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any
+from typing import Any, TypeVar
 
 from .converters import UINT32, need, parse_address, parse_integer, parse_interface, parse_prefix
-from .model import Address
+from .model import Address, Route, Rule
 from .model.links import FOREVER
+from .routes import parse_route_line
+from .rules import parse_rule_line
 from .schema import Bad, Context, lines_of
 from .tree import Statement
+
+Entry = TypeVar("Entry")
+Lines = tuple[tuple[Entry, Statement], ...]
+"""What a value block says: each entry with the line it came from."""
 
 SCOPES = {"global": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255}
 
@@ -20,25 +29,28 @@ _FLAGS = {
     "noprefixroute": ("noprefixroute", True),
     "autojoin": ("autojoin", True),
     "no_track": ("no_track", True),
+    "use_vmac": ("use_vmac", True),
 }
 _VALUES = ("dev", "scope", "brd", "broadcast", "label", "peer", "preferred_lft")
 
 
-def parse_address_line(words: tuple[str, ...]) -> Address:
-    """`ADDR[/LEN] [option ...]`. Raises Bad with the index of the word at fault."""
+def parse_address_line(words: tuple[str, ...], static: bool = False, groups: Container[str] = ()) -> Address:
+    """`ADDR[/LEN] [option ...]`; static ones may name one of the track groups. Raises Bad with the word at fault."""
     found, prefixlen = parse_prefix(words[0], 0)
     prefixlen = found.max_prefixlen if prefixlen is None else prefixlen
     values: dict[str, Any] = {}
     index = 1
     while index < len(words):
         name = words[index]
-        if name in _FLAGS:
+        if name in _FLAGS and not (static and name == "use_vmac"):
             key, value = _FLAGS[name]
             values[key] = value
             index += 1
-        elif name in _VALUES:
+        elif name in _VALUES or (static and name == "track_group"):
             if index + 1 >= len(words):
                 raise Bad("missing-value", f"'{name}' needs a value", index + 1)
+            if name == "track_group" and words[index + 1] not in groups:
+                raise Bad("unknown-track-group", f"track_group '{words[index + 1]}' is not defined above", index + 1)
             key, value = _option(name, words[index + 1], index + 1, found, prefixlen)
             if key in values:
                 raise Bad("repeated-option", f"'{name}' was given before", index)
@@ -49,6 +61,19 @@ def parse_address_line(words: tuple[str, ...]) -> Address:
     if "peer" in values and prefixlen != found.max_prefixlen:
         raise Bad("peer-with-prefix", "an address with a peer has no prefix length of its own", 0)
     return Address(address=found, prefixlen=prefixlen, **values)
+
+
+def address_words(found: Address) -> tuple[str, ...]:
+    """Words that read back as `found`."""
+    words = [str(found.address) if found.peer else f"{found.address}/{found.prefixlen}"]
+    for name in ("dev", "label", "track_group"):
+        words += [name, getattr(found, name)] if getattr(found, name) else []
+    words += ["peer", str(found.peer)] if found.peer else []
+    words += ["brd", str(found.broadcast)] if found.broadcast else []
+    words += ["scope", str(found.scope)] if found.scope else []
+    words += ["preferred_lft", str(found.preferred_lft)] if found.preferred_lft is not None else []
+    words += [word for word, (name, _) in _FLAGS.items() if getattr(found, name)]
+    return tuple(words)
 
 
 def _option(name: str, text: str, index: int, own: Any, prefixlen: int) -> tuple[str, Any]:
@@ -67,6 +92,8 @@ def _option(name: str, text: str, index: int, own: Any, prefixlen: int) -> tuple
             if peer.version != own.version:
                 raise Bad("wrong-family", f"'{text}' is of another family than the address", index)
             return "peer", peer
+        case "track_group":
+            return "track_group", text
         case "preferred_lft":
             return "preferred_lft", FOREVER if text == "forever" else parse_integer(text, 0, UINT32, index)
     return "broadcast", _broadcast(text, index, own, prefixlen)
@@ -85,13 +112,61 @@ def _broadcast(text: str, index: int, own: IPv4Address, prefixlen: int) -> IPv4A
     return found
 
 
-def addresses(statement: Statement, context: Context) -> tuple[tuple[Address, Statement], ...]:
-    """Converter of virtual_ipaddress: one address per line, each with its statement; bad lines are reported."""
-    found: list[tuple[Address, Statement]] = []
-    for line in lines_of(statement):
-        try:
-            need(line, 0)
-            found.append((parse_address_line(line.words), line))
-        except Bad as bad:
-            context.problems.add(bad.id, bad.severity, f"{bad.message}; the address is left out", line.at(bad.index))
-    return tuple(found)
+def reported(read: Callable[[Statement, Context], Entry]) -> Callable[[Statement, Context], Lines[Entry]]:
+    """Converter of a value block of one entry per line; bad lines are reported and the good ones count."""
+
+    def convert(statement: Statement, context: Context) -> Lines[Entry]:
+        found = []
+        for line in lines_of(statement):
+            try:
+                need(line, 0)
+                found.append((read(line, context), line))
+            except Bad as bad:
+                context.refuse(bad, line, "the line is left out")
+        return tuple(found)
+
+    return convert
+
+
+def _address(line: Statement, context: Context, static: bool = False) -> Address:
+    found = parse_address_line(line.words, static, context.facts.get("track_groups", {}))
+    if found.dev:
+        context.need_interface(found.dev, line, line.words.index("dev") + 1)
+    return found
+
+
+def _route(line: Statement, context: Context, static: bool = False) -> Route:
+    return parse_route_line(line.words, context.facts["names"], _reporter(line, context), static)
+
+
+def _rule(line: Statement, context: Context, static: bool = False) -> Rule:
+    found = parse_rule_line(line.words, context.facts["names"], _reporter(line, context), static)
+    return found if found.preference >= 0 else _numbered(found, line, context)
+
+
+def _numbered(found: Rule, line: Statement, context: Context) -> Rule:
+    """A rule without preference gets 16384, 16383, ... by family (vrrp-behaviour.md 11)."""
+    following: dict[int, int] = context.facts.setdefault("preferences", {})
+    preference = following.get(found.family, FIRST_PREFERENCE)
+    following[found.family] = preference - 1
+    context.report(
+        "no-preference",
+        f"the rule has no preference; {preference} is taken",
+        line,
+        hint="give every rule a preference, so that its place does not depend on the file",
+    )
+    return replace(found, preference=preference)
+
+
+def _reporter(line: Statement, context: Context) -> Callable[[Bad], None]:
+    def report(bad: Bad) -> None:
+        context.refuse(bad, line)
+
+    return report
+
+
+FIRST_PREFERENCE = 16384
+addresses, routes, rules = reported(_address), reported(_route), reported(_rule)
+static_addresses = reported(partial(_address, static=True))
+static_routes = reported(partial(_route, static=True))
+static_rules = reported(partial(_rule, static=True))

@@ -5,20 +5,62 @@ from __future__ import annotations
 import gc
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from .build_check import build_virtual_server
-from .build_vrrp import build_group, build_instance, build_script, check_unique
-from .keywords_check import VIRTUAL_SERVER
-from .keywords_global import GLOBAL_DEFS, ROOT_SCALARS, build_global_defs
-from .keywords_vrrp import VRRP_INSTANCE, VRRP_SCRIPT, VRRP_SYNC_GROUP
+from keepalived_py.values import ServiceKey
+
+from .build_check import build_server_group, build_virtual_server
+from .build_global import build_global_defs
+from .build_tracked import (
+    build_file,
+    build_garp_group,
+    build_group,
+    build_process,
+    build_script,
+    build_track_group,
+    check_unique,
+    check_vmac_names,
+    grouped_instance,
+    report_unused,
+)
+from .build_vrrp import InstanceBuilder, pairs_of
+from .check_scripts import check_scripts
+from .iproute_names import ETC_DIR, USR_DIRS, Names
+from .keywords_bfd import BFD_INSTANCE, build_bfd
+from .keywords_check import SSL, VIRTUAL_SERVER, group_entries
+from .keywords_global import GLOBAL_DEFS, ROOT_SCALARS
+from .keywords_vrrp import (
+    GARP_GROUP,
+    INTERFACE_DELAYS,
+    LINKBEAT_INTERFACES,
+    TRACK_FILE,
+    TRACK_GROUP,
+    VRRP_INSTANCE,
+    VRRP_SCRIPT,
+    VRRP_SYNC_GROUP,
+    VRRP_TRACK_PROCESS,
+)
 from .lexer import SourceLine
-from .model import CheckerConfig, Config, GlobalDefs, SyncGroup, VirtualServer, VrrpConfig, VrrpInstance, VrrpScript
+from .links import static_addresses, static_routes, static_rules
+from .model import (
+    Address,
+    CheckerConfig,
+    Config,
+    GarpGroup,
+    GlobalDefs,
+    SslSettings,
+    SyncGroup,
+    VirtualServer,
+    VirtualServerGroup,
+    VrrpConfig,
+    VrrpInstance,
+)
 from .preprocess import Preprocessor, ReadOptions
-from .problems import Problems
+from .problems import Problems, Severity
 from .schema import Bad, Context, Draft, Keyword, MissingParameter, Section, read_section, read_statements
 from .tree import Statement, build
 
@@ -33,6 +75,9 @@ class LoadOptions:
     config_id: str = ""
     check_all_includes: bool = False
     interfaces: frozenset[str] | None = None
+    mtus: Mapping[str, int] = field(default_factory=dict)
+    own_uid: int = 0
+    """Who the daemon runs as; a test of a configuration takes it to be root."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,119 +123,330 @@ def load(pattern: str = DEFAULT_FILE, options: LoadOptions | None = None) -> Loa
         )
         preprocessor = Preprocessor(reading, problems)
         statements = build(preprocessor.read(pattern), problems)
-        context = Context(problems, interfaces=options.interfaces)
-        config = _Reader(context).read(statements)
+        context = Context(problems, interfaces=options.interfaces, mtus=options.mtus)
+        config = without_idle(check_scripts(_Reader(context).read(statements), context, options.own_uid))
     usable = not problems.stops
     return LoadResult(config=config if usable else None, problems=problems, files=preprocessor.files)
 
 
 class _Reader:
-    """The root level: every block keyword, its table, and what is built from it."""
+    """The root level, read twice: first what later blocks take their defaults from, then those blocks in order.
+
+    Names of scripts, files and sessions must be defined before they are used; groups may follow (config-language.md 1).
+    """
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.root: Draft | None = None
-        self.globals: Draft | None = None
+        head = Statement((), "", _NOWHERE)
+        self.root, self.globals, self.body = Draft(head), Draft(head), Draft(head)
         self.defaults = GlobalDefs()
-        self.scripts: dict[str, VrrpScript] = {}
+        self.facts_after: dict[int, dict[str, Any]] = {}
+        """What later scripts depend on, after each global_defs block."""
+        self.named: dict[str, dict[str, Any]] = {kind: {} for kind in ("script", "process", "file", "bfd")}
         self.instances: dict[str, tuple[VrrpInstance, Draft]] = {}
-        self.groups: dict[str, Draft] = {}
-        self.servers: dict[Any, VirtualServer] = {}
+        self.drafts: dict[str, dict[str, Draft]] = {
+            kind: {} for kind in ("script", "process", "file", "bfd", "sync_group", "track_group")
+        }
+        self.server_groups: dict[str, VirtualServerGroup] = {}
+        self.servers: dict[ServiceKey, VirtualServer] = {}
+        self.server_heads: dict[ServiceKey, Statement] = {}
+        self.ordinals: dict[str, int] = {}
+        self.garp_groups: list[GarpGroup] = []
+        self.garp_interfaces: set[str] = set()
+        self.ssl: SslSettings | None = None
 
     def read(self, statements: list[Statement]) -> Config:
-        head = Statement((), "", statements[0].line) if statements else Statement((), "", _NOWHERE)
-        self.root, self.globals = Draft(head), Draft(head)
-        self.context.facts["vrrp_scripts"] = self.scripts
-        read_statements(self._root_section(), statements, self.root, self.context)
-        self.defaults = build_global_defs(self.root, self.globals, self.context)
-        check_unique(list(self.instances.values()), self.context)
-        instances = {name: instance for name, (instance, _) in self.instances.items()}
-        return Config(
-            global_defs=self.defaults,
-            vrrp=VrrpConfig(
-                instances=tuple(instances.values()),
-                sync_groups=self._sync_groups(instances),
-                scripts=tuple(self.scripts.values()),
-            ),
-            checker=CheckerConfig(virtual_servers=tuple(self.servers.values())),
-        )
+        context = self.context
+        context.facts["script_lines"] = {}
+        initial = dict(context.facts)
+        read_statements(self._first_pass(), statements, self.root, context)
+        context.facts = initial
+        self.defaults = build_global_defs(self.root, self.globals, context)
+        context.facts["names"] = iproute_names(self.defaults)
+        for kind, table in (
+            ("script", "vrrp_scripts"),
+            ("process", "track_processes"),
+            ("file", "track_files"),
+            ("bfd", "bfd_instances"),
+        ):
+            context.facts[table] = self.named[kind]
+        context.facts["track_groups"] = self.drafts["track_group"]
+        second = self._second_pass()
+        known = [statement for statement in statements if statement.words[0] in second.table]
+        read_statements(second, known, self.body, context)
+        return self._finish()
 
-    def _root_section(self) -> Section:
-        """Blocks are built while the root is read, since order matters (config-language.md 1)."""
+    # the tables of the root ---------------------------------------------------------------------------------------
 
-        def block(
-            section: Section, build_it: Callable[[Statement, Draft], None]
-        ) -> Callable[[Statement, Context], None]:
-            def convert(statement: Statement, context: Context) -> None:
-                build_it(statement, read_section(section, statement, context))
+    def _block(self, name: str, section: Section, use: Callable[[str, Draft], None], **more: Any) -> Keyword:
+        """A root keyword with a name and a block."""
 
-            return convert
+        def convert(statement: Statement, context: Context) -> None:
+            draft = read_section(section, statement, context)
+            use(_name(statement), draft)
 
-        def row(name: str, convert: Callable[[Statement, Context], None]) -> Keyword:
-            return Keyword(name, convert, raw_block=True, optional_block=True)
+        return Keyword(name, convert, raw_block=True, optional_block=True, **more)
 
+    def _row(self, name: str, convert: Callable[[Statement, Context], Any], **more: Any) -> Keyword:
+        return Keyword(name, convert, raw_block=True, optional_block=True, **more)
+
+    def _first_pass(self) -> Section:
         return Section(
             "(root)",
             (
                 *ROOT_SCALARS,
-                row("global_defs", self._global_defs),
-                row("vrrp_script", block(VRRP_SCRIPT, self._script)),
-                row("vrrp_instance", block(VRRP_INSTANCE, self._instance)),
-                row("vrrp_sync_group", block(VRRP_SYNC_GROUP, self._group)),
-                row("virtual_server", block(VIRTUAL_SERVER, self._virtual_server)),
+                self._row("global_defs", self._global_defs),
+                self._row("virtual_server_group", self._server_group),
+                *(self._row(name, _nothing) for name in SECOND),
             ),
         )
 
+    def _second_pass(self) -> Section:
+        block, row = self._block, self._row
+        return Section(
+            "(root)",
+            (
+                *(row(keyword.name, _nothing) for keyword in ROOT_SCALARS),
+                row("global_defs", self._facts_of_globals),
+                row("virtual_server_group", _nothing),
+                block("vrrp_script", VRRP_SCRIPT, self._definer("script", build_script)),
+                block("vrrp_track_process", VRRP_TRACK_PROCESS, self._definer("process", build_process), pending=True),
+                block("track_file", TRACK_FILE, self._definer("file", build_file), pending=True),
+                block(
+                    "vrrp_track_file",
+                    TRACK_FILE,
+                    self._definer("file", build_file),
+                    alias_of="track_file",
+                    deprecated=Severity.LINT,
+                    pending=True,
+                ),
+                block("bfd_instance", BFD_INSTANCE, self._bfd, pending=True),
+                block("vrrp_instance", VRRP_INSTANCE, self._instance),
+                block("vrrp_sync_group", VRRP_SYNC_GROUP, self._remember("sync_group")),
+                block("track_group", TRACK_GROUP, self._remember("track_group"), pending=True),
+                row("garp_group", self._garp_group, pending=True),
+                row("static_ipaddress", static_addresses, many=True, pending=True),
+                row("static_routes", static_routes, many=True, pending=True),
+                row("static_rules", static_rules, many=True, pending=True),
+                row("interface_up_down_delays", INTERFACE_DELAYS, many=True, pending=True),
+                row("linkbeat_interfaces", LINKBEAT_INTERFACES, many=True, pending=True),
+                row("virtual_server", self._virtual_server),
+                row("SSL", self._ssl),
+            ),
+        )
+
+    # first pass ---------------------------------------------------------------------------------------------------
+
     def _global_defs(self, statement: Statement, context: Context) -> None:
-        assert self.globals is not None
-        assert self.root is not None
         if statement.block is None:
             read_section(GLOBAL_DEFS, statement, context)
-            return
-        read_statements(GLOBAL_DEFS, statement.block, self.globals, context)
-        self.defaults = build_global_defs(self.root, self.globals, context)
+        else:
+            read_statements(GLOBAL_DEFS, statement.block, self.globals, context)
+        self.facts_after[id(statement)] = dict(context.facts)
 
-    def _name(self, statement: Statement, known: Any) -> str | None:
-        """The name of a block; None when it is missing or taken."""
-        if len(statement.words) < 2:
-            raise MissingParameter(statement.keyword)
-        name = statement.words[1]
-        if len(statement.words) > 2:
-            raise Bad("extra-words", "takes exactly one name", 2)
-        if name in known:
+    def _server_group(self, statement: Statement, context: Context) -> None:
+        name = _name(statement)
+        if name in self.server_groups:
             raise Bad("duplicate-name", f"'{name}' is defined already; this block is left out", 1)
-        return name
+        built = build_server_group(name, group_entries(statement, context), statement, context)
+        if built is not None:
+            self.server_groups[name] = built
 
-    def _script(self, statement: Statement, draft: Draft) -> None:
-        name = self._name(statement, self.scripts)
-        built = build_script(name, draft, self.context) if name else None
-        if name and built:
-            self.scripts[name] = built
+    # second pass --------------------------------------------------------------------------------------------------
 
-    def _instance(self, statement: Statement, draft: Draft) -> None:
-        name = self._name(statement, self.instances)
-        built = build_instance(name, draft, self.defaults, self.context) if name else None
-        if name and built:
+    def _facts_of_globals(self, statement: Statement, context: Context) -> None:
+        """script_user and its likes count for the scripts that follow them."""
+        after = self.facts_after[id(statement)]
+        context.facts.update({name: after[name] for name in SCRIPT_FACTS if name in after})
+
+    def _definer(self, kind: str, build: Callable[[str, Draft, Context], Any]) -> Callable[[str, Draft], None]:
+        def use(name: str, draft: Draft) -> None:
+            known = self.named[kind]
+            if name in known:
+                raise Bad("duplicate-name", f"'{name}' is defined already; this block is left out", 1)
+            built = build(name, draft, self.context)
+            if built is not None:
+                known[name] = built
+                self.drafts[kind][name] = draft
+
+        return use
+
+    def _bfd(self, name: str, draft: Draft) -> None:
+        if len(name) > MAX_BFD_NAME:
+            raise Bad("name-too-long", f"'{name}' is longer than {MAX_BFD_NAME} characters", 1)
+        known = self.named["bfd"]
+        self._definer("bfd", lambda name, draft, context: build_bfd(name, draft, known, context))(name, draft)
+
+    def _remember(self, kind: str) -> Callable[[str, Draft], None]:
+        """Resolved when the whole file has been read."""
+
+        def use(name: str, draft: Draft) -> None:
+            if name in self.drafts[kind]:
+                raise Bad("duplicate-name", f"'{name}' is defined already; this block is left out", 1)
+            self.drafts[kind][name] = draft
+
+        return use
+
+    def _instance(self, name: str, draft: Draft) -> None:
+        if name in self.instances:
+            raise Bad("duplicate-name", f"'{name}' is defined already; this block is left out", 1)
+        built = InstanceBuilder(name, draft, self.defaults, self.context).build()
+        if built is not None:
             self.instances[name] = (built, draft)
 
-    def _group(self, statement: Statement, draft: Draft) -> None:
-        name = self._name(statement, self.groups)
-        if name:
-            self.groups[name] = draft
+    def _garp_group(self, statement: Statement, context: Context) -> None:
+        built = build_garp_group(read_section(GARP_GROUP, statement, context), self.garp_interfaces, context)
+        if built is not None:
+            self.garp_groups.append(built)
 
-    def _sync_groups(self, instances: dict[str, VrrpInstance]) -> tuple[SyncGroup, ...]:
-        grouped: set[str] = set()
-        built = (build_group(name, draft, instances, grouped, self.context) for name, draft in self.groups.items())
-        return tuple(group for group in built if group is not None)
+    def _ssl(self, statement: Statement, context: Context) -> None:
+        if self.ssl is not None:
+            context.report("repeated-keyword", "SSL was given before; this one counts", statement)
+        self.ssl = SslSettings(**read_section(SSL, statement, context).values)
 
-    def _virtual_server(self, statement: Statement, draft: Draft) -> None:
-        built = build_virtual_server(draft, self.defaults, self.context)
+    def _virtual_server(self, statement: Statement, context: Context) -> None:
+        draft = read_section(VIRTUAL_SERVER, statement, context)
+        built = build_virtual_server(draft, self.defaults, context, self.server_groups, self.ordinals)
         if built is None:
             return
         if self.servers.setdefault(built.key, built) is not built:
-            self.context.report(
+            context.report(
                 "duplicate-virtual-server",
                 f"virtual server {built.key} stands twice; the second is left out",
                 statement,
                 1,
             )
+        else:
+            self.server_heads[built.key] = statement
+
+    # the whole ----------------------------------------------------------------------------------------------------
+
+    def _finish(self) -> Config:
+        context = self.context
+        check_unique(list(self.instances.values()), context)
+        check_vmac_names(list(self.instances.values()), context)
+        groups = self._sync_groups()
+        self._resolve_servers()
+        instances = {name: instance for name, (instance, _) in self.instances.items()}
+        track_groups = (
+            build_track_group(name, draft, instances, context) for name, draft in self.drafts["track_group"].items()
+        )
+        for kind in ("script", "process", "file"):
+            report_unused(kind, self.named[kind], self.drafts[kind], context)
+        return Config(
+            global_defs=self.defaults,
+            vrrp=VrrpConfig(
+                instances=tuple(instances.values()),
+                sync_groups=groups,
+                scripts=tuple(self.named["script"].values()),
+                processes=tuple(self.named["process"].values()),
+                garp_groups=tuple(self.garp_groups),
+                interface_delays=self._lines("interface_up_down_delays"),
+                linkbeat_interfaces=self._lines("linkbeat_interfaces"),
+                track_groups=tuple(group for group in track_groups if group is not None),
+                static_addresses=self._static_addresses(),
+                static_routes=self._lines("static_routes"),
+                static_rules=self._lines("static_rules"),
+            ),
+            checker=CheckerConfig(
+                virtual_servers=tuple(self.servers.values()),
+                groups=tuple(self.server_groups.values()),
+                ssl=self.ssl,
+            ),
+            track_files=tuple(self.named["file"].values()),
+            bfd_instances=tuple(self.named["bfd"].values()),
+        )
+
+    def _lines(self, name: str) -> tuple[Any, ...]:
+        return tuple(entry for entry, _ in pairs_of(self.body, name))
+
+    def _static_addresses(self) -> tuple[Address, ...]:
+        """Those without dev go to the default interface."""
+        default = self.defaults.default_interface
+        return tuple(found if found.dev else replace(found, dev=default) for found in self._lines("static_ipaddress"))
+
+    def _sync_groups(self) -> tuple[SyncGroup, ...]:
+        grouped: set[str] = set()
+        found = []
+        for name, draft in self.drafts["sync_group"].items():
+            known = {member: instance for member, (instance, _) in self.instances.items()}
+            group = build_group(name, draft, known, grouped, self.defaults, self.context)
+            if group is None:
+                continue
+            found.append(group)
+            for member in group.members:
+                instance, own = self.instances[member]
+                self.instances[member] = (grouped_instance(instance, own, group, draft, self.context), own)
+        return tuple(found)
+
+    def _resolve_servers(self) -> None:
+        """track_virtual_server: the name becomes the text form of a virtual server that exists."""
+        known = {str(key): str(key) for key in self.servers}
+        known |= {server.snmp_name: str(key) for key, server in self.servers.items() if server.snmp_name}
+        for name, (instance, draft) in self.instances.items():
+            if not draft.has("track_virtual_server"):
+                continue
+            lines = {track.name: line for track, line in pairs_of(draft, "track_virtual_server")}
+            kept = []
+            for track in instance.tracks:
+                if track.kind != "virtual_server":
+                    kept.append(track)
+                elif track.name in known:
+                    kept.append(replace(track, name=known[track.name]))
+                else:
+                    self.context.report(
+                        "unknown-virtual-server",
+                        f"({name}) there is no virtual server '{track.name}'; it is not tracked",
+                        lines[track.name],
+                    )
+            self.instances[name] = (replace(instance, tracks=tuple(kept)), draft)
+
+
+SECOND = (
+    "vrrp_script",
+    "vrrp_track_process",
+    "track_file",
+    "vrrp_track_file",
+    "bfd_instance",
+    "vrrp_instance",
+    "vrrp_sync_group",
+    "track_group",
+    "garp_group",
+    "static_ipaddress",
+    "static_routes",
+    "static_rules",
+    "interface_up_down_delays",
+    "linkbeat_interfaces",
+    "virtual_server",
+    "SSL",
+)
+SCRIPT_FACTS = ("script_user", "set_supplementary_groups", "enable_script_security")
+MAX_BFD_NAME = 31
+
+
+def without_idle(config: Config) -> Config:
+    """Without the scripts that nothing tracks: they are looked at but never run."""
+    tracks = [track for instance in config.vrrp.instances for track in instance.tracks]
+    tracks += [track for group in config.vrrp.sync_groups for track in group.tracks]
+    tracked = {track.name for track in tracks if track.kind == "script"}
+    kept = tuple(script for script in config.vrrp.scripts if script.name in tracked)
+    return config if kept == config.vrrp.scripts else replace(config, vrrp=replace(config.vrrp, scripts=kept))
+
+
+def _nothing(statement: Statement, context: Context) -> None:
+    """Read in the other pass."""
+
+
+def _name(statement: Statement) -> str:
+    """The name of a block. Raises Bad when there is none or more than one word."""
+    if len(statement.words) < 2:
+        raise MissingParameter(statement.keyword)
+    if len(statement.words) > 2:
+        raise Bad("extra-words", "takes exactly one name", 2)
+    return statement.words[1]
+
+
+def iproute_names(defaults: GlobalDefs) -> Names:
+    """Names of tables, protocols and so on, from the directories that global_defs names."""
+    usr = (Path(defaults.iproute_usr_dir),) if defaults.iproute_usr_dir else USR_DIRS
+    return Names(usr, Path(defaults.iproute_etc_dir) if defaults.iproute_etc_dir else ETC_DIR)

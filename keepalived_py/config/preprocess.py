@@ -40,14 +40,14 @@ INCLUDE_CHECKS = {
 }
 _CHECK_WORDS = {"read": "r", "readable": "r", "match": "m", "wildcard_match": "w", "brace_match": "b"}
 _INCLUDE = re.compile(r"(include[rmwba]?)[ \t]+(.*)")
-_DEFINITION = re.compile(r"\$([A-Za-z_]\w*)=[ \t]*(.*)", re.DOTALL)
-_REFERENCE = re.compile(r"\$(?:\{([A-Za-z_]\w*)((?:[ \t]+[^{}]*)?)\}|([A-Za-z_]\w*)(?=[ \t,)]|$))")
+_DEFINITION = re.compile(r"\$([A-Za-z_]\w*)=[ \t]*(.*)", re.DOTALL | re.ASCII)
+_REFERENCE = re.compile(r"\$(?:\{([A-Za-z_]\w*)((?:[ \t]+[^{}]*)?)\}|([A-Za-z_]\w*)(?=[ \t,)]|$))", re.ASCII)
 _CONDITION = re.compile(r"@(\^?)(\S*)[ \t]+(.+)", re.DOTALL)
 _SEQ = re.compile(r"~SEQ(x?)[ \t]*\(([^()]*)\)[ \t]*(.*)", re.DOTALL)
 _LST = re.compile(r"~LST[ \t]*\(([^()]*)\)[ \t]*(.*)", re.DOTALL)
-_NAME = re.compile(r"[A-Za-z_]\w*")
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _UNUSUAL = re.compile(r"[$@~]|^[ \t]*include")
-_LST_ITEM = re.compile(r"[ \t]*(?:\{([^{}]*)\}|([^,{}\s]*))[ \t]*(,|$)")
+_LST_ITEM = re.compile(r"[ \t]*(?:\{([^{}]*)\}|([^,{}\s]*))[ \t]*(,|$)", re.ASCII)
 
 
 class TooMuch(Exception):
@@ -193,9 +193,17 @@ class Preprocessor:
         text = self._uncommented(line.text.rstrip("\r"), line)
         if text is None:
             return
+        if self._continues(line.text, text):
+            text += "\\"
         waiting = deque([text])
         while waiting:
             yield from self._step(waiting.popleft(), line, directory, waiting)
+
+    def _continues(self, raw: str, text: str) -> bool:
+        """Whether a mark at the end of a comment goes on with a definition of several lines: keepalived counts it."""
+        if not raw.rstrip().endswith("\\") or text.endswith("\\"):
+            return False
+        return self._collecting is not None or _DEFINITION.fullmatch(text) is not None
 
     def _step(self, text: str, line: SourceLine, directory: str, waiting: deque[str]) -> Iterator[Piece]:
         if self._collecting is not None:
@@ -352,7 +360,7 @@ class Preprocessor:
                 return "!"
             case "_ENV", [variable]:
                 return self.options.environ.get(variable, "")
-            case "_RANDOM", _ if len(args) <= 2 and all(arg.isdecimal() for arg in args):
+            case "_RANDOM", _ if len(args) <= 2 and all(arg.isascii() and arg.isdecimal() for arg in args):
                 low = int(args[0]) if args else 0
                 high = int(args[1]) if len(args) == 2 else 32767
                 if low > high:

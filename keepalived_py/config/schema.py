@@ -15,6 +15,7 @@ collects a list. Texts are for people: the manual page is made from them.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -61,7 +62,8 @@ class Context:
     problems: Problems
     interfaces: frozenset[str] | None = None
     """Names that exist on this machine; None: not known, so nothing is said about missing ones."""
-    identity: Any = None
+    mtus: Mapping[str, int] = field(default_factory=dict)
+    """MTU by interface, as far as known."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Values that later text depends on (script_user, names defined so far)."""
     shared: dict[Any, Any] = field(default_factory=dict)
@@ -84,6 +86,23 @@ class Context:
     ) -> None:
         at = statement.at(index) if statement is not None else None
         self.problems.add(id, severity, message, at, hint, stops)
+
+    def refuse(self, bad: Bad, statement: Statement, consequence: str = "") -> None:
+        """Report a refusal at the word it concerns."""
+        message = f"{bad.message}; {consequence}" if consequence else bad.message
+        stops = 2 if bad.severity is Severity.MISSING_PARAMETER else 0
+        self.problems.add(bad.id, bad.severity, message, statement.at(bad.index), bad.hint, stops)
+
+    def need_interface(self, name: str, statement: Statement, index: int) -> None:
+        """Say when an interface is not there; it may still come, so this weighs nothing by itself."""
+        if self.interfaces is not None and name not in self.interfaces:
+            self.report(
+                "interface-not-found",
+                f"interface '{name}' does not exist on this machine",
+                statement,
+                index,
+                Severity.LINT,
+            )
 
 
 Converter = Callable[[Statement, Context], Any]
@@ -117,6 +136,14 @@ class Keyword:
     """Not a keyword of keepalived."""
     pending: bool = False
     """Understood, but its effect is not built yet: every use is reported."""
+
+    most: int | None = dataclasses.field(init=False, default=None)
+    """Words that may follow; None: the converter knows."""
+
+    def __post_init__(self) -> None:
+        simple = " " not in self.arguments and "..." not in self.arguments and self.convert is not None
+        if simple and not self.raw_block:
+            object.__setattr__(self, "most", 1 if self.arguments else 0)
 
     @property
     def target(self) -> str:
@@ -200,7 +227,15 @@ def read_statements(section: Section, block: Iterable[Statement], draft: Draft, 
                 0,
                 Severity.SYNTAX,
             )
+        if keyword.most is not None and len(statement.words) > keyword.most + 1:
+            _surplus(keyword, statement, context)
         _read_keyword(keyword, statement, draft, context)
+
+
+def _surplus(keyword: Keyword, statement: Statement, context: Context) -> None:
+    """keepalived does not look at further words; they may be a mistake all the same."""
+    index = (keyword.most or 0) + 1
+    context.report("extra-words", f"'{statement.words[index]}' is one word too many", statement, index, Severity.LINT)
 
 
 def _read_keyword(keyword: Keyword, statement: Statement, draft: Draft, context: Context) -> None:
@@ -240,7 +275,8 @@ def _refused(keyword: Keyword, statement: Statement, bad: Bad, context: Context)
 
 def _unknown(section: Section, statement: Statement, context: Context) -> None:
     word = statement.keyword
-    near = difflib.get_close_matches(word, section.table, 1, 0.7)
+    longer = [name for name in section.table if name.startswith(word)] if len(word) > 3 else []
+    near = sorted(longer, key=len) or difflib.get_close_matches(word, section.table, 1, 0.7)
     hint = f"did you mean '{near[0]}'?" if near else ""
     context.report("unknown-keyword", f"Unknown keyword '{word}'", statement, 0, Severity.SYNTAX, hint)
 

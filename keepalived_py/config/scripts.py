@@ -5,12 +5,10 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-import shutil
 from dataclasses import dataclass, replace
 
 from .converters import command_words, shell_words
 from .model import Script
-from .problems import Severity
 from .schema import Bad, Context, Converter, MissingParameter
 from .tree import Statement
 
@@ -31,7 +29,7 @@ class Identity:
 
 def _gid(name: str) -> int:
     """A group's number; a number need not have a name. Raises KeyError for an unknown name or an impossible number."""
-    if not name.isdecimal():
+    if not (name.isascii() and name.isdecimal()):
         return grp.getgrnam(name).gr_gid
     if int(name) > MAX_ID:
         raise KeyError(name)
@@ -41,7 +39,7 @@ def _gid(name: str) -> int:
 def resolve_identity(user: str, group: str, index: int, supplementary: bool) -> Identity:
     """`user` and `group` (`:GROUP` asks for supplementary groups) as numbers. Raises Bad for unknown names."""
     try:
-        entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
+        entry = pwd.getpwuid(int(user)) if user.isascii() and user.isdecimal() else pwd.getpwnam(user)
     except KeyError:
         raise Bad("unknown-user", f"unknown user '{user}'", index, hint="the script is left out") from None
     wants_groups = supplementary or group.startswith(":")
@@ -53,7 +51,7 @@ def resolve_identity(user: str, group: str, index: int, supplementary: bool) -> 
         except KeyError:
             raise Bad("unknown-group", f"unknown group '{name}'", index + 1, hint="the script is left out") from None
     groups = tuple(sorted(os.getgrouplist(entry.pw_name, gid))) if wants_groups else None
-    return Identity(user, group, entry.pw_uid, gid, groups)
+    return Identity(user, f":{name}" if wants_groups else name, entry.pw_uid, gid, groups)
 
 
 def default_identity(context: Context) -> Identity:
@@ -109,17 +107,10 @@ def run_as(command: Script, words: tuple[str, ...], context: Context) -> Script:
 
 
 def script(statement: Statement, context: Context) -> Script:
-    """Converter of notify_*, script, misc_path and their likes."""
+    """Converter of notify_*, script, misc_path and their likes. Whether it can run is looked at in the end."""
     made = make_script(shell_words(statement), context)
-    if not made.readable_only and shutil.which(made.argv[0]) is None:
-        context.report(
-            "script-not-found",
-            f"script '{made.argv[0]}' is not there or not executable; it will fail until it is",
-            statement,
-            1,
-            Severity.LINT,
-        )
-    return made
+    context.facts.setdefault("script_lines", {}).setdefault(made.argv, statement)
+    return context.share(made)
 
 
 def script_user(statement: Statement, context: Context) -> Script:

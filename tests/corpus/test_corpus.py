@@ -1,56 +1,125 @@
-"""Other people's files, with keepalived's verdicts: read without a traceback or a hang, and valid ones found valid.
+"""Other people's files, with keepalived's verdicts: the same verdict, no traceback, no hang, and a dump that reads back.
 
-A file with a keyword that this version does not know, and what follows from it, cannot be judged.
+What depends on the machine is left out of the comparison: whether interfaces, scripts and included files are there,
+and what Debian's build of keepalived was made without.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 import time
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
-from keepalived_py.config.load import LoadOptions, load
+import pytest
+
+from keepalived_py.config.dump import dump
+from keepalived_py.config.load import LoadOptions, LoadResult, load
 from tests.conftest import SHARED
 
 LIMIT = 10.0
 """Seconds for one file; keepalived itself hangs on a few."""
-UNKNOWN = ("unknown-keyword", "no-group", "unexpected-brace", "surplus-brace", "bad-member", "not-a-choice")
-STRICTER = {
-    # the reference asks for an error, keepalived 2.2.7 says nothing
-    "duplicate-address",
+OF_THE_MACHINE = re.compile(
+    r"doesn't exist|not found/accessible|Non-existent interface|missing '/|unknown interface"
+    r"|either an interface or default interface must exist|Unknown interface!|more lines\)"
+    # the build without iptables; a comment line that ends in a backslash; a \# in a name, which 2.2.7 does not know
+    r"|iptables not supported|Unknown keyword '\\'|nftables already specified"
+)
+"""Complaints of keepalived about what is not there where it ran."""
+EXCEPTIONS = {
+    "one_hash.conf": "2.2.7 takes \\# for the beginning of a comment",
+    "1446/keepalived.conf": "includes files that are not part of the corpus",
+    "1809/0202-configs-v2-keepalived.conf": "an executable file, which keepalived finds fine and cannot run with",
+    "101.conf": "its verdict is that of a process that did not get as far as the unknown keyword it logs",
 }
+"""Files whose verdict says something else than whether the text is valid."""
 
 
-def files() -> list[tuple[str, Path]]:
-    """Verdict and path of every file."""
+@dataclass(frozen=True)
+class Row:
+    name: str
+    path: Path
+    status: str
+    log: tuple[str, ...]
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the verdict is about the text, and keepalived got as far as judging it."""
+        if self.name in EXCEPTIONS or self.status not in ("0", "2", "4", "5", "6"):
+            return False
+        if self.status == "0" and "net_namespace" in self.path.read_text(errors="replace"):
+            return False  # the namespace did not exist, which ends with 0 before anything is looked at
+        return self.status == "0" or not self.log or any(not OF_THE_MACHINE.search(text) for text in self.log)
+
+
+def rows() -> list[Row]:
     found = []
     for name in ("public", "regression"):
         table = SHARED / "corpus" / f"{name}.tsv"
         if table.is_file():
-            with open(table, newline="") as rows:
-                for row in csv.DictReader(rows, delimiter="\t", quoting=csv.QUOTE_NONE):
+            with open(table, newline="") as lines:
+                for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE):
                     path = SHARED / "corpus" / name / row["file"]
                     if path.is_file():
-                        found.append((row["expected"], path))
+                        log = tuple(text for text in row["log_ifaces"].split(" | ") if text)
+                        found.append(Row(row["file"], path, row["rc_ifaces"], log))
     return found
 
 
-def test_every_file_is_read_and_valid_ones_are_found_valid(shared: Path) -> None:
-    judged, wrong = 0, []
-    for expected, path in files():
+@pytest.fixture(scope="module")
+def loaded(shared: Path) -> list[tuple[Row, LoadResult, float]]:
+    found = []
+    for row in rows():
         started = time.monotonic()
-        problems = load(str(path), LoadOptions(config_id="corpus")).problems
-        assert time.monotonic() - started < LIMIT, path
-        ids = {problem.id for problem in problems}
-        if expected == "valid" and not ids & set(UNKNOWN):
-            judged += 1
-            if problems.exit_status() and not ids & STRICTER:
-                wrong.append((path.name, [problem.render() for problem in problems if problem.severity > 1]))
+        result = load(str(row.path), LoadOptions(config_id="corpus"))
+        found.append((row, result, time.monotonic() - started))
+    return found
+
+
+def test_every_file_is_read_in_time(loaded: list[tuple[Row, LoadResult, float]]) -> None:
+    assert len(loaded) > 500
+    assert [(row.name, seconds) for row, _, seconds in loaded if seconds > LIMIT] == []
+
+
+def test_verdicts_are_those_of_keepalived(loaded: list[tuple[Row, LoadResult, float]]) -> None:
+    judged: Counter[str] = Counter()
+    wrong = []
+    for row, result, _ in loaded:
+        if not row.comparable:
+            continue
+        judged[row.status] += 1
+        status = result.problems.exit_status()
+        if bool(status) != (row.status != "0"):
+            ids = sorted({problem.id for problem in result.problems if problem.severity > 1 or problem.stops})
+            wrong.append((row.name, row.status, status, ids, row.log[:3]))
     assert wrong == []
-    assert judged >= 50
+    assert judged["0"] > 230
+    assert judged["5"] > 200
+    assert judged["6"] > 40
 
 
-def test_invalid_files_are_found_invalid(shared: Path) -> None:
-    for expected, path in files():
-        if expected == "invalid":
-            assert load(str(path), LoadOptions(config_id="corpus")).problems.exit_status(), path
+def test_exit_codes_are_those_of_keepalived(loaded: list[tuple[Row, LoadResult, float]]) -> None:
+    """Where both find a file wrong, the class is the same; scripts that are here and were not there may make it 6."""
+    wrong = []
+    for row, result, _ in loaded:
+        status = result.problems.exit_status()
+        if row.comparable and status and str(status) != row.status and not (row.status == "5" and status == 6):
+            wrong.append((row.name, row.status, status, row.log[:3]))
+    assert wrong == []
+
+
+def test_a_dump_reads_back_as_the_same_configuration(
+    loaded: list[tuple[Row, LoadResult, float]], tmp_path: Path
+) -> None:
+    path = tmp_path / "dump.conf"
+    checked, wrong = 0, []
+    for row, result, _ in loaded:
+        if result.config is not None:
+            path.write_text(dump(result.config), errors="surrogateescape")
+            checked += 1
+            if load(str(path), LoadOptions(config_id="another")).config != result.config:
+                wrong.append(row.name)
+    assert wrong == []
+    assert checked > 500

@@ -16,9 +16,11 @@ from tests.unit.config.helpers_config import INSTANCE
 
 
 @pytest.fixture
-def conf(tmp_path: Path) -> Path:
+def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file whose interface exists."""
+    monkeypatch.setattr("keepalived_py.cli.system_interfaces", lambda: frozenset(("eth0",)))
     path = tmp_path / "keepalived.conf"
-    path.write_text(INSTANCE.replace("eth0", "lo"))
+    path.write_text(INSTANCE)
     return path
 
 
@@ -81,7 +83,7 @@ def test_config_test(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_strict_config_test(conf: Path) -> None:
-    conf.write_text(conf.read_text().replace("lo\n", "nothere0\n"))
+    conf.write_text(conf.read_text().replace("eth0\n", "nothere0\n"))
     assert main(["-t", "-f", str(conf)]) == 0
     assert main(["-t", "--strict", "-f", str(conf)]) == 5
 

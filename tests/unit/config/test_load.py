@@ -252,11 +252,6 @@ def test_a_group_number_beyond_32_bits_leaves_the_script_out(tmp_path: Path, gro
     assert [problem.id for problem in result.problems] == ["unknown-group"]
 
 
-def test_script_security_is_said_to_be_without_its_full_effect(tmp_path: Path) -> None:
-    result = load_text(tmp_path, "global_defs {\n enable_script_security\n}\n" + INSTANCE)
-    assert [problem.id for problem in result.problems] == ["no-effect-yet"]
-
-
 def test_mail_is_understood_and_said_to_be_without_effect(tmp_path: Path) -> None:
     result = load_text(tmp_path, "global_defs {\n notification_email {\n a@example.com\n }\n}\n" + INSTANCE)
     assert config(result).global_defs.mail.notification_email == ("a@example.com",)
