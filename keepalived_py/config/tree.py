@@ -11,7 +11,8 @@ from .problems import Location, Problems, Severity
 Piece = tuple[tuple[str, ...], str, SourceLine]
 """Words, their text and the physical line they come from. A brace is a piece of one word with itself as text."""
 
-OPEN, CLOSE = ("{",), ("}",)
+OPEN, CLOSE = "{", "}"
+"""Texts, not words: a quoted brace is a word like any other."""
 
 
 @dataclass(slots=True)
@@ -49,14 +50,14 @@ def build(pieces: Iterable[Piece], problems: Problems) -> list[Statement]:
     stack: list[tuple[list[Statement], SourceLine]] = []
     orphan = SourceLine("", 0, "")
     for words, text, line in pieces:
-        if words == OPEN:
+        if text == OPEN:
             if block and block[-1].block is None and len(stack) < MAX_DEPTH:
                 stack.append((block, line))
                 block[-1].block = block = []
             else:
                 problems.add("unexpected-brace", Severity.SYNTAX, "Unexpected '{' - ignoring", line.find("{", 0))
                 orphan = line
-        elif words == CLOSE:
+        elif text == CLOSE:
             if stack:
                 block, _ = stack.pop()
             elif orphan.number:
