@@ -15,9 +15,11 @@ from typing import Any
 from ipc.messages import ConfigLoaded, Peer
 
 from . import __version__, log
-from .config.load import DEFAULT_FILE, LoadOptions, LoadResult, load, system_interfaces
+from .config.dump import dump, dump_lines
+from .config.load import DEFAULT_FILE, LoadOptions, LoadResult, load
 from .config.problems import Severity
 from .config.slices import checker_slice, vrrp_slice
+from .config.system import this_machine
 from .options import Options, parse, usage
 from .parent.daemonize import daemonize
 from .parent.pidfile import AlreadyRunning, PidFile, default_path
@@ -82,20 +84,24 @@ def _config_file(options: Options) -> str:
     return os.path.abspath(options.text("use-file", DEFAULT_FILE))
 
 
-def _load(options: Options) -> LoadResult:
+def _load(options: Options, lint: bool = False) -> LoadResult:
     return load(
         _config_file(options),
         LoadOptions(
             config_id=options.text("config-id"),
             check_all_includes=options.has("all-config"),
-            interfaces=system_interfaces(),
+            machine=this_machine(),
+            lint=lint,
+            own_uid=0 if lint else os.getuid(),
         ),
     )
 
 
 def _config_test(options: Options) -> int:
-    """`-t`: every problem, and keepalived's exit status (config-language.md 8.1)."""
-    result = _load(options)
+    """`-t`: every problem, and keepalived's exit status (config-language.md 8.1); with -d the configuration too."""
+    result = _load(options, lint=True)
+    if options.has("dump-conf") and result.config is not None:
+        sys.stdout.write(dump(result.config))
     text = "".join(problem.render() + "\n" for problem in result.problems)
     if result.problems.left_out:
         text += f"... and {result.problems.left_out} more\n"
@@ -149,6 +155,9 @@ def _run(options: Options) -> int:
             print("\n".join(problem.render() for problem in result.problems if problem.stops), file=sys.stderr)
         logger.error("The configuration cannot be used - exiting with %d", code)
         return code
+    if options.has("dump-conf"):
+        for text in dump_lines(result.config):
+            logger.info("%s", text)
     root = result.config.global_defs.root
     settings = _log_settings(options, foreground, root.instance)
     pid_files = _pid_files(options, root.instance, root.use_pid_dir)

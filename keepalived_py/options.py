@@ -36,6 +36,7 @@ OPTIONS = (
     Option("G", "no-syslog", text="do not log to syslog"),
     Option("V", "dont-release-vrrp", text="on stop keep virtual addresses"),
     Option("I", "dont-release-ipvs", text="on stop keep the IPVS configuration"),
+    Option("d", "dump-conf", text="log the configuration as it is understood; with -t print it"),
     Option("R", "dont-respawn", text="stop when a worker dies"),
     Option("n", "dont-fork", text="stay in the foreground"),
     Option("p", "pid", Arg.REQUIRED, "FILE", "pid file of the parent"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from operator import attrgetter
+from typing import Any, Generic, TypeVar
 
-from .model import Config, RealServer, SyncGroup, VirtualServer, VrrpInstance, VrrpScript
+from .model import Config, RealServer, VirtualServer
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -41,26 +42,77 @@ def diff_by_key(old: Iterable[T], new: Iterable[T], key: Callable[[T], K]) -> Di
     )
 
 
+def _itself(value: Any) -> Any:
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One sort of object: its keyword, its plural for the log, where it is, and what makes two of them the same."""
+
+    keyword: str
+    plural: str
+    find: Callable[[Config], Iterable[Any]]
+    key: Callable[[Any], Hashable]
+    name: Callable[[Any], str]
+
+
+KINDS = (
+    Kind("vrrp_instance", "instances", attrgetter("vrrp.instances"), attrgetter("key"), attrgetter("name")),
+    Kind("vrrp_sync_group", "sync groups", attrgetter("vrrp.sync_groups"), attrgetter("name"), attrgetter("name")),
+    Kind("vrrp_script", "scripts", attrgetter("vrrp.scripts"), attrgetter("name"), attrgetter("name")),
+    Kind("vrrp_track_process", "processes", attrgetter("vrrp.processes"), attrgetter("name"), attrgetter("name")),
+    Kind("track_file", "files", attrgetter("track_files"), attrgetter("name"), attrgetter("name")),
+    Kind("bfd_instance", "BFD sessions", attrgetter("bfd_instances"), attrgetter("name"), attrgetter("name")),
+    Kind("track_group", "track groups", attrgetter("vrrp.track_groups"), attrgetter("name"), attrgetter("name")),
+    Kind("static_ipaddress", "static addresses", attrgetter("vrrp.static_addresses"), _itself, str),
+    Kind("static_routes", "static routes", attrgetter("vrrp.static_routes"), _itself, str),
+    Kind("static_rules", "static rules", attrgetter("vrrp.static_rules"), _itself, str),
+    Kind(
+        "garp_group",
+        "garp groups",
+        attrgetter("vrrp.garp_groups"),
+        attrgetter("interfaces"),
+        lambda group: " ".join(group.interfaces),
+    ),
+    Kind(
+        "interface_up_down_delays",
+        "interface delays",
+        attrgetter("vrrp.interface_delays"),
+        attrgetter("interface"),
+        attrgetter("interface"),
+    ),
+    Kind(
+        "linkbeat_interfaces",
+        "polled interfaces",
+        attrgetter("vrrp.linkbeat_interfaces"),
+        attrgetter("interface"),
+        attrgetter("interface"),
+    ),
+    Kind("virtual_server_group", "server groups", attrgetter("checker.groups"), attrgetter("name"), attrgetter("name")),
+    Kind(
+        "virtual_server",
+        "virtual servers",
+        attrgetter("checker.virtual_servers"),
+        attrgetter("key"),
+        lambda server: str(server.key),
+    ),
+)
+"""All objects of a configuration but global_defs and the SSL block, which exist once."""
+
+
 @dataclass(frozen=True, slots=True)
 class ConfigDiff:
-    """The difference of two configurations, section by section."""
+    """The difference of two configurations, sort by sort."""
 
     global_defs: bool
-    instances: Diff[VrrpInstance]
-    sync_groups: Diff[SyncGroup]
-    scripts: Diff[VrrpScript]
-    virtual_servers: Diff[VirtualServer]
+    ssl: bool
+    kinds: tuple[tuple[Kind, Diff[Any]], ...]
 
     def __str__(self) -> str:
-        parts = (
-            ("instances", self.instances),
-            ("sync groups", self.sync_groups),
-            ("scripts", self.scripts),
-            ("virtual servers", self.virtual_servers),
-        )
-        shown = [f"{name} {diff}" for name, diff in parts if diff or diff.kept]
-        if self.global_defs:
-            shown.insert(0, "global_defs changed")
+        single = (("global_defs changed", self.global_defs), ("SSL changed", self.ssl))
+        shown = [name for name, changed in single if changed]
+        shown += [f"{kind.plural} {diff}" for kind, diff in self.kinds if diff or diff.kept]
         return ", ".join(shown) or "nothing configured"
 
 
@@ -71,10 +123,26 @@ def diff_real_servers(old: VirtualServer, new: VirtualServer) -> Diff[RealServer
 def diff_config(old: Config, new: Config) -> ConfigDiff:
     return ConfigDiff(
         global_defs=old.global_defs != new.global_defs,
-        instances=diff_by_key(old.vrrp.instances, new.vrrp.instances, lambda instance: instance.key),
-        sync_groups=diff_by_key(old.vrrp.sync_groups, new.vrrp.sync_groups, lambda group: group.name),
-        scripts=diff_by_key(old.vrrp.scripts, new.vrrp.scripts, lambda script: script.name),
-        virtual_servers=diff_by_key(
-            old.checker.virtual_servers, new.checker.virtual_servers, lambda server: server.key
-        ),
+        ssl=old.checker.ssl != new.checker.ssl,
+        kinds=tuple((kind, diff_by_key(kind.find(old), kind.find(new), kind.key)) for kind in KINDS),
     )
+
+
+UNCHANGEABLE = {
+    "net_namespace": "root.net_namespace",
+    "net_namespace_ipvs": "root.net_namespace_ipvs",
+    "instance": "root.instance",
+    "nftables": "firewall.nftables_table",
+    "nftables_ipvs": "ipvs.nftables_table",
+    "tmp_config_directory": "reload.tmp_config_directory",
+    "disable_local_igmp": "disable_local_igmp",
+}
+"""Keywords that no reload may change (config-language.md 10), and where their values are in GlobalDefs."""
+
+
+def unchangeable(old: Config, new: Config) -> Iterator[str]:
+    """Keywords that differ between the two and must not."""
+    for keyword, path in UNCHANGEABLE.items():
+        value = attrgetter(path)
+        if value(old.global_defs) != value(new.global_defs):
+            yield keyword

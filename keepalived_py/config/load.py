@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,6 +33,7 @@ from .iproute_names import ETC_DIR, USR_DIRS, Names
 from .keywords_bfd import BFD_INSTANCE, build_bfd
 from .keywords_check import SSL, VIRTUAL_SERVER, group_entries
 from .keywords_global import GLOBAL_DEFS, ROOT_SCALARS
+from .keywords_root import ROOT, root_section
 from .keywords_vrrp import (
     GARP_GROUP,
     INTERFACE_DELAYS,
@@ -46,6 +47,8 @@ from .keywords_vrrp import (
 )
 from .lexer import SourceLine
 from .links import static_addresses, static_routes, static_rules
+from .lint_check import lint_virtual_server
+from .lint_vrrp import lint_group, lint_instance, lint_script
 from .model import (
     Address,
     CheckerConfig,
@@ -60,8 +63,9 @@ from .model import (
     VrrpInstance,
 )
 from .preprocess import Preprocessor, ReadOptions
-from .problems import Problems, Severity
-from .schema import Bad, Context, Draft, Keyword, MissingParameter, Section, read_section, read_statements
+from .problems import Location, Problems
+from .schema import Bad, Context, Converter, Draft, MissingParameter, Section, read_section, read_statements
+from .system import Machine
 from .tree import Statement, build
 
 _NOWHERE = SourceLine("", 0, "")
@@ -70,12 +74,13 @@ DEFAULT_FILE = "/etc/keepalived/keepalived.conf"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """What loading depends on beside the files. `interfaces` None: not looked at."""
+    """What loading depends on beside the files."""
 
     config_id: str = ""
     check_all_includes: bool = False
-    interfaces: frozenset[str] | None = None
-    mtus: Mapping[str, int] = field(default_factory=dict)
+    machine: Machine = field(default_factory=Machine)
+    lint: bool = False
+    """Also say what is allowed but hardly ever meant."""
     own_uid: int = 0
     """Who the daemon runs as; a test of a configuration takes it to be root."""
 
@@ -87,16 +92,13 @@ class LoadResult:
     config: Config | None
     problems: Problems
     files: list[str] = field(default_factory=list)
+    places: dict[str, Location] = field(default_factory=dict)
+    """Where each VRRP instance begins."""
 
 
 def default_config_id() -> str:
     """The node name up to the first dot (config-language.md 7.1)."""
     return socket.gethostname().partition(".")[0]
-
-
-def system_interfaces() -> frozenset[str]:
-    """Names of the interfaces of this network namespace."""
-    return frozenset(name for _, name in socket.if_nameindex())
 
 
 @contextmanager
@@ -123,10 +125,13 @@ def load(pattern: str = DEFAULT_FILE, options: LoadOptions | None = None) -> Loa
         )
         preprocessor = Preprocessor(reading, problems)
         statements = build(preprocessor.read(pattern), problems)
-        context = Context(problems, interfaces=options.interfaces, mtus=options.mtus)
-        config = without_idle(check_scripts(_Reader(context).read(statements), context, options.own_uid))
+        machine = options.machine
+        context = Context(problems, interfaces=machine.interfaces, mtus=machine.mtus)
+        reader = _Reader(context, machine if options.lint else None)
+        config = without_idle(check_scripts(reader.read(statements), context, options.own_uid))
     usable = not problems.stops
-    return LoadResult(config=config if usable else None, problems=problems, files=preprocessor.files)
+    places = {name: draft.head.at(1) for name, (_, draft) in reader.instances.items()}
+    return LoadResult(config=config if usable else None, problems=problems, files=preprocessor.files, places=places)
 
 
 class _Reader:
@@ -135,8 +140,9 @@ class _Reader:
     Names of scripts, files and sessions must be defined before they are used; groups may follow (config-language.md 1).
     """
 
-    def __init__(self, context: Context) -> None:
-        self.context = context
+    def __init__(self, context: Context, machine: Machine | None = None) -> None:
+        """`machine`: where what is read is to be linted for."""
+        self.context, self.machine = context, machine
         head = Statement((), "", _NOWHERE)
         self.root, self.globals, self.body = Draft(head), Draft(head), Draft(head)
         self.defaults = GlobalDefs()
@@ -149,7 +155,6 @@ class _Reader:
         }
         self.server_groups: dict[str, VirtualServerGroup] = {}
         self.servers: dict[ServiceKey, VirtualServer] = {}
-        self.server_heads: dict[ServiceKey, Statement] = {}
         self.ordinals: dict[str, int] = {}
         self.garp_groups: list[GarpGroup] = []
         self.garp_interfaces: set[str] = set()
@@ -171,68 +176,40 @@ class _Reader:
         ):
             context.facts[table] = self.named[kind]
         context.facts["track_groups"] = self.drafts["track_group"]
-        second = self._second_pass()
-        known = [statement for statement in statements if statement.words[0] in second.table]
-        read_statements(second, known, self.body, context)
+        known = [statement for statement in statements if statement.words[0] in ROOT.table]
+        read_statements(self._second_pass(), known, self.body, context)
         return self._finish()
 
     # the tables of the root ---------------------------------------------------------------------------------------
 
-    def _block(self, name: str, section: Section, use: Callable[[str, Draft], None], **more: Any) -> Keyword:
-        """A root keyword with a name and a block."""
-
-        def convert(statement: Statement, context: Context) -> None:
-            draft = read_section(section, statement, context)
-            use(_name(statement), draft)
-
-        return Keyword(name, convert, raw_block=True, optional_block=True, **more)
-
-    def _row(self, name: str, convert: Callable[[Statement, Context], Any], **more: Any) -> Keyword:
-        return Keyword(name, convert, raw_block=True, optional_block=True, **more)
-
     def _first_pass(self) -> Section:
-        return Section(
-            "(root)",
-            (
-                *ROOT_SCALARS,
-                self._row("global_defs", self._global_defs),
-                self._row("virtual_server_group", self._server_group),
-                *(self._row(name, _nothing) for name in SECOND),
-            ),
-        )
+        readers = {"global_defs": self._global_defs, "virtual_server_group": self._server_group}
+        return root_section({keyword.name: keyword.convert for keyword in ROOT_SCALARS} | readers)
 
     def _second_pass(self) -> Section:
-        block, row = self._block, self._row
-        return Section(
-            "(root)",
-            (
-                *(row(keyword.name, _nothing) for keyword in ROOT_SCALARS),
-                row("global_defs", self._facts_of_globals),
-                row("virtual_server_group", _nothing),
-                block("vrrp_script", VRRP_SCRIPT, self._definer("script", build_script)),
-                block("vrrp_track_process", VRRP_TRACK_PROCESS, self._definer("process", build_process), pending=True),
-                block("track_file", TRACK_FILE, self._definer("file", build_file), pending=True),
-                block(
-                    "vrrp_track_file",
-                    TRACK_FILE,
-                    self._definer("file", build_file),
-                    alias_of="track_file",
-                    deprecated=Severity.LINT,
-                    pending=True,
-                ),
-                block("bfd_instance", BFD_INSTANCE, self._bfd, pending=True),
-                block("vrrp_instance", VRRP_INSTANCE, self._instance),
-                block("vrrp_sync_group", VRRP_SYNC_GROUP, self._remember("sync_group")),
-                block("track_group", TRACK_GROUP, self._remember("track_group"), pending=True),
-                row("garp_group", self._garp_group, pending=True),
-                row("static_ipaddress", static_addresses, many=True, pending=True),
-                row("static_routes", static_routes, many=True, pending=True),
-                row("static_rules", static_rules, many=True, pending=True),
-                row("interface_up_down_delays", INTERFACE_DELAYS, many=True, pending=True),
-                row("linkbeat_interfaces", LINKBEAT_INTERFACES, many=True, pending=True),
-                row("virtual_server", self._virtual_server),
-                row("SSL", self._ssl),
-            ),
+        def block(section: Section, use: Callable[[str, Draft], None]) -> Converter:
+            return lambda statement, context: use(_name(statement), read_section(section, statement, context))
+
+        return root_section(
+            {
+                "global_defs": self._facts_of_globals,
+                "vrrp_script": block(VRRP_SCRIPT, self._definer("script", build_script)),
+                "vrrp_track_process": block(VRRP_TRACK_PROCESS, self._definer("process", build_process)),
+                "track_file": block(TRACK_FILE, self._definer("file", build_file)),
+                "vrrp_track_file": block(TRACK_FILE, self._definer("file", build_file)),
+                "bfd_instance": block(BFD_INSTANCE, self._bfd),
+                "vrrp_instance": block(VRRP_INSTANCE, self._instance),
+                "vrrp_sync_group": block(VRRP_SYNC_GROUP, self._remember("sync_group")),
+                "track_group": block(TRACK_GROUP, self._remember("track_group")),
+                "garp_group": self._garp_group,
+                "static_ipaddress": static_addresses,
+                "static_routes": static_routes,
+                "static_rules": static_rules,
+                "interface_up_down_delays": INTERFACE_DELAYS,
+                "linkbeat_interfaces": LINKBEAT_INTERFACES,
+                "virtual_server": self._virtual_server,
+                "SSL": self._ssl,
+            }
         )
 
     # first pass ---------------------------------------------------------------------------------------------------
@@ -316,8 +293,8 @@ class _Reader:
                 statement,
                 1,
             )
-        else:
-            self.server_heads[built.key] = statement
+        elif self.machine is not None:
+            lint_virtual_server(built, draft, context)
 
     # the whole ----------------------------------------------------------------------------------------------------
 
@@ -333,6 +310,8 @@ class _Reader:
         )
         for kind in ("script", "process", "file"):
             report_unused(kind, self.named[kind], self.drafts[kind], context)
+        if self.machine is not None:
+            self._lint(groups, self.machine)
         return Config(
             global_defs=self.defaults,
             vrrp=VrrpConfig(
@@ -356,6 +335,14 @@ class _Reader:
             track_files=tuple(self.named["file"].values()),
             bfd_instances=tuple(self.named["bfd"].values()),
         )
+
+    def _lint(self, groups: tuple[SyncGroup, ...], machine: Machine) -> None:
+        for instance, draft in self.instances.values():
+            lint_instance(instance, draft, machine.networks, self.context)
+        for group in groups:
+            lint_group(group, self.drafts["sync_group"][group.name], self.instances, self.context)
+        for name, script in self.named["script"].items():
+            lint_script(script, self.drafts["script"][name], self.context)
 
     def _lines(self, name: str) -> tuple[Any, ...]:
         return tuple(entry for entry, _ in pairs_of(self.body, name))
@@ -402,24 +389,6 @@ class _Reader:
             self.instances[name] = (replace(instance, tracks=tuple(kept)), draft)
 
 
-SECOND = (
-    "vrrp_script",
-    "vrrp_track_process",
-    "track_file",
-    "vrrp_track_file",
-    "bfd_instance",
-    "vrrp_instance",
-    "vrrp_sync_group",
-    "track_group",
-    "garp_group",
-    "static_ipaddress",
-    "static_routes",
-    "static_rules",
-    "interface_up_down_delays",
-    "linkbeat_interfaces",
-    "virtual_server",
-    "SSL",
-)
 SCRIPT_FACTS = ("script_user", "set_supplementary_groups", "enable_script_security")
 MAX_BFD_NAME = 31
 
@@ -431,10 +400,6 @@ def without_idle(config: Config) -> Config:
     tracked = {track.name for track in tracks if track.kind == "script"}
     kept = tuple(script for script in config.vrrp.scripts if script.name in tracked)
     return config if kept == config.vrrp.scripts else replace(config, vrrp=replace(config.vrrp, scripts=kept))
-
-
-def _nothing(statement: Statement, context: Context) -> None:
-    """Read in the other pass."""
 
 
 def _name(statement: Statement) -> str:

@@ -132,6 +132,8 @@ class Keyword:
     raw_block: bool = False
     """The keyword opens a value block: free lines, which `convert` reads itself."""
     optional_block: bool = False
+    contents: Section | None = None
+    """The table of a block that `convert` reads, for the manual."""
     ours: bool = False
     """Not a keyword of keepalived."""
     pending: bool = False
@@ -227,6 +229,8 @@ def read_statements(section: Section, block: Iterable[Statement], draft: Draft, 
                 0,
                 Severity.SYNTAX,
             )
+        if keyword.raw_block and keyword.arguments.startswith("{") and len(statement.words) > 1:
+            context.report("extra-words", f"'{statement.words[1]}' before the block is one word too many", statement, 1)
         if keyword.most is not None and len(statement.words) > keyword.most + 1:
             _surplus(keyword, statement, context)
         _read_keyword(keyword, statement, draft, context)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ipc.messages import ConfigLoaded, Peer
-from keepalived_py.config.diff import diff_config
+from keepalived_py.config.diff import diff_config, unchangeable
 from keepalived_py.config.model import Config
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class ReloadCoordinator:
                 "" if len(news) == 1 else "s",
             )
             return None
-        fixed = _unchangeable(self.current.config, found.config)
+        fixed = ", ".join(unchangeable(self.current.config, found.config))
         if fixed:
             logger.error("%s cannot change on a reload; the old configuration stays", fixed)
             return None
@@ -116,12 +116,3 @@ class ReloadCoordinator:
             self.current = self._pending.applied
             self._pending = None
             logger.info("Reload complete, configuration %d", self.current.generation)
-
-
-def _unchangeable(old: Config, new: Config) -> str:
-    """The keyword that must not differ between the two, "" when all is well."""
-    before, after = old.global_defs.root, new.global_defs.root
-    for name in ("net_namespace", "net_namespace_ipvs", "instance"):
-        if getattr(before, name) != getattr(after, name):
-            return name
-    return ""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from keepalived_py.cli import main
+from keepalived_py.config.system import Machine
 from keepalived_py.ctl.main import main as ctl
 from keepalived_py.options import OPTIONS, parse
 from tests.conftest import REPOSITORY
@@ -18,7 +19,7 @@ from tests.unit.config.helpers_config import INSTANCE
 @pytest.fixture
 def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file whose interface exists."""
-    monkeypatch.setattr("keepalived_py.cli.system_interfaces", lambda: frozenset(("eth0",)))
+    monkeypatch.setattr("keepalived_py.cli.this_machine", lambda: Machine(interfaces=frozenset(("eth0",))))
     path = tmp_path / "keepalived.conf"
     path.write_text(INSTANCE)
     return path
@@ -116,7 +117,10 @@ def test_plan(conf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     text = conf.read_text()
     new.write_text(text.replace("10.0.0.100", "10.0.0.101") + text.replace("VI_1", "VI_2").replace("51", "52"))
     assert ctl(["plan", str(conf), str(new)]) == 0
-    assert capsys.readouterr().out.splitlines() == ["+ vrrp_instance VI_2", "~ vrrp_instance VI_1: addresses"]
+    assert capsys.readouterr().out.splitlines() == [
+        "+ vrrp_instance VI_2",
+        "~ vrrp_instance VI_1: addresses -10.0.0.100/32 +10.0.0.101/32",
+    ]
     assert ctl(["plan", str(conf), str(conf)]) == 0
     assert capsys.readouterr().out.splitlines() == ["= 1 vrrp_instance untouched"]
     assert ctl(["plan", str(conf), str(tmp_path / "none")]) == 6
