@@ -22,7 +22,7 @@ def limit_of(sender: Peer) -> int:
 
 def encode(msg: Any) -> bytes:
     """The frame of a message. TypeError for what is no message."""
-    frame: bytes = msgpack.packb((VERSION, TAGS[type(msg)], msg), default=to_wire)
+    frame: bytes = msgpack.packb((VERSION, TAGS[type(msg)], msg), default=to_wire, unicode_errors="surrogateescape")
     return frame
 
 
@@ -31,7 +31,7 @@ def decode(frame: bytes | memoryview, sender: Peer) -> Any:
     if len(frame) > limit_of(sender):
         raise ProtocolError(f"frame of {len(frame)} bytes from {sender.value}")
     try:
-        parts = msgpack.unpackb(frame, use_list=False, strict_map_key=True)
+        parts = msgpack.unpackb(frame, use_list=False, strict_map_key=True, unicode_errors="surrogateescape")
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as exc:
         raise ProtocolError(f"undecodable frame from {sender.value}") from exc
     if type(parts) is not tuple or len(parts) != 3:

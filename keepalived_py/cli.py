@@ -101,7 +101,7 @@ def _config_test(options: Options) -> int:
     """`-t`: every problem, and keepalived's exit status (config-language.md 8.1); with -d the configuration too."""
     result = _load(options, lint=True)
     if options.has("dump-conf") and result.config is not None:
-        sys.stdout.write(dump(result.config))
+        sys.stdout.buffer.write(dump(result.config).encode("utf-8", "surrogateescape"))
     text = "".join(problem.render() + "\n" for problem in result.problems)
     if result.problems.left_out:
         text += f"... and {result.problems.left_out} more\n"
@@ -109,7 +109,7 @@ def _config_test(options: Options) -> int:
     if target:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
         try:
-            with open(os.open(target, flags, 0o644), "a") as file:
+            with open(os.open(target, flags, 0o644), "a", errors="surrogateescape") as file:
                 file.write(text)
         except OSError as exc:
             print(f"{PROGRAM}: {target}: {exc.strerror}", file=sys.stderr)

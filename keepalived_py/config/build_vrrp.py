@@ -154,7 +154,8 @@ class InstanceBuilder:
 
     def _standing(self) -> tuple[int, bool]:
         """Priority and whether MASTER is wanted at start (vrrp-behaviour.md 1)."""
-        state = self.draft.get("state")
+        states = self.draft.many("state")
+        state = "MASTER" if "MASTER" in states else "BACKUP" if states else None
         priority = self.draft.get("priority", OWNER if state == "MASTER" else 100)
         return priority, state == "MASTER" or (state is None and priority == OWNER)
 

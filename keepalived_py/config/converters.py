@@ -179,7 +179,7 @@ def parse_mac(text: str, index: int = 1) -> MacAddress:
 
 def parse_interface(text: str, index: int = 1) -> str:
     """An interface name of at most 15 characters. Raises Bad."""
-    if not text or len(text.encode()) >= IFNAMSIZ:
+    if not text or len(text.encode("utf-8", "surrogateescape")) >= IFNAMSIZ:
         raise Bad("interface-name-too-long", f"'{text}' is longer than {IFNAMSIZ - 1} characters", index)
     return text
 

@@ -25,6 +25,7 @@ from .converters import (
     parse_integer,
     port,
     seconds,
+    shell_words,
     word,
 )
 from .lexer import EscapeError, split_shell_words
@@ -117,7 +118,7 @@ def _quorum(statement: Statement, context: Context) -> int:
 
 def _misc_user(statement: Statement, context: Context) -> tuple[str, ...]:
     need(statement)
-    return split_shell_words(statement.text, undo_escapes=False)[1:3]
+    return shell_words(statement)[1:3]
 
 
 def _inherited(name: str, convert: Any, arguments: str, text: str, default: str) -> Keyword:

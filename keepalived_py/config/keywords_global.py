@@ -152,7 +152,7 @@ def _fifo(statement: Statement, context: Context) -> Fifo:
 def _umask(statement: Statement, context: Context) -> int:
     """A number in any C base, or permission bits joined by `|`."""
     text = "".join(statement.args) or need(statement)
-    if text[0].isdigit():
+    if text[:1].isdigit():
         return parse_integer(text, 0, 0o777, c_base=True)
     mask = 0
     for name in text.split("|"):

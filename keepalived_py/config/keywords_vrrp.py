@@ -436,7 +436,14 @@ _PATH = (
 )
 
 _ELECTION = (
-    Keyword("state", _state, "MASTER|BACKUP", "Wanted state at start.", default="MASTER for priority 255, else BACKUP"),
+    Keyword(
+        "state",
+        _state,
+        "MASTER|BACKUP",
+        "Wanted state at start; MASTER is not undone by a later BACKUP.",
+        default="MASTER for priority 255, else BACKUP",
+        many=True,
+    ),
     Keyword("priority", _priority, "N", "Base priority.", default="100; 255 for state MASTER", range="1..255"),
     Keyword(
         "advert_int",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .problems import Location
 
@@ -20,6 +21,21 @@ _SPECIAL = re.compile(r'["#!\\{}]')
 _BLANKS = " \t"
 _SEPARATORS = " \t\f\n\r\v"
 _SEPARATOR = re.compile(f"[{_SEPARATORS}]")
+
+
+def to_text(data: bytes) -> str:
+    """Bytes of a file as text; what is no UTF-8 is kept as it is."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def to_bytes(text: str) -> bytes:
+    """The bytes that `to_text` read."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def line_size(text: str) -> int:
+    """Bytes of a line."""
+    return len(text) if text.isascii() else len(to_bytes(text))
 
 
 class QuoteError(Exception):
@@ -63,6 +79,7 @@ class SourceLine:
 _SPAN = re.compile(r'"[^"]*"?|[{}]|[^\s"{}]+', re.ASCII)
 
 
+@lru_cache(maxsize=16)
 def word_spans(text: str) -> list[tuple[int, int]]:
     """Start and end of every word and brace of a raw line."""
     return [match.span() for match in _SPAN.finditer(text)]

@@ -101,7 +101,7 @@ def _option(name: str, text: str, index: int, own: Any, prefixlen: int) -> tuple
 
 def _broadcast(text: str, index: int, own: IPv4Address, prefixlen: int) -> IPv4Address:
     """`ADDR`, `+` for all ones or `-` for all zeros in the host part."""
-    if text in "+-":
+    if text in ("+", "-"):
         if prefixlen > 30:
             raise Bad("no-broadcast", f"a /{prefixlen} has no broadcast address", index)
         network = IPv4Network((int(own), prefixlen), strict=False)

@@ -38,14 +38,14 @@ class _Linter:
     def state(self) -> None:
         """state MASTER means little but for priority 255, and misleads where it contradicts the priority."""
         instance = self.instance
-        if self.draft.get("state") == "MASTER" and instance.priority < DEFAULT_PRIORITY:
+        if "MASTER" in self.draft.many("state") and instance.priority < DEFAULT_PRIORITY:
             self.warn(
                 "master-with-low-priority",
                 f"state MASTER with priority {instance.priority}: the priority decides, not the state",
                 "state",
                 1,
             )
-        if self.draft.get("state") == "BACKUP" and instance.priority == OWNER:
+        if not instance.wants_master and instance.priority == OWNER:
             self.warn(
                 "owner-as-backup",
                 "priority 255 is for the owner of the addresses, which starts as MASTER",

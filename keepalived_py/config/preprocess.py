@@ -13,22 +13,33 @@ import os
 import random
 import re
 import stat
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from .lexer import MAX_LINE, QuoteError, SourceLine, split_braces, split_words, strip_comment
+from .lexer import (
+    MAX_LINE,
+    QuoteError,
+    SourceLine,
+    line_size,
+    split_braces,
+    split_words,
+    strip_comment,
+    to_bytes,
+    to_text,
+)
 from .problems import Problems, Severity
 from .tree import Piece
 
-MAX_LINES = 20_000_000
-"""Lines read and injected in one load."""
+MAX_GROWN = 2_000_000
+"""Lines of one load that repetition, multi-line definitions and files read again make; 50 bytes more count as one."""
+MAX_FILES = 10_000
+"""Files read in one load, a file read again counted again."""
+MAX_ALTERNATIVES = 1000
+"""Patterns that the braces of one include make."""
 MAX_INCLUDE_DEPTH = 64
 MAX_SUBSTITUTIONS = 200
 """References replaced in one line; a definition that names itself is found this way."""
-MAX_ROUNDS = 1_000_000
-"""Rounds of one ~SEQ."""
 
 INCLUDE_CHECKS = {
     "include": "",
@@ -42,7 +53,7 @@ _CHECK_WORDS = {"read": "r", "readable": "r", "match": "m", "wildcard_match": "w
 _INCLUDE = re.compile(r"(include[rmwba]?)[ \t]+(.*)")
 _DEFINITION = re.compile(r"\$([A-Za-z_]\w*)=[ \t]*(.*)", re.DOTALL | re.ASCII)
 _REFERENCE = re.compile(r"\$(?:\{([A-Za-z_]\w*)((?:[ \t]+[^{}]*)?)\}|([A-Za-z_]\w*)(?=[ \t,)]|$))", re.ASCII)
-_CONDITION = re.compile(r"@(\^?)(\S*)[ \t]+(.+)", re.DOTALL)
+_CONDITION = re.compile(r"@(\^?)(\S*)[ \t]+(.+)", re.DOTALL | re.ASCII)
 _SEQ = re.compile(r"~SEQ(x?)[ \t]*\(([^()]*)\)[ \t]*(.*)", re.DOTALL)
 _LST = re.compile(r"~LST[ \t]*\(([^()]*)\)[ \t]*(.*)", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
@@ -51,7 +62,11 @@ _LST_ITEM = re.compile(r"[ \t]*(?:\{([^{}]*)\}|([^,{}\s]*))[ \t]*(,|$)", re.ASCI
 
 
 class TooMuch(Exception):
-    """The text grows beyond every bound; reading stops."""
+    """The text grows beyond every bound, at `line`; reading stops."""
+
+    def __init__(self, message: str, line: SourceLine) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,8 +90,9 @@ class Preprocessor:
     _values: dict[str, str | tuple[str, ...]] = field(default_factory=dict)
     _collecting: tuple[str, list[str]] | None = None
     _checks: str = ""
-    _lines: int = 0
+    _grown: int = 0
     _depth: int = 0
+    _seen: set[str] = field(default_factory=set)
     _cache: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = field(default_factory=dict)
     _random: random.Random = field(default_factory=random.Random)
 
@@ -96,9 +112,9 @@ class Preprocessor:
             )
         try:
             for path in readable:
-                yield from self._file(path)
+                yield from self._file(path, SourceLine(path, 1, ""))
         except TooMuch as exc:
-            self.problems.add("too-much-text", Severity.SYNTAX, str(exc))
+            self.problems.add("too-much-text", Severity.SYNTAX, str(exc), exc.line.whole())
 
     # files --------------------------------------------------------------------------------------------------------
 
@@ -120,20 +136,27 @@ class Preprocessor:
         else:
             self.problems.add(id, Severity.NOTE, message, at)
 
-    def _file(self, path: str) -> Iterator[Piece]:
+    def _file(self, path: str, line: SourceLine) -> Iterator[Piece]:
+        """Pieces of the file that `line` includes."""
         if self._depth >= MAX_INCLUDE_DEPTH:
-            raise TooMuch(f"'{path}': files include each other more than {MAX_INCLUDE_DEPTH} deep")
+            raise TooMuch(f"'{path}': files include each other more than {MAX_INCLUDE_DEPTH} deep", line)
+        if len(self.files) >= MAX_FILES:
+            raise TooMuch(f"'{path}': more than {MAX_FILES} files are included", line)
         try:
             with open(path, "rb") as file:
-                text = file.read().decode("utf-8", "surrogateescape")
+                text = to_text(file.read())
         except OSError as exc:
             self._include_problem("include-unreadable", True, f"'{path}': {exc.strerror}", None)
             return
+        again = path in self._seen
+        self._seen.add(path)
         self.files.append(path)
         checks, self._depth = self._checks, self._depth + 1
         lines = text.split("\n")
         if lines and not lines[-1]:
             lines.pop()
+        if again:
+            self._count(len(lines), line)
         directory = os.path.dirname(path) or "."
         yield from self._physical_lines(path, directory, lines)
         self._checks, self._depth = checks, self._depth - 1
@@ -143,13 +166,12 @@ class Preprocessor:
         for number, raw in enumerate(lines, 1):
             known = cache.get(raw)
             if known is None or self._collecting is not None:
-                if len(raw) <= MAX_LINE and self._collecting is None and not _UNUSUAL.search(raw):
+                if line_size(raw) <= MAX_LINE and self._collecting is None and not _UNUSUAL.search(raw):
                     known = self._plain(SourceLine(path, number, raw))
                     if known is None:
                         continue
                     cache[raw] = known
                 else:
-                    self._count(1)
                     yield from self._unusual(SourceLine(path, number, raw), directory)
                     continue
             if known:
@@ -158,19 +180,18 @@ class Preprocessor:
                     yield words, piece, line
                 if known[0][0][0] == "include_check":
                     self._set_checks(known[0][0][1:])
-        self._count(len(lines))
 
-    def _count(self, lines: int) -> None:
-        self._lines += lines
-        if self._lines > MAX_LINES:
-            raise TooMuch(f"the configuration grows beyond {MAX_LINES} lines")
+    def _count(self, lines: int, line: SourceLine) -> None:
+        self._grown += lines
+        if self._grown > MAX_GROWN:
+            raise TooMuch(f"repetition, definitions and includes make more than {MAX_GROWN} lines", line)
 
     def _plain(self, line: SourceLine) -> tuple[tuple[tuple[str, ...], str], ...] | None:
         """Pieces of a line that no directive concerns; None after reporting that it cannot be read."""
         text = self._uncommented(line.text.rstrip("\r"), line)
         if text is None:
             return None
-        return tuple((split_words(piece), piece) for piece in split_braces(text))
+        return tuple((words, piece) for piece in split_braces(text) if (words := split_words(piece)))
 
     def _uncommented(self, raw: str, line: SourceLine) -> str | None:
         if "\0" in raw:
@@ -186,18 +207,28 @@ class Preprocessor:
 
     def _unusual(self, line: SourceLine, directory: str) -> Iterator[Piece]:
         """A line that may be a directive, hold references, or belong to a definition."""
-        if len(line.text) > MAX_LINE:
+        raw = line.text
+        while line_size(raw) > MAX_LINE:
             # the beginning is dropped and the rest read as a line, as keepalived does
             self.problems.add("line-too-long", Severity.SYNTAX, f"line longer than {MAX_LINE} bytes", line.whole())
-            line = SourceLine(line.file, line.number, line.text[MAX_LINE + 1 :])
-        text = self._uncommented(line.text.rstrip("\r"), line)
+            raw = to_text(to_bytes(raw)[MAX_LINE + 1 :])
+        text = self._uncommented(raw.rstrip("\r"), line)
         if text is None:
             return
-        if self._continues(line.text, text):
+        if self._continues(raw, text):
             text += "\\"
-        waiting = deque([text])
+        waiting = [iter((text,))]
         while waiting:
-            yield from self._step(waiting.popleft(), line, directory, waiting)
+            following, injected = next(waiting[-1], None), len(waiting) > 1
+            if following is None:
+                waiting.pop()
+                continue
+            if injected:
+                self._count(1, line)
+            for piece in self._step(following, line, directory, waiting):
+                if injected:
+                    self._count(1 + len(piece[1]) // 50, line)
+                yield piece
 
     def _continues(self, raw: str, text: str) -> bool:
         """Whether a mark at the end of a comment goes on with a definition of several lines: keepalived counts it."""
@@ -205,7 +236,7 @@ class Preprocessor:
             return False
         return self._collecting is not None or _DEFINITION.fullmatch(text) is not None
 
-    def _step(self, text: str, line: SourceLine, directory: str, waiting: deque[str]) -> Iterator[Piece]:
+    def _step(self, text: str, line: SourceLine, directory: str, waiting: list[Iterator[str]]) -> Iterator[Piece]:
         if self._collecting is not None:
             self._collect(text)
             return
@@ -259,7 +290,7 @@ class Preprocessor:
             self._values[name] = value
         return True
 
-    def _repeat(self, text: str, line: SourceLine, waiting: deque[str]) -> bool:
+    def _repeat(self, text: str, line: SourceLine, waiting: list[Iterator[str]]) -> bool:
         """~SEQ and ~LST: the rest of the line once per value, each round behind a definition of its own."""
         if not text.startswith(("~SEQ", "~LST")):
             return False
@@ -270,15 +301,10 @@ class Preprocessor:
                 "bad-repetition", Severity.SYNTAX, f"Invalid {text[:4]} specification: {exc}", line.find("~", 0)
             )
             return True
-        self._count(len(rounds))
-        injected: list[str] = []
-        for values in rounds:
-            injected += [f"${name}={value}" for name, value in values]
-            injected.append(rest)
-        waiting.extendleft(reversed(injected))
+        waiting.append(text for values in rounds for text in (*(f"${name}={value}" for name, value in values), rest))
         return True
 
-    def _sequence(self, text: str, line: SourceLine) -> tuple[list[list[tuple[str, str]]], str]:
+    def _sequence(self, text: str, line: SourceLine) -> tuple[Iterable[list[tuple[str, str]]], str]:
         found = _SEQ.fullmatch(text)
         if found is None:
             raise ValueError("needs ~SEQ(name, [start, [step,]] end) and text to repeat")
@@ -292,14 +318,14 @@ class Preprocessor:
             raise ValueError("the step never reaches the end")
         if found[1] and min(start, end) < 0:
             raise ValueError("~SEQx counts from 0 upwards")
-        if abs(end - start) // abs(step) >= MAX_ROUNDS:
-            raise ValueError(f"more than {MAX_ROUNDS} rounds")
+        if abs(end - start) // abs(step) >= MAX_GROWN:
+            raise ValueError(f"more than {MAX_GROWN} rounds")
         shape = "{:x}" if found[1] else "{}"
         values = range(start, end + (1 if step > 0 else -1), step)
-        return [[(parts[0], shape.format(value))] for value in values], found[3]
+        return ([(parts[0], shape.format(value))] for value in values), found[3]
 
     @staticmethod
-    def _list(text: str) -> tuple[list[list[tuple[str, str]]], str]:
+    def _list(text: str) -> tuple[Iterable[list[tuple[str, str]]], str]:
         found = _LST.fullmatch(text)
         items = _list_items(found[1]) if found else []
         if found is None or len(items) < 2:
@@ -317,7 +343,7 @@ class Preprocessor:
         """`text` with single-line references replaced."""
         return self._substitute(text, line, None) or ""
 
-    def _substitute(self, text: str, line: SourceLine, waiting: deque[str] | None) -> str | None:
+    def _substitute(self, text: str, line: SourceLine, waiting: list[Iterator[str]] | None) -> str | None:
         """References replaced until none is left; the further lines of a multi-line value go to `waiting`."""
         if "$" not in text:
             return text
@@ -329,13 +355,13 @@ class Preprocessor:
                 position = found.end()
                 continue
             if isinstance(value, tuple):
-                self._count(len(value))
+                self._count(1, line)
                 if waiting is not None:
-                    waiting.extendleft(reversed(value[1:]))
+                    waiting.append(iter(value[1:]))
                 value = value[0] if value else ""
             grown = text[: found.start()] + value + text[found.end() :]
             changed += 1
-            if len(grown) > MAX_LINE or changed > MAX_SUBSTITUTIONS:
+            if line_size(grown) > MAX_LINE or changed > MAX_SUBSTITUTIONS:
                 self.problems.add(
                     "definition-too-long",
                     Severity.NOTE,
@@ -378,7 +404,7 @@ class Preprocessor:
         checks = set(self._checks)
         if not words:
             checks = set("rmwb")
-        for index, word in enumerate(words):
+        for index, word in enumerate(filter(None, words)):
             letter = _CHECK_WORDS.get(word.lstrip("+-"), "")
             if index == 0 and word[0] not in "+-":
                 checks = {"r"}
@@ -391,7 +417,10 @@ class Preprocessor:
     def _include(self, directive: str, pattern: str, line: SourceLine, directory: str) -> Iterator[Piece]:
         checks = INCLUDE_CHECKS[directive] or self._checks
         pattern = pattern.strip()
-        for alternative in expand_braces(pattern):
+        alternatives = expand_braces(pattern)
+        if len(alternatives) > MAX_ALTERNATIVES:
+            raise TooMuch(f"include: the braces make more than {MAX_ALTERNATIVES} patterns", line)
+        for alternative in alternatives:
             found = sorted(glob.glob(os.path.join(directory, alternative)))
             braced = alternative != pattern
             if not found:
@@ -400,7 +429,7 @@ class Preprocessor:
                 self._include_problem("include-no-match", enabled, f"include '{alternative}' matches no file", line)
             for path in found:
                 if self._readable(path, where=line, checks=checks):
-                    yield from self._file(path)
+                    yield from self._file(path, line)
 
 
 def _unreadable(path: str) -> str:
@@ -420,13 +449,22 @@ def _unreadable(path: str) -> str:
 
 @lru_cache(maxsize=256)
 def expand_braces(pattern: str) -> tuple[str, ...]:
-    """`a{b,c}d` as `abd`, `acd`; the innermost braces first, as glob(3) does."""
+    """`a{b,c}d` as `abd`, `acd`, the innermost braces first, as glob(3) does; not much more than MAX_ALTERNATIVES."""
+    patterns = {pattern: None}
+    while len(patterns) <= MAX_ALTERNATIVES:
+        grown = dict.fromkeys(itertools.chain.from_iterable(map(_expanded, patterns)))
+        if grown.keys() == patterns.keys():
+            break
+        patterns = grown
+    return tuple(patterns)
+
+
+def _expanded(pattern: str) -> list[str]:
+    """One pair of braces expanded."""
     found = re.search(r"\{([^{}]*)\}", pattern)
     if found is None:
-        return (pattern,)
-    expanded = [pattern[: found.start()] + part + pattern[found.end() :] for part in found[1].split(",")]
-    result = list(itertools.chain.from_iterable(expand_braces(each) for each in expanded))
-    return tuple(dict.fromkeys(result))
+        return [pattern]
+    return [pattern[: found.start()] + part + pattern[found.end() :] for part in found[1].split(",")]
 
 
 def _c_integer(text: str) -> int:

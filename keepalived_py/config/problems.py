@@ -119,10 +119,15 @@ class Problems:
         stops: int = 0,
     ) -> None:
         problem = Problem(id, severity, message, at, hint, stops)
-        if len(self.found) < MAX_PROBLEMS or stops or severity is Severity.SECURITY:
+        if not self.full or stops or severity is Severity.SECURITY:
             self.found.append(problem)
         else:
             self.left_out += 1
+
+    @property
+    def full(self) -> bool:
+        """Ordinary problems are only counted from now on: no need to look for their places."""
+        return len(self.found) >= MAX_PROBLEMS
 
     def __iter__(self) -> Iterator[Problem]:
         return iter(self.found)

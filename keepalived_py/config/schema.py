@@ -84,7 +84,8 @@ class Context:
         hint: str = "",
         stops: int = 0,
     ) -> None:
-        at = statement.at(index) if statement is not None else None
+        wanted = stops or severity is Severity.SECURITY or not self.problems.full
+        at = statement.at(index) if statement is not None and wanted else None
         self.problems.add(id, severity, message, at, hint, stops)
 
     def refuse(self, bad: Bad, statement: Statement, consequence: str = "") -> None:
@@ -279,10 +280,16 @@ def _refused(keyword: Keyword, statement: Statement, bad: Bad, context: Context)
 
 def _unknown(section: Section, statement: Statement, context: Context) -> None:
     word = statement.keyword
-    longer = [name for name in section.table if name.startswith(word)] if len(word) > 3 else []
-    near = sorted(longer, key=len) or difflib.get_close_matches(word, section.table, 1, 0.7)
+    # a slow search, and of no use for problems that are only counted
+    near = [] if context.problems.full else _near(section, word)
     hint = f"did you mean '{near[0]}'?" if near else ""
     context.report("unknown-keyword", f"Unknown keyword '{word}'", statement, 0, Severity.SYNTAX, hint)
+
+
+def _near(section: Section, word: str) -> list[str]:
+    """Keywords that may be meant, the likeliest first."""
+    longer = [name for name in section.table if name.startswith(word)] if len(word) > 3 else []
+    return sorted(longer, key=len) or difflib.get_close_matches(word, section.table, 1, 0.7)
 
 
 def _deprecated(keyword: Keyword, statement: Statement, context: Context) -> None:

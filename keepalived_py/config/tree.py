@@ -49,13 +49,17 @@ def build(pieces: Iterable[Piece], problems: Problems) -> list[Statement]:
     block = root
     stack: list[tuple[list[Statement], SourceLine]] = []
     orphan = SourceLine("", 0, "")
+
+    def report(id: str, message: str, line: SourceLine, brace: str) -> None:
+        problems.add(id, Severity.SYNTAX, message, None if problems.full else line.find(brace, 0))
+
     for words, text, line in pieces:
         if text == OPEN:
             if block and block[-1].block is None and len(stack) < MAX_DEPTH:
                 stack.append((block, line))
                 block[-1].block = block = []
             else:
-                problems.add("unexpected-brace", Severity.SYNTAX, "Unexpected '{' - ignoring", line.find("{", 0))
+                report("unexpected-brace", "Unexpected '{' - ignoring", line, "{")
                 orphan = line
         elif text == CLOSE:
             if stack:
@@ -63,7 +67,7 @@ def build(pieces: Iterable[Piece], problems: Problems) -> list[Statement]:
             elif orphan.number:
                 orphan = SourceLine("", 0, "")
             else:
-                problems.add("surplus-brace", Severity.SYNTAX, "Unexpected '}' - ignoring", line.find("}", 0))
+                report("surplus-brace", "Unexpected '}' - ignoring", line, "}")
         else:
             block.append(Statement(words, text, line))
     for _, line in stack:

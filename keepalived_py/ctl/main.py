@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for verb in (lint, plan, shown):
         verb.add_argument("--config-id", default="", help="what @ID lines are compared with")
     args = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names in a file need not be UTF-8
     if args.run is _lint and (args.file is None) == (args.pair is None):
         parser.error("lint takes one file, or two behind --pair")
     return int(args.run(args))
@@ -108,7 +111,7 @@ def _dump(args: argparse.Namespace) -> int:
     if isinstance(loaded, int):
         return loaded
     assert loaded[0].config is not None
-    sys.stdout.write(dump(loaded[0].config))
+    sys.stdout.buffer.write(dump(loaded[0].config).encode("utf-8", "surrogateescape"))
     return 0
 
 
