@@ -112,6 +112,7 @@ class ServerBuilder:
         alert = (draft.get("smtp_alert"), mail.smtp_alert_checker, mail.smtp_alert, False)
         return VirtualServer(
             key=self._key(protocol),
+            group_entries=self.group.entries if self.group else (),
             scheduler=self._scheduler(),
             flags=self._flags(protocol),
             persistence_timeout=timeout,

@@ -112,7 +112,6 @@ ROOT = Section(
             "virtual_server_group",
             "NAME { IP[-END|/MASK] [PORT] | fwmark N [inet|inet6] ... }",
             "Addresses, ranges and marks that share a virtual server.",
-            pending=True,
         ),
         _row(
             "virtual_server",

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from keepalived_py.checks.virtual_server import Destination, VirtualServerState
-from keepalived_py.config.model import VirtualServer
-from keepalived_py.values import IPAddress, Protocol, RealKey
+from keepalived_py.config.model import GroupRange, VirtualServer
+from keepalived_py.values import IPAddress, Protocol, RealKey, ServiceKey
 
 PERSISTENT, ONE_PACKET = 0x1, 0x4
 FLAG_BITS = {"ops": ONE_PACKET, "flag-1": 0x8, "flag-2": 0x10, "flag-3": 0x20}
@@ -99,19 +99,31 @@ Op = AddService | EditService | DeleteService | AddDestination | EditDestination
 
 
 def service_ids(config: VirtualServer) -> tuple[ServiceId, ...]:
-    """The services that a virtual server becomes."""
+    """The services that a virtual server becomes: one, or one for every address and mark of its group."""
     key = config.key
+    if key.group:
+        return tuple(id for entry in config.group_entries for id in _services_of(entry, key))
     if key.address is None:
         return (ServiceId(family=key.family, fwmark=key.fwmark),)
     return (ServiceId(family=key.address.version, protocol=key.protocol, address=key.address, port=key.port),)
 
 
-def service_of(config: VirtualServer) -> Service:
-    """The settings of its services."""
+def _services_of(entry: GroupRange, key: ServiceKey) -> Iterator[ServiceId]:
+    """A mark, or every address from the first to the last (checker-behaviour.md 1.3)."""
+    first, last = entry.first, entry.last
+    if first is None or last is None:
+        yield ServiceId(family=entry.family or key.family, fwmark=entry.fwmark)
+        return
+    for offset in range(int(last) - int(first) + 1):
+        yield ServiceId(first.version, key.protocol, first + offset, entry.port)
+
+
+def service_of(config: VirtualServer, family: int) -> Service:
+    """The settings of its services of one family."""
     flags = PERSISTENT if config.persistence_timeout else 0
     for flag in config.flags:
         flags |= FLAG_BITS[flag]
-    default = IPV4_MASK if config.key.family == 4 else IPV6_MASK
+    default = IPV4_MASK if family == 4 else IPV6_MASK
     granularity = config.persistence_granularity
     return Service(
         scheduler=config.scheduler,
@@ -126,10 +138,17 @@ def desired_table(states: Iterable[VirtualServerState]) -> Table:
     """What the kernel should hold."""
     table: Table = {}
     for state in states:
-        service = service_of(state.config)
+        rows = state.destinations()
         for id in service_ids(state.config):
-            table[id] = Entry(service, dict(state.destinations()))
+            destinations = {_placed(key, id, row): row for key, row in rows.items()}
+            table[id] = Entry(service_of(state.config, id.family), destinations)
     return table
+
+
+def _placed(key: RealKey, id: ServiceId, row: Destination) -> RealKey:
+    """The port of a destination: only NAT may have another than its service (checker-behaviour.md 1.5)."""
+    port = key.port or id.port if row.forwarding.method == "NAT" else id.port
+    return key if port == key.port else RealKey(key.address, port)
 
 
 def reconcile(desired: Table, actual: Table, owned: Iterable[ServiceId]) -> Iterator[Op]:

@@ -70,6 +70,43 @@ FILES = {
         ),
         5,
     ),
+    "group-of-addresses": (
+        "virtual_server_group addresses {\n 10.0.1.1 80\n 10.0.2.1-3 81\n 10.0.3.0/30 82\n}\n"
+        + server("group addresses", "lvs_sched rr\n lvs_method NAT\n protocol TCP", real("10.1.0.1 8080")),
+        16,
+    ),
+    "group-of-marks": (
+        "virtual_server_group marks {\n fwmark 8\n fwmark 9\n}\n"
+        + server("group marks", "lvs_sched rr\n lvs_method DR", real("10.1.0.1"), real("10.1.0.2")),
+        6,
+    ),
+    "group-for-two-protocols": (
+        "virtual_server_group both {\n 10.0.1.1 53\n}\n"
+        + server("group both", "lvs_sched rr\n lvs_method DR\n protocol TCP", real("10.1.0.1 53"))
+        + server("group both", "lvs_sched rr\n lvs_method DR\n protocol UDP", real("10.1.0.1 53")),
+        4,
+    ),
+    "scheduler-flags": (
+        "".join(
+            server(
+                f"10.0.0.1 {port}",
+                f"lvs_sched {name}\n {name}-port\n {name}-fallback\n lvs_method NAT\n protocol TCP",
+                real("10.1.0.1 80"),
+            )
+            for port, name in enumerate(("sh", "mh"), 1000)
+        ),
+        4,
+    ),
+    "tunnels": (
+        server(
+            "10.0.0.1 80",
+            "lvs_sched rr\n lvs_method TUN\n protocol TCP",
+            real("10.1.0.1 80", "lvs_method TUN type gue port 6080 csum"),
+            real("10.1.0.2 80", "lvs_method TUN type gre"),
+            real("10.1.0.3 80"),
+        ),
+        4,
+    ),
     "sorry-server-waits": (
         server(
             "10.0.0.1 80",

@@ -237,6 +237,8 @@ class VirtualServerGroup:
 class VirtualServer:
     key: ServiceKey
     """Protocol, address and port, mark or group; `key.family` is set for all kinds (0: mixed group)."""
+    group_entries: tuple[GroupRange, ...] = ()
+    """What its virtual_server_group stands for."""
     scheduler: str = "wlc"
     flags: tuple[str, ...] = ()
     """flag-1..3 and ops; sh-port, mh-fallback and the like are already flag-1 or flag-2."""

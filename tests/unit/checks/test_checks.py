@@ -236,7 +236,7 @@ def test_a_destination_on_this_host_is_local_and_no_difference() -> None:
 
 def test_settings_of_a_service() -> None:
     config = server(1, flags=("flag-1", "flag-2"), persistence_timeout=60, persistence_granularity=0xFFFFFF00)
-    assert service_of(config) == Service("rr", 0x1 | 0x8 | 0x10, 60, 0xFFFFFF00)
+    assert service_of(config, 4) == Service("rr", 0x1 | 0x8 | 0x10, 60, 0xFFFFFF00)
 
 
 services = st.builds(Service, scheduler=st.sampled_from(["rr", "wlc"]), timeout=st.sampled_from([0, 60]))
