@@ -86,8 +86,7 @@ class InstanceBuilder:
             timer_expired_backup=self._timer_expired(preempt),
             unicast_peers=peers,
             unicast=bool(peers),
-            check_unicast_src=draft.get("check_unicast_src", self.defaults.check_unicast_src)
-            or any((peer.min_ttl, peer.max_ttl) != (0, 255) for peer in peers),
+            check_unicast_src=self._checks_source(peers),
             unicast_ttl=self._unicast_ttl(peers),
             source=source,
             track_src_ip=self._track_source(source),
@@ -367,6 +366,11 @@ class InstanceBuilder:
             self.report("ttl-without-peers", "unicast_ttl needs unicast peers and is dropped", "unicast_ttl")
             return None
         return ttl
+
+    def _checks_source(self, peers: tuple[UnicastPeer, ...]) -> bool:
+        """Limits on the TTL need to know whose packet it is."""
+        wanted = self.draft.get("check_unicast_src", self.defaults.check_unicast_src)
+        return bool(peers) and (wanted or any((peer.min_ttl, peer.max_ttl) != (0, 255) for peer in peers))
 
     def _fault(self, peers: tuple[UnicastPeer, ...]) -> str:
         """Unicast was meant but no peer is left."""

@@ -72,8 +72,6 @@ def _text(value: Any) -> str:
         return f"{type(value).__name__}({name})" if name else type(value).__name__
     if isinstance(value, bytes):
         return "(secret)"
-    return {None: "none", True: "yes", False: "no", "": '""'}.get(value, str(value)) if _hashable(value) else str(value)
-
-
-def _hashable(value: Any) -> bool:
-    return isinstance(value, bool | str | int | float | None)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value) or '""'

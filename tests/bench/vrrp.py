@@ -235,6 +235,39 @@ def pss(pid: int) -> float:
         return next(int(line.split()[1]) for line in file if line.startswith("Pss:")) / 1024
 
 
+def reload_loop(program: str, seconds: int) -> Figures:
+    """A reload each second, an address more or less each time: changes of state, and announcements of the others."""
+    with Rig() as rig:
+        lan = rig.switch("lan")
+        one = rig.host("one")
+        one.plug(lan, "eth0", "10.0.0.1/24")
+        watch = lan.capture()
+        few, more = vips(20), vips(21)
+        daemon = one.start(program, config(10, few, 255, "MASTER"))
+        rig.wait(lambda: one.has(few[-1]), 10)
+        time.sleep(7.0)  # the second burst of announcements is over
+        seen = len(watch.frames)
+        losses = 0
+        for number in range(seconds):
+            daemon.rewrite(config(10, few if number % 2 else more, 255, "MASTER"))
+            daemon.signal(signal.SIGHUP)
+            until = time.monotonic() + 1.0
+            while time.monotonic() < until:
+                losses += not one.has(few[0])
+                time.sleep(0.05)
+        adverts = [frame for frame in watch.adverts() if frame.time > watch.frames[seen].time]
+        gaps = [later.time - earlier.time for earlier, later in pairwise(adverts)]
+        told = sum(frame.time > watch.frames[seen].time for frame in watch.announcements(few[5]))
+        farewells = sum(frame.vrrp is not None and frame.vrrp[2] == 0 for frame in adverts)
+        daemon.stop()
+    return {
+        "farewells": farewells,
+        "times the address was missing": losses,
+        "announcements of an untouched address": told,
+        "longest silence (s)": max(gaps),
+    }
+
+
 BENCHES = (
     Bench("takeover", "ms", takeover, sizes=(1, 10, 100), runs=7, label="takeover at {size} cs"),
     Bench("addresses", "ms", many, sizes=(100, 1000, 4000), label="{size} addresses"),
@@ -243,4 +276,12 @@ BENCHES = (
     Bench("drift", "us", drift, sizes=(3, 10), runs=3, label="drift over {size} s"),
     Bench("worker-killed", "ms", worker_killed, ours_only=True, label="VRRP worker killed at 0.1 s"),
     Bench("memory", "MB", memory, runs=3, label="idle memory, parent and VRRP"),
+    Bench(
+        "reload-loop",
+        "",
+        reload_loop,
+        sizes=(int(os.environ.get("SECONDS_OF_RELOADS", "10")),),
+        runs=1,
+        label="a reload a second for {size} s, advert_int 0.1",
+    ),
 )
