@@ -49,6 +49,11 @@ class SourceLine:
     file: str
     number: int
     text: str
+    start: int = 0
+    """Where the piece that is meant begins, in a line of several pieces."""
+
+    def beginning_at(self, start: int) -> SourceLine:
+        return SourceLine(self.file, self.number, self.text, start)
 
     def whole(self) -> Location:
         return Location(self.file, self.number, 0, self.text)
@@ -57,6 +62,8 @@ class SourceLine:
         """Where `word` is, at best the `index`-th word of the line; the line itself when it came by substitution."""
         plain = self.text.rstrip("\r\n")
         spans = word_spans(plain)
+        if self.start:
+            spans = [span for span in spans if span[0] >= self.start]
         if index < len(spans):
             start, end = spans[index]
             if plain[start:end].strip('"') == word:
@@ -64,7 +71,7 @@ class SourceLine:
         for start, end in spans:
             if plain[start:end].strip('"') == word:
                 return Location(self.file, self.number, start + 1, plain, max(1, end - start))
-        start = plain.find(word) if word else -1
+        start = plain.find(word, self.start) if word else -1
         if start < 0:
             start = len(plain) - len(plain.lstrip())
             return Location(self.file, self.number, start + 1, plain, max(1, len(plain.strip())))

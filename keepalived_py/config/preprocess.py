@@ -176,8 +176,10 @@ class Preprocessor:
                     continue
             if known:
                 line = SourceLine(path, number, raw)
-                for words, piece in known:
-                    yield words, piece, line
+                if len(known) == 1:
+                    yield (*known[0], line)
+                else:
+                    yield from _placed(known, line)
                 if known[0][0][0] == "include_check":
                     self._set_checks(known[0][0][1:])
 
@@ -430,6 +432,16 @@ class Preprocessor:
             for path in found:
                 if self._readable(path, where=line, checks=checks):
                     yield from self._file(path, line)
+
+
+def _placed(pieces: tuple[tuple[tuple[str, ...], str], ...], line: SourceLine) -> Iterator[Piece]:
+    """The pieces of one line, each with where in the line it begins."""
+    position = 0
+    for words, piece in pieces:
+        found = line.text.find(piece, position)
+        start = position if found < 0 else found
+        yield words, piece, line.beginning_at(start) if position else line
+        position = start + len(piece)
 
 
 def _unreadable(path: str) -> str:

@@ -264,6 +264,7 @@ MISTAKES: list[tuple[str, str, str, int]] = [
     ("url", "status_code 299-200", "bad-range", 13),
     ("url", "regex_min_offset 9\nregex_max_offset 3", "bad-range", 0),
     ("url", "regex a b", "extra-words", 9),
+    ("url", "regex a(b", "bad-pattern", 7),
 ]
 
 
@@ -362,3 +363,20 @@ def test_warnings_count_only_when_asked_for(tmp_path: Path) -> None:
     whole, _, _ = place("second", "nopreempt")
     problems = findings(tmp_path, whole, MACHINE).problems
     assert (problems.exit_status(), problems.exit_status(strict=True)) == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ("line", "id", "column"),
+    [
+        ("track_group x { group { one two } } }", "surplus-brace", 37),
+        ("track_group x { group { one } } track_group y { gruop { one } }", "unknown-keyword", 49),
+        ("garp_group { garp_interval x } ", "not-a-number", 28),
+        ("static_rules { from 192.0.2.0/24 table 5 preference x }", "not-a-number", 53),
+        ("track_group x { group { one } { } }", "unexpected-brace", 31),
+    ],
+)
+def test_places_in_lines_of_several_pieces(tmp_path: Path, line: str, id: str, column: int) -> None:
+    whole, first, _ = place("root", line)
+    found = [problem for problem in weighty(findings(tmp_path, whole)) if problem.id == id]
+    assert found[0].at is not None
+    assert (found[0].at.line, found[0].at.column) == (first, column), found[0].render()
