@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PREFIX ?= /usr/local
 DESTDIR ?=
 LIB := $(PREFIX)/lib/keepalived-py
-APT := python3-venv keepalived ipvsadm user-mode-linux kmod nginx tshark tcpdump nftables iproute2 iputils-ping procps curl shellcheck go-md2man
+APT := python3-venv keepalived ipvsadm user-mode-linux kmod nginx tshark tcpdump nftables iproute2 iputils-ping procps curl openssl shellcheck go-md2man
 PYTEST := $(BIN)/python -m pytest
 export PYTHONPATH := $(CURDIR)
 

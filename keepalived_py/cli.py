@@ -24,7 +24,8 @@ from .options import Options, parse, usage
 from .parent.daemonize import daemonize
 from .parent.pidfile import AlreadyRunning, PidFile, default_path
 from .parent.reload import Applied
-from .parent.supervisor import Plan, Supervisor
+from .parent.roles import Plan
+from .parent.supervisor import Supervisor
 from .values import ExitCode
 
 logger = logging.getLogger(__name__)
@@ -169,15 +170,20 @@ def _run(options: Options) -> int:
     except OSError as exc:
         logger.error("pid file %s: %s", pid_files[Peer.PARENT].path, exc.strerror)
         return ExitCode.OK
+    from workers.file_watch import create_files
+    from workers.scripts import start
+
     mains = _worker_mains(options, settings)  # imported before the fork, so that every process shares the pages
     if not foreground and not daemonize():
         return ExitCode.OK
     log.set_up(settings, "Keepalived", "")
     pid_files[Peer.PARENT].write(os.getpid())
+    create_files(result.config.track_files)
     plan = Plan(
         mains=mains,
         warm={Peer.CHECKER: _warm_checker},
         load=partial(_load_for_reload, options),
+        start_script=start,
         pid_files=pid_files,
         respawn=not options.has("dont-respawn"),
         ignore_sigint=options.has("ignore-sigint"),

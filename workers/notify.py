@@ -1,4 +1,4 @@
-"""Telling people: scripts of one subject run in order, one at a time, limited, their output in the log.
+"""Telling people: scripts of one subject run in order, one at a time, limited, their output in the log; FIFOs; mail.
 
 Whoever has something to tell never waits for it.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from keepalived_py.config.model import Script
+from keepalived_py.config.model import Fifo, GlobalDefs, Script
 
 from . import scripts
+from .fifo import FifoSet
+from .smtp import Mailer
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +35,16 @@ class Notifier:
     """Queues per subject. `time_limit`: seconds a script may run."""
 
     time_limit: float
+    fifos: FifoSet = field(default_factory=FifoSet)
+    mailer: Mailer = field(default_factory=Mailer)
     _queues: dict[str, deque[_Job]] = field(default_factory=dict)
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+    def configure(self, defs: GlobalDefs, fifos: Iterable[Fifo | None]) -> None:
+        """Move to a configuration: FIFOs are made anew, scripts and mails that wait go on."""
+        self.time_limit = defs.script_time_limit
+        self.mailer.configure(defs.mail)
+        self.fifos.configure([fifo for fifo in fifos if fifo is not None], defs.umask)
 
     def run(
         self,
@@ -52,6 +62,9 @@ class Notifier:
 
     async def finish(self, within: float = STOP_LIMIT) -> None:
         """Wait for what is queued, at most `within` seconds, then end the rest."""
+        await asyncio.gather(self._finish_scripts(within), self.mailer.finish(within), self.fifos.finish(within))
+
+    async def _finish_scripts(self, within: float) -> None:
         tasks = list(self._tasks.values())
         if not tasks:
             return

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from keepalived_py.clock import now
 from keepalived_py.config.model import Script
 
 logger = logging.getLogger(__name__)
@@ -49,10 +50,11 @@ async def run(
     if script.readable_only:
         return Outcome(0 if os.access(script.argv[0], os.R_OK) else 1)
     try:
-        process = _start(script, args, environment)
+        process = start(script, args, environment, subprocess.PIPE)
     except (OSError, ValueError, subprocess.SubprocessError) as exc:
         return Outcome(None, error=str(exc))
     assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
     output = bytearray()
     loop = asyncio.get_running_loop()
     loop.add_reader(process.stdout, _collect, process.stdout.fileno(), output)
@@ -70,14 +72,46 @@ async def run(
     return Outcome(process.returncode, timed_out, output.decode("utf-8", "replace").strip())
 
 
-def _start(script: Script, args: tuple[str, ...], environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
+async def serve(script: Script, args: tuple[str, ...], stop: asyncio.Event) -> tuple[Outcome, float]:
+    """Run `script` until it ends or `stop` is set, which ends it; how it ended, and the seconds it ran."""
+    started = now()
+    try:
+        process = start(script, args)
+    except (OSError, ValueError, subprocess.SubprocessError) as exc:
+        return Outcome(None, error=str(exc)), 0.0
+    pidfd = os.pidfd_open(process.pid)
+    loop = asyncio.get_running_loop()
+    ended, told = loop.create_task(_ended(process, pidfd, None)), loop.create_task(stop.wait())
+    try:
+        await asyncio.wait((ended, told), return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            _signal(process, signal.SIGTERM)
+            await asyncio.wait((ended,), timeout=KILL_AFTER)
+    finally:
+        if process.poll() is None:
+            _signal(process, signal.SIGKILL)
+            process.wait()
+        ended.cancel()
+        told.cancel()
+        await asyncio.wait((ended, told))
+        os.close(pidfd)
+    return Outcome(process.returncode), now() - started
+
+
+def start(
+    script: Script,
+    args: tuple[str, ...] = (),
+    environment: Mapping[str, str] | None = None,
+    output: int = subprocess.DEVNULL,
+) -> subprocess.Popen[bytes]:
+    """Start `script` as its user, in a process group of its own. OSError and the like when that cannot be."""
     environ = {name: value for name, value in os.environ.items() if name not in WITHHELD}
     environ.update(environment or {})
     own = script.uid in (None, os.geteuid()) and script.gid in (None, os.getegid()) and script.groups is None
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [*script.argv, *args],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=subprocess.STDOUT,
         env=environ,
         process_group=0,
@@ -85,9 +119,6 @@ def _start(script: Script, args: tuple[str, ...], environment: Mapping[str, str]
         group=None if own else script.gid,
         extra_groups=None if own else list(script.groups or ()),
     )
-    assert process.stdout is not None
-    os.set_blocking(process.stdout.fileno(), False)
-    return process
 
 
 def _collect(descriptor: int, output: bytearray) -> None:
@@ -108,7 +139,7 @@ async def _wait(process: subprocess.Popen[bytes], pidfd: int, limit: float) -> b
     return True
 
 
-async def _ended(process: subprocess.Popen[bytes], pidfd: int, within: float) -> bool:
+async def _ended(process: subprocess.Popen[bytes], pidfd: int, within: float | None) -> bool:
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
     loop.add_reader(pidfd, _resolve, ended)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from keepalived_py.pattern import PatternError, compiled
 from keepalived_py.values import IPAddress
 
 from .model import (
@@ -185,6 +186,7 @@ class CheckBuilder:
                     1,
                 )
                 least, most = 0, None
+            self._try_pattern(url)
             yield self.context.share(
                 HttpUrl(
                     virtualhost=url.get("virtualhost", host),
@@ -194,6 +196,15 @@ class CheckBuilder:
                     **url.pick("path", "digest", "statuses", "regex", "regex_no_match", "regex_options", "regex_stack"),
                 )
             )
+
+    def _try_pattern(self, url: Draft) -> None:
+        """keepalived only logs a pattern that cannot be compiled, and then goes without."""
+        if not url.has("regex"):
+            return
+        try:
+            compiled(url.get("regex"), url.get("regex_options", ()))
+        except PatternError as exc:
+            self.context.report("bad-pattern", f"{exc}; the body is not looked at", url.at("regex"), 1, Severity.LINT)
 
     def misc(self, draft: Draft) -> Iterator[Check]:
         script = draft.get("misc_path")

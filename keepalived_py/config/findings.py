@@ -233,6 +233,7 @@ GROUPS: tuple[tuple[str, dict[str, str]], ...] = (
             "sorry-inhibit": "A sorry server that is a real server too takes its inhibit setting.",
             "no-url": "HTTP_GET and SSL_GET need a url.",
             "url-without-path": "A url needs a path.",
+            "bad-pattern": "The pattern of a regex cannot be compiled, so nothing is looked for.",
             "no-misc-path": "MISC_CHECK needs misc_path.",
             "no-track-file": "FILE_CHECK needs track_file.",
             "no-bfd-name": "BFD_CHECK needs a name.",

@@ -236,16 +236,15 @@ _URL = (
         field="statuses",
     ),
     Keyword("virtualhost", word, "NAME", "Host header.", default="checker's"),
-    Keyword("regex", _regex, "PATTERN", "What must be found in the body.", pending=True),
-    Keyword("regex_no_match", flag(True), "", "It must not be found.", default="off", pending=True),
-    Keyword("regex_options", _regex_options, "OPTION ...", "How the pattern is compiled.", pending=True),
+    Keyword("regex", _regex, "PATTERN", "What must be found in the body."),
+    Keyword("regex_no_match", flag(True), "", "It must not be found.", default="off"),
+    Keyword("regex_options", _regex_options, "OPTION ...", "How the pattern is compiled."),
     Keyword(
         "regex_min_offset",
         integer(0, UINT32),
         "N",
         "A match must not begin before this byte.",
         default="0",
-        pending=True,
     ),
     Keyword(
         "regex_max_offset",
@@ -253,7 +252,6 @@ _URL = (
         "N",
         "A match must begin at or before this byte.",
         default="none",
-        pending=True,
     ),
     Keyword(
         "regex_stack",
@@ -261,11 +259,10 @@ _URL = (
         "START MAX",
         "Accepted; here patterns are bounded by time.",
         default="library's",
-        pending=True,
     ),
 )
 _TLS_COMPLIANT = Keyword(
-    "tls_compliant", boolean, "[BOOL]", "Close TLS connections with a full handshake.", default="off", pending=True
+    "tls_compliant", boolean, "[BOOL]", "Accepted; TLS connections are always closed properly.", default="off"
 )
 URL = Section("url", _URL)
 TLS_URL = Section("url", (*_URL, _TLS_COMPLIANT))
@@ -284,13 +281,12 @@ def _http(url: Section) -> tuple[Keyword, ...]:
             "HTTP version; 1.0C and 1.1 also send Connection: close.",
             default="1.0",
         ),
-        Keyword("enable_sni", boolean, "[BOOL]", "Send the host name in TLS.", default="off", pending=True),
+        Keyword("enable_sni", boolean, "[BOOL]", "Send the host name in TLS.", default="off"),
         Keyword(
             "sni_name",
             optional_word(""),
             "[NAME]",
             "Host name sent in TLS; bare: the virtualhost.",
-            pending=True,
         ),
         Keyword("fast_recovery", boolean, "[BOOL]", "While not proven up, check the urls back to back.", default="off"),
         Keyword("url", None, "{ block }", "One request and what must come back.", block=url, many=True),
@@ -495,13 +491,13 @@ REAL_SERVER = Section(
             for section, text, pending in (
                 (TCP_CHECK, "Passes when a connection opens.", False),
                 (HTTP_GET, "Passes when every url answers as it must.", False),
-                (SSL_GET, "The same over TLS.", True),
+                (SSL_GET, "The same over TLS.", False),
                 (MISC_CHECK, "Passes when a script says so.", False),
-                (SMTP_CHECK, "Passes when a mail server greets.", True),
-                (DNS_CHECK, "Passes when a name server answers.", True),
-                (PING_CHECK, "Passes when an echo comes back.", True),
-                (UDP_CHECK, "Passes when no error, or the wanted answer, comes back.", True),
-                (FILE_CHECK, "Weight or state by the number in a track_file.", True),
+                (SMTP_CHECK, "Passes when a mail server greets.", False),
+                (DNS_CHECK, "Passes when a name server answers.", False),
+                (PING_CHECK, "Passes when an echo comes back.", False),
+                (UDP_CHECK, "Passes when no error, or the wanted answer, comes back.", False),
+                (FILE_CHECK, "Weight or state by the number in a track_file.", False),
                 (BFD_CHECK, "State of a bfd_instance.", True),
             )
         ),
@@ -630,9 +626,9 @@ def _range(text: str) -> tuple[IPAddress, IPAddress]:
 SSL = Section(
     "SSL",
     (
-        Keyword("password", word, "STRING", "Password of the key.", pending=True),
-        Keyword("ca", word, "FILE", "Certificates of authorities.", pending=True),
-        Keyword("certificate", word, "FILE", "Our certificate.", pending=True),
-        Keyword("key", word, "FILE", "Our private key.", pending=True),
+        Keyword("password", word, "STRING", "Password of the key."),
+        Keyword("ca", word, "FILE", "Certificates of authorities."),
+        Keyword("certificate", word, "FILE", "Our certificate."),
+        Keyword("key", word, "FILE", "Our private key."),
     ),
 )

@@ -1051,20 +1051,18 @@ _FIREWALL = (
         "vrrp_iptables",
         _iptables,
         "[IN_CHAIN [OUT_CHAIN]]",
-        "Use iptables for accept mode and VMAC filters.",
+        "Accepted; nftables does what iptables would.",
         default="off; bare: INPUT OUTPUT",
         field="firewall.iptables",
         once=True,
-        pending=True,
     ),
     Keyword(
         "vrrp_ipsets",
         _ipsets,
         "[SET [SET6 [SET_IF6 [SET_IGMP [SET_MLD [SET_ND]]]]]]",
-        "Names of the ipsets used with iptables; bare: no sets.",
+        "Accepted; nftables has sets of its own.",
         default=" ".join(IPSETS),
         field="firewall.ipset_names",
-        pending=True,
     ),
     Keyword(
         "nftables",
@@ -1074,7 +1072,6 @@ _FIREWALL = (
         default="used when needed; table keepalived",
         field="firewall.nftables_table",
         once=True,
-        pending=True,
     ),
     Keyword(
         "nftables_priority",
@@ -1083,16 +1080,14 @@ _FIREWALL = (
         "Priority of the base chains.",
         default="-1",
         field="firewall.nftables_priority",
-        pending=True,
     ),
     Keyword(
         "nftables_ifindex",
         flag(True),
         "",
-        "Name link-local sets by interface index.",
+        "Name link-local sets by interface index; here they always are.",
         default="off",
         field="firewall.nftables_ifindex",
-        pending=True,
     ),
     Keyword(
         "nftables_counters",
@@ -1101,7 +1096,6 @@ _FIREWALL = (
         "Add counters to the rules.",
         default="off",
         field="firewall.nftables_counters",
-        pending=True,
     ),
     Keyword(
         "disable_local_igmp",
@@ -1109,7 +1103,6 @@ _FIREWALL = (
         "",
         "Switch off IGMP reports for link-local groups while running.",
         default="off",
-        pending=True,
     ),
 )
 
@@ -1230,7 +1223,6 @@ _VRRP = (
         "Beginning of the names made for VMACs.",
         default="vrrp",
         once=True,
-        pending=True,
     ),
     Keyword(
         "vmac_addr_prefix",
@@ -1245,11 +1237,11 @@ _VRRP = (
         "vrrp_restore_lost",
         integer(0, 1000),
         "N",
-        "Losses of an address in a row that are put back before the master role is given up; 0: from the first.",
+        "Losses of an address, route or rule in a row that are put back before the master role is given up; 0: from the"
+        " first.",
         default="5",
         field="restore_lost",
         ours=True,
-        pending=True,
     ),
     Keyword(
         "dynamic_interfaces",

@@ -65,14 +65,12 @@ ROOT = Section(
             "NAME { block }",
             "Processes whose number counts where they are tracked.",
             VRRP_TRACK_PROCESS,
-            pending=True,
         ),
         _row(
             "track_file",
             "NAME { block }",
             "A file whose number counts where it is tracked.",
             TRACK_FILE,
-            pending=True,
         ),
         _row(
             "vrrp_track_file",
@@ -80,7 +78,6 @@ ROOT = Section(
             "Old spelling.",
             TRACK_FILE,
             alias_of="track_file",
-            pending=True,
         ),
         _row("bfd_instance", "NAME { block }", "One BFD session (RFC 5880).", BFD_INSTANCE, pending=True),
         _row(
@@ -88,12 +85,11 @@ ROOT = Section(
             "NAME { group { INSTANCE ... } }",
             "Instances that static addresses, routes and rules concern.",
             TRACK_GROUP,
-            pending=True,
         ),
         _row("garp_group", "{ block }", "Least gaps between announcements on interfaces.", GARP_GROUP, pending=True),
-        _row("static_ipaddress", "{ ADDRESS line ... }", "Addresses that always stay.", many=True, pending=True),
-        _row("static_routes", "{ ROUTE line ... }", "Routes that always stay.", many=True, pending=True),
-        _row("static_rules", "{ RULE line ... }", "Routing rules that always stay.", many=True, pending=True),
+        _row("static_ipaddress", "{ ADDRESS line ... }", "Addresses that always stay.", many=True),
+        _row("static_routes", "{ ROUTE line ... }", "Routes that always stay.", many=True),
+        _row("static_rules", "{ RULE line ... }", "Routing rules that always stay.", many=True),
         _row(
             "interface_up_down_delays",
             "{ IFNAME DOWN_DELAY [UP_DELAY] ... }",
@@ -119,7 +115,7 @@ ROOT = Section(
             "One IPVS service.",
             VIRTUAL_SERVER,
         ),
-        _row("SSL", "{ block }", "What SSL_GET presents and trusts.", SSL, pending=True),
+        _row("SSL", "{ block }", "What SSL_GET presents and trusts.", SSL),
     ),
 )
 

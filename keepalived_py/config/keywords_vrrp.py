@@ -381,7 +381,6 @@ _PATH = (
         "[[name] IFNAME] [MAC] [netlink_notify_msg] [group GROUP]",
         "Run on a macvlan with the virtual MAC address.",
         default="off; name vrrp.VRID",
-        pending=True,
     ),
     Keyword(
         "use_vmac_addr",
@@ -398,7 +397,6 @@ _PATH = (
         "",
         "Send and receive adverts on the interface below the VMAC.",
         default="off",
-        pending=True,
     ),
     Keyword(
         "use_ipvlan",
@@ -526,7 +524,6 @@ _HOLDINGS = (
         "Routes that the master holds.",
         raw_block=True,
         many=True,
-        pending=True,
     ),
     Keyword(
         "virtual_rules",
@@ -535,7 +532,6 @@ _HOLDINGS = (
         "Routing rules that the master holds.",
         raw_block=True,
         many=True,
-        pending=True,
     ),
     Keyword("accept", flag(True), "", "Accept packets to the addresses without owning them.", default="on"),
     Keyword(
@@ -545,7 +541,6 @@ _HOLDINGS = (
         "Drop packets to the addresses, unless priority is 255.",
         default="off; on in strict mode",
         field="accept",
-        pending=True,
     ),
     Keyword(
         "promote_secondaries",
@@ -553,7 +548,6 @@ _HOLDINGS = (
         "",
         "Set that sysctl on the interface.",
         default="off; on with a VMAC",
-        pending=True,
     ),
 )
 
@@ -785,7 +779,6 @@ TRACK_FILE = Section(
             "[VALUE] [overwrite]",
             "Create the file at start, or write over it.",
             default="not created; VALUE 0",
-            pending=True,
         ),
     ),
 )

@@ -115,7 +115,6 @@ TRACKS = (
         "Files whose number counts.",
         "file's weight",
         range="-254..254",
-        pending=True,
     ),
     _row(
         "process",
@@ -124,7 +123,6 @@ TRACKS = (
         "Processes whose number counts.",
         "process's weight",
         range="-254..254",
-        pending=True,
     ),
     _row(
         "bfd",
@@ -144,5 +142,4 @@ TRACK_VIRTUAL_SERVER = _row(
     "weight 0",
     range="-253..253",
     ours=True,
-    pending=True,
 )

@@ -13,8 +13,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -41,13 +40,14 @@ from ipc.messages import (
     merge_key,
 )
 from keepalived_py.clock import now
-from keepalived_py.config.model import Config
+from keepalived_py.config.model import Config, Script
 from keepalived_py.config.slices import checker_slice, vrrp_slice
 
 from .child import Child, fork_process
-from .pidfile import PidFile
+from .hook import Hook
 from .reload import Applied, ReloadCoordinator
 from .restart import GiveUp, RestartPolicy
+from .roles import Plan, Role
 
 logger = logging.getLogger(__name__)
 
@@ -58,48 +58,21 @@ RELAYS = {VrrpStateChanged: Peer.CHECKER, VirtualServerStateChanged: Peer.VRRP}
 NAMES = {Peer.VRRP: "VRRP", Peer.CHECKER: "Healthcheck"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How this daemon is put together: made by the command line."""
-
-    mains: Mapping[Peer, Callable[[socket.socket, Applied, tuple[Any, ...], int], int]]
-    """Main functions of the workers that may run: socket, configuration, last reports, parent's pid."""
-    warm: Mapping[Peer, Callable[[], None]]
-    """What the parent does before it forks a worker of that kind: imports, so that all its successors share them."""
-    load: Callable[[], ConfigLoaded]
-    """Reads the configuration; called in a process of its own."""
-    pid_files: Mapping[Peer, PidFile]
-    title: str = "keepalived"
-    respawn: bool = True
-    ignore_sigint: bool = False
-    run_all: bool = False
-    open_descriptors: frozenset[int] = frozenset()
-    """Descriptors that children inherit (log files)."""
-
-
-@dataclass(slots=True)
-class _Role:
-    """One worker's place, whoever fills it."""
-
-    policy: RestartPolicy
-    child: Child | None = None
-    reports: dict[Any, Any] = field(default_factory=dict)
-    """The newest report per subject: what a successor is told."""
-    stalled: bool = False
-
-
 class Supervisor:
     """One daemon, from its first configuration to its exit code."""
 
     def __init__(self, plan: Plan, applied: Applied) -> None:
         self.plan = plan
         self.reload = ReloadCoordinator(applied)
-        self.roles = {peer: _Role(RestartPolicy(plan.respawn)) for peer in plan.mains}
+        self.roles = {peer: Role(RestartPolicy(plan.respawn)) for peer in plan.mains}
         self.exit_code = 0
         self._stopping = False
         self._finished = False
         self._jobs: list[Callable[[], None]] = []
         self._loader: tuple[int, Channel] | None = None
+        self._hook: Hook | None = None
+        self._reload_asked = False
+        """A reload was asked for while the start-up script ran."""
         self._loop = asyncio.new_event_loop()
         self._wake = asyncio.Event()
 
@@ -109,11 +82,8 @@ class Supervisor:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
         asyncio.set_event_loop(None)
         self._install_signals()
-        self._jobs = [
-            partial(self._spawn, peer) for peer in self.roles if self._needed(peer, self.reload.current.config)
-        ]
-        if not self._jobs:
-            logger.warning("Nothing to run: the configuration names no instance and no virtual server")
+        defs = self.reload.current.config.global_defs
+        self._run_hook("startup_script", defs.startup_script, defs.startup_script_timeout, self._start_workers)
         watch = self._loop.call_later(STALL_LIMIT, self._watch)
         while not self._finished:
             jobs, self._jobs = self._jobs, []
@@ -125,6 +95,32 @@ class Supervisor:
             pid_file.remove()
         logger.info("Stopped")
         return self.exit_code
+
+    def _start_workers(self) -> None:
+        """The start-up script is over."""
+        if self._stopping:
+            self._stop_next()
+            return
+        wanted = [peer for peer in self.roles if self._needed(peer, self.reload.current.config)]
+        for peer in wanted:
+            self._later(partial(self._spawn, peer))
+        if not wanted:
+            logger.warning("Nothing to run: the configuration names no instance and no virtual server")
+        if self._reload_asked:
+            self.request_reload()
+
+    def _run_hook(self, name: str, script: Script | None, limit: float, then: Callable[[], None]) -> None:
+        """Run a script of the parent's, if there is one, and `then` go on."""
+
+        def done() -> None:
+            self._hook = None
+            then()
+
+        if script is None:
+            then()
+            return
+        self._hook = Hook(name, script, limit, self._loop, done)
+        self._later(partial(self._hook.start, self.plan.start_script))
 
     async def _until_woken(self) -> None:
         await self._wake.wait()
@@ -168,7 +164,7 @@ class Supervisor:
             self.plan.warm[peer]()
         role = self.roles[peer]
         applied = applied or self.reload.current
-        reports, parent = tuple(role.reports.values()), os.getpid()
+        reports, parent = self._last_words(peer), os.getpid()
         main = self.plan.mains[peer]
         pid, sock = fork_process(
             peer, set(self.plan.open_descriptors), lambda theirs: main(theirs, applied, reports, parent)
@@ -179,6 +175,17 @@ class Supervisor:
         channel.attach(self._loop)
         self._write_pid(peer, pid)
         logger.info("Starting %s child process, pid=%d", NAMES[peer], pid)
+
+    def _last_words(self, peer: Peer) -> tuple[Any, ...]:
+        """What a worker is told at its start: what its predecessor said last, and to VRRP what the checker said."""
+        reports = [*self.roles[peer].reports.values()]
+        if peer is Peer.VRRP and Peer.CHECKER in self.roles:
+            reports += [
+                report
+                for report in self.roles[Peer.CHECKER].reports.values()
+                if isinstance(report, VirtualServerStateChanged)
+            ]
+        return tuple(reports)
 
     def _write_pid(self, peer: Peer, pid: int) -> None:
         pid_file = self.plan.pid_files.get(peer)
@@ -217,7 +224,7 @@ class Supervisor:
             case _:
                 self._relay(role, msg)
 
-    def _relay(self, role: _Role, msg: Any) -> None:
+    def _relay(self, role: Role, msg: Any) -> None:
         key = merge_key(msg)
         if key is not None:
             role.reports[key] = msg
@@ -262,11 +269,14 @@ class Supervisor:
         if self._loader is not None and pid == self._loader[0]:
             self._loader_ended(code)
             return
+        if self._hook is not None and pid == self._hook.pid:
+            self._hook.ended(code)
+            return
         for peer, role in self.roles.items():
             if role.child is not None and role.child.pid == pid:
                 self._worker_ended(peer, role, code)
 
-    def _worker_ended(self, peer: Peer, role: _Role, code: int) -> None:
+    def _worker_ended(self, peer: Peer, role: Role, code: int) -> None:
         child, role.child = role.child, None
         assert child is not None
         child.channel.close()
@@ -297,7 +307,9 @@ class Supervisor:
 
     def request_reload(self) -> None:
         """SIGHUP."""
-        if not self._stopping and self.reload.request():
+        if self._hook is not None:
+            self._reload_asked = True
+        elif not self._stopping and self.reload.request():
             self._later(self._start_loader)
 
     def _start_loader(self) -> None:
@@ -368,6 +380,9 @@ class Supervisor:
             checker.child.send(Drain())
         wait = self.reload.current.config.global_defs.root.child_wait_time
         self._loop.call_later(wait, self._kill_all)
+        if self._hook is not None:
+            self._hook.stop()
+            return
         self._stop_next()
 
     def _stop_next(self) -> None:
@@ -376,6 +391,10 @@ class Supervisor:
             if role is not None and role.child is not None:
                 role.child.send(Stop())
                 return
+        defs = self.reload.current.config.global_defs
+        self._run_hook("shutdown_script", defs.shutdown_script, defs.shutdown_script_timeout, self._finish)
+
+    def _finish(self) -> None:
         self._finished = True
         self._wake.set()
 

@@ -36,11 +36,17 @@ class DeleteAddress:
 Op = AddAddress | DeleteAddress
 
 
-def desired_addresses(config: VrrpInstance, own_index: int, index_of: Mapping[str, int]) -> dict[AddressKey, Address]:
-    """What `config` holds while MASTER. An address whose interface does not exist is left out."""
+def desired_addresses(
+    config: VrrpInstance, own_index: int, index_of: Mapping[str, int], base_index: int = 0
+) -> dict[AddressKey, Address]:
+    """What `config` holds while MASTER. An address whose interface does not exist is left out.
+
+    Addresses of the instance's family go to its VMAC, the others to `base_index` below it (vrrp-behaviour.md 11).
+    """
     rows: dict[AddressKey, Address] = {}
     for row in (*config.addresses, *config.excluded):
-        index = index_of.get(row.dev) if row.dev else own_index
+        own = own_index if row.family == config.family or config.vmac is None else base_index
+        index = index_of.get(row.dev) if row.dev else own
         if index:
             rows[AddressKey(index, row.address, row.prefixlen)] = row
     return rows

@@ -68,7 +68,12 @@ def effective_priority(base: int, tracks: Iterable[Track], seen: Callable[[Track
 
 
 def is_fault(track: Track, seen: Observation) -> bool:
-    """Whether a track holds the instance in FAULT. An unweighted one that is not known yet does, but for a file."""
+    """Whether a track holds the instance in FAULT. An unweighted one that is not known yet does, but for two kinds.
+
+    A file always has a value. A virtual server is known by another process, which may be late or not run at all.
+    """
+    if seen is None and track.kind == "virtual_server":
+        return False
     if track.kind == "file":
         return seen is not None and _file_is_fault(track, seen)
     if track.weight:

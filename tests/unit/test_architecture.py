@@ -17,9 +17,10 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     # package: (what it may import of ours beside itself, third parties)
     VALUES: (set(), set()),
     f"{K}.clock": (set(), set()),
+    f"{K}.pattern": (set(), set()),
     f"{K}.log": (set(), set()),
     f"{K}.options": (set(), set()),
-    f"{K}.config": ({VALUES}, set()),
+    f"{K}.config": ({VALUES, f"{K}.pattern"}, set()),
     f"{K}.vrrp": ({VALUES, MODEL}, set()),
     f"{K}.checks": ({VALUES, MODEL}, set()),
     f"{K}.plan": ({VALUES, MODEL, f"{K}.checks"}, set()),
@@ -27,11 +28,24 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     f"{K}.parent": ({f"{K}.config", VALUES, f"{K}.clock", f"{K}.log", "ipc"}, {"setproctitle"}),
     f"{K}.ctl": ({VALUES, f"{K}.config", "ipc"}, {"rich"}),
     "workers": (
-        {VALUES, f"{K}.clock", f"{K}.log", MODEL, DIFF, f"{K}.vrrp", f"{K}.checks", f"{K}.plan", "ipc"},
-        {"pyroute2", "aiohttp", "setproctitle", "yarl"},
+        {VALUES, f"{K}.clock", f"{K}.log", f"{K}.pattern", MODEL, DIFF, f"{K}.vrrp", f"{K}.checks", f"{K}.plan", "ipc"},
+        {"pyroute2", "aiohttp", "dns", "aiosmtplib", "setproctitle", "yarl"},
     ),
-    "workers.vrrp": ({"workers.worker", "workers.scripts", "workers.notify", "workers.dump"}, set()),
-    "workers.checker": ({"workers.worker", "workers.scripts", "workers.notify", "workers.dump"}, set()),
+    "workers.vrrp": (
+        {
+            "workers.worker",
+            "workers.scripts",
+            "workers.notify",
+            "workers.dump",
+            "workers.file_watch",
+            "workers.process_watch",
+        },
+        set(),
+    ),
+    "workers.checker": (
+        {"workers.worker", "workers.scripts", "workers.notify", "workers.dump", "workers.file_watch"},
+        set(),
+    ),
 }
 PURE = (VALUES, f"{K}.vrrp", f"{K}.checks", f"{K}.plan")
 IMPURE = {"asyncio", "logging", "random", "socket", "subprocess", "threading", "time"}

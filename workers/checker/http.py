@@ -1,57 +1,67 @@
-"""HTTP_GET (checker-behaviour.md 4): the request as keepalived makes it, judged by status code and digest.
+"""HTTP_GET and SSL_GET (checker-behaviour.md 4): the request as keepalived makes it, judged by status, digest, pattern.
 
-aiohttp speaks HTTP; nothing of the body is kept, so an endless answer costs time until the deadline and no memory.
+aiohttp speaks HTTP. Of the body only a limited part is kept, and that only for a pattern, so an endless answer costs
+time until the deadline and no memory. TLS connections are closed properly, whether tls_compliant is set or not.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-import logging
-import os
 import socket
+import ssl
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 from yarl import URL
 
-from keepalived_py.config.model import Endpoint, HttpCheck, HttpUrl
+from keepalived_py.config.model import Endpoint, HttpCheck, HttpUrl, SslSettings
+from keepalived_py.pattern import Pattern, PatternError, SearchGivenUp, compiled
 
-from .probe import CheckFailed, CheckNotMade, needs_own_socket, prepare_socket
-
-logger = logging.getLogger(__name__)
+from . import probe
+from .probe import CheckFailed, CheckNotMade, prepare_socket
+from .searcher import Searcher
+from .tls import TlsContexts, TlsError, server_name
 
 USER_AGENT = "KeepAliveClient"
 CHUNK = 65536
 HEADER_LIMIT = 16384
+BODY_LIMIT = 1 << 20
+"""Bytes of a body in which a pattern is looked for."""
 
 
 class HttpClient:
-    """The sessions of one worker: one for all plain checks, one per endpoint with a source, interface or mark."""
+    """What the url checks of one worker share.
 
-    def __init__(self) -> None:
-        self._sessions: dict[tuple[Endpoint | None, bool], aiohttp.ClientSession] = {}
+    Sessions: one for all plain checks, one for each source, interface and mark.
+    """
+
+    def __init__(self, ssl: SslSettings | None = None) -> None:
+        self.tls = TlsContexts(ssl)
+        self.searcher = Searcher()
+        self._sessions: dict[tuple[Hashable, bool], aiohttp.ClientSession] = {}
 
     def session(self, endpoint: Endpoint, newer: bool) -> aiohttp.ClientSession:
         """The session for checks of `endpoint`; `newer` speaks HTTP/1.1, else 1.0."""
-        key = (endpoint if needs_own_socket(endpoint) else None, newer)
+        key = ((endpoint.bindto, endpoint.bind_port, endpoint.bind_if, endpoint.fwmark), newer)
         found = self._sessions.get(key)
         if found is None:
-            found = self._sessions[key] = self._open(*key)
+            found = self._sessions[key] = self._open(endpoint, newer)
         return found
 
-    def _open(self, endpoint: Endpoint | None, newer: bool) -> aiohttp.ClientSession:
+    def _open(self, endpoint: Endpoint, newer: bool) -> aiohttp.ClientSession:
         def make(info: Any) -> socket.socket:
             try:
                 sock = socket.socket(info[0], info[1] | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, info[2])
             except OSError as exc:
                 raise CheckNotMade(f"socket: {exc.strerror}") from exc
-            if endpoint is not None:
-                try:
-                    prepare_socket(sock, endpoint)
-                except OSError as exc:
-                    sock.close()
-                    raise CheckNotMade(f"binding the socket: {exc.strerror}") from exc
+            try:
+                prepare_socket(sock, endpoint)
+            except OSError as exc:
+                sock.close()
+                raise CheckNotMade(f"binding the socket: {exc.strerror}") from exc
             return sock
 
         return aiohttp.ClientSession(
@@ -76,7 +86,10 @@ class HttpChecker:
 
     config: HttpCheck
     client: HttpClient
-    name: str = "HTTP_GET"
+
+    @property
+    def name(self) -> str:
+        return "HTTP_GET" if self.config.tls is None else "SSL_GET"
 
     @property
     def limit(self) -> float:
@@ -84,42 +97,107 @@ class HttpChecker:
 
     async def check(self) -> None:
         """One run: every url in turn, the first that fails decides."""
+        until = asyncio.get_running_loop().time() + self.limit
         for url in self.config.urls:
-            await self._get(url)
+            await self._get(url, until)
 
-    async def _get(self, url: HttpUrl) -> None:
+    async def _get(self, url: HttpUrl, until: float) -> None:
         endpoint = self.config.endpoint
-        host = f"[{endpoint.address}]" if endpoint.address.version == 6 else str(endpoint.address)
-        headers = {"User-Agent": USER_AGENT, "Host": url.virtualhost or f"{host}:{endpoint.port}"}
-        if self.config.http_protocol != "1.0":
-            headers["Connection"] = "close"
-        target = URL(
-            f"http://{host}:{endpoint.port}{url.path if url.path.startswith('/') else '/' + url.path}", encoded=True
-        )
         session = self.client.session(endpoint, self.config.http_protocol == "1.1")
         try:
-            async with session.request("GET", target, headers=headers, allow_redirects=False) as response:
-                await self._judge(url, response)
+            async with session.request(
+                "GET", self._target(url), headers=self._headers(url), allow_redirects=False, **self._tls(url)
+            ) as response:
+                await self._judge(url, response, until)
+        except aiohttp.ClientConnectorCertificateError as exc:
+            raise CheckFailed(f"TLS: {_tls_reason(exc.certificate_error)}") from exc
         except aiohttp.ClientConnectorError as exc:
-            code = exc.os_error.errno
-            raise CheckFailed(f"connect: {os.strerror(code) if code else exc}") from exc
+            error = exc.os_error
+            if isinstance(error, ssl.SSLError):
+                raise CheckFailed(f"TLS: {_tls_reason(error)}") from exc
+            raise CheckFailed(f"connect: {probe.reason(error)}") from exc
         except aiohttp.ClientError as exc:
             raise CheckFailed(f"{url.path}: {_reason(exc)}") from exc
+        except ssl.SSLError as exc:
+            raise CheckFailed(f"TLS: {_tls_reason(exc)}") from exc
         except OSError as exc:
             raise CheckNotMade(f"socket: {exc.strerror or exc}") from exc
 
-    async def _judge(self, url: HttpUrl, response: aiohttp.ClientResponse) -> None:
+    def _host(self) -> str:
+        endpoint = self.config.endpoint
+        host = f"[{endpoint.address}]" if endpoint.address.version == 6 else str(endpoint.address)
+        return f"{host}:{endpoint.port}"
+
+    def _target(self, url: HttpUrl) -> URL:
+        scheme = "http" if self.config.tls is None else "https"
+        path = url.path if url.path.startswith("/") else "/" + url.path
+        return URL(f"{scheme}://{self._host()}{path}", encoded=True)
+
+    def _headers(self, url: HttpUrl) -> dict[str, str]:
+        headers = {"User-Agent": USER_AGENT, "Host": url.virtualhost or self._host()}
+        if self.config.http_protocol != "1.0":
+            headers["Connection"] = "close"
+        return headers
+
+    def _tls(self, url: HttpUrl) -> dict[str, Any]:
+        """Arguments for the request. Raises CheckNotMade."""
+        tls = self.config.tls
+        if tls is None:
+            return {}
+        try:
+            context, name = self.client.tls.context(tls), server_name(tls, url.virtualhost)
+            (name or "").encode("idna")
+        except (TlsError, UnicodeError) as exc:
+            raise CheckNotMade(str(exc)) from exc
+        return {"ssl": context, "server_hostname": name}
+
+    async def _judge(self, url: HttpUrl, response: aiohttp.ClientResponse, until: float) -> None:
         if not any(low <= response.status <= high for low, high in url.statuses):
             raise CheckFailed(f"{url.path}: status {response.status}")
-        digest = hashlib.md5(usedforsecurity=False)
+        pattern = _pattern(url)
+        digest, kept, size = hashlib.md5(usedforsecurity=False), bytearray(), 0
         async for chunk in response.content.iter_chunked(CHUNK):
+            size += len(chunk)
             if url.digest:
                 digest.update(chunk)
+            if pattern is not None:
+                kept += chunk[: BODY_LIMIT - len(kept)]
         if url.digest and digest.hexdigest() != url.digest:
             raise CheckFailed(f"{url.path}: digest {digest.hexdigest()}")
+        if pattern is not None:
+            await self._look_for(url, pattern, bytes(kept), size, until)
+
+    async def _look_for(self, url: HttpUrl, pattern: Pattern, body: bytes, size: int, until: float) -> None:
+        try:
+            found = await self.client.searcher.search(pattern, body, url.regex_min_offset, url.regex_max_offset, until)
+        except SearchGivenUp as exc:
+            raise CheckFailed(f"{url.path}: {exc}") from exc
+        if found and url.regex_no_match:
+            raise CheckFailed(f"{url.path}: the pattern is in the body")
+        if not found and not url.regex_no_match:
+            where = "the body" if size <= len(body) else f"the first {len(body)} bytes of the body"
+            raise CheckFailed(f"{url.path}: the pattern is not in {where}")
+
+
+def _pattern(url: HttpUrl) -> Pattern | None:
+    """One that cannot be compiled was reported when the file was read, and counts as none (checker-behaviour.md 4)."""
+    try:
+        return compiled(url.regex, url.regex_options) if url.regex else None
+    except PatternError:
+        return None
+
+
+def _tls_reason(exc: Exception) -> str:
+    """The library's own words without its numbers."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return exc.verify_message
+    text = exc.reason if isinstance(exc, ssl.SSLError) else ""
+    return (text or str(exc)).replace("_", " ").lower()[:200]
 
 
 def _reason(exc: aiohttp.ClientError) -> str:
     """One short line; servers may put anything into an error."""
-    text = str(exc) or type(exc).__name__
-    return text.splitlines()[0][:200]
+    if isinstance(exc, aiohttp.ServerDisconnectedError):
+        return "the server closed the connection"
+    text = (exc.message if isinstance(exc, aiohttp.ClientResponseError) else str(exc)) or type(exc).__name__
+    return text.splitlines()[0].rstrip(":")[:200]

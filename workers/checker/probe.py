@@ -6,6 +6,7 @@ No time-out, no retry, no logging, no state: those belong to whoever runs it.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from dataclasses import dataclass
 from typing import Protocol
@@ -66,11 +67,11 @@ async def probe(checker: Checker) -> Result:
 SO_MARK = 36
 
 
-def open_socket(endpoint: Endpoint, kind: int = socket.SOCK_STREAM) -> socket.socket:
+def open_socket(endpoint: Endpoint, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> socket.socket:
     """A non-blocking socket bound and marked as the endpoint asks. Raises CheckNotMade."""
     family = socket.AF_INET if endpoint.address.version == 4 else socket.AF_INET6
     try:
-        sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
     except OSError as exc:
         raise CheckNotMade(f"socket: {exc.strerror}") from exc
     try:
@@ -92,5 +93,36 @@ def prepare_socket(sock: socket.socket, endpoint: Endpoint) -> None:
         sock.bind((str(endpoint.bindto), endpoint.bind_port))
 
 
-def needs_own_socket(endpoint: Endpoint) -> bool:
-    return bool(endpoint.fwmark or endpoint.bind_if or endpoint.bindto)
+async def connect(sock: socket.socket, endpoint: Endpoint) -> None:
+    """Raises CheckFailed."""
+    address = (str(endpoint.address), endpoint.port)
+    try:
+        if sock.type == socket.SOCK_STREAM:
+            await asyncio.get_running_loop().sock_connect(sock, address)
+        else:
+            sock.connect(address)  # no waiting there; the loop would have a raw one looked up
+    except OSError as exc:
+        raise CheckFailed(f"connect: {reason(exc)}") from exc
+
+
+async def send(sock: socket.socket, data: bytes) -> None:
+    """Raises CheckFailed."""
+    try:
+        await asyncio.get_running_loop().sock_sendall(sock, data)
+    except OSError as exc:
+        raise CheckFailed(f"send: {reason(exc)}") from exc
+
+
+async def receive(sock: socket.socket, most: int) -> bytes:
+    """At most `most` bytes. Raises CheckFailed; ICMP errors come that way too."""
+    # what is there already is taken without a pause, so an endless sender would keep the deadline from being noticed
+    await asyncio.sleep(0)
+    try:
+        return await asyncio.get_running_loop().sock_recv(sock, most)
+    except OSError as exc:
+        raise CheckFailed(f"receive: {reason(exc)}") from exc
+
+
+def reason(exc: OSError) -> str:
+    """The system's words for an error, if it is one of the system's."""
+    return os.strerror(exc.errno) if exc.errno and exc.errno > 0 else str(exc)

@@ -6,27 +6,37 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from ipc.messages import DumpKind, Peer, RealServerStateChanged, VirtualServerStateChanged, VrrpStateChanged
+from ipc.messages import DumpKind, Peer, RealServerStateChanged, VrrpStateChanged
 from keepalived_py.checks.state import CheckerState
-from keepalived_py.checks.virtual_server import Effect, QuorumChanged, RealServerChanged, VirtualServerState
-from keepalived_py.clock import now
+from keepalived_py.checks.virtual_server import Effect, VirtualServerState
 from keepalived_py.config.diff import diff_by_key
-from keepalived_py.config.model import Check, CheckerSlice, CheckTiming, MiscCheck, RealServer, Script, VirtualServer
+from keepalived_py.config.model import (
+    Check,
+    CheckerSlice,
+    CheckTiming,
+    MiscCheck,
+    RealServer,
+    SmtpCheck,
+    VirtualServer,
+)
 from keepalived_py.plan import ipvs
 from keepalived_py.values import ExitCode, RealKey, ServiceKey
 from workers import dump
 from workers.notify import Notifier
 from workers.worker import Worker, WorkerContext, WorkerError
 
+from .followed import Followed, FollowedCheck, follows, judge
 from .http import HttpClient
 from .ipvs_kernel import IpvsError, IpvsKernel, resolve_family
-from .probe import Result
+from .probe import Checker, Result
 from .registry import make_checker
 from .task import CheckerTask, Scheduler
+from .teller import REMOVING, SHUTTING_DOWN, Teller
+from .tls import TlsContexts, TlsError
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +75,7 @@ class CheckerWorker(Worker[CheckerSlice]):
         """Our services as the kernel has them."""
         self.scheduler = Scheduler(self._checked)
         self.notifier = Notifier(self.config.global_defs.script_time_limit)
+        self.teller = Teller(self.notifier, self.channel)
         self._dirty: set[ServiceKey] = set()
         self._told: list[tuple[VirtualServerState, Effect]] = []
         self._sync_due = False
@@ -79,7 +90,8 @@ class CheckerWorker(Worker[CheckerSlice]):
             raise WorkerError(str(exc)) from exc
 
     async def start(self) -> None:
-        self.client = HttpClient()
+        self.client, self.followed = HttpClient(), Followed(self._subject_changed)
+        self._prepare_checkers(self.config, create=not self.context.reported)
         try:
             self.kernel = IpvsKernel(self._family)
             if self.config.global_defs.ipvs.flush and not self.context.reported:
@@ -88,34 +100,75 @@ class CheckerWorker(Worker[CheckerSlice]):
         except (IpvsError, OSError) as exc:
             raise WorkerError(f"{exc}; CAP_NET_ADMIN is needed", ExitCode.FATAL) from exc
         self._set_timeouts(self.config)
+        self.teller.configure(self.config)
         for config in self.config.checker.virtual_servers:
             self._add(config)
         self._adopt_reports()
         ours = {id for state in self.states.values() for id in ipvs.service_ids(state.config)}
         self.table = {id: entry for id, entry in actual.items() if id in ours}
         for state in self.states.values():
-            self._tell_later(state, state.start())
+            self._evaluate(state)
         self._mark(*self.states)
         self._sync()
 
     # virtual servers and their checkers ---------------------------------------------------------------------------
+
+    def _prepare_checkers(self, config: CheckerSlice, create: bool = False) -> None:
+        """Load what the checkers need. Raises WorkerError, with nothing changed."""
+        contexts = TlsContexts(config.checker.ssl)
+        try:
+            contexts.load(config)
+            self.followed.apply(config, create)
+        except (TlsError, OSError) as exc:
+            raise WorkerError(str(exc)) from exc
+        self.client.tls = contexts
 
     def _add(self, config: VirtualServer) -> None:
         state = self.states[config.key] = VirtualServerState(config)
         self.tasks[config.key] = {}
         for real in config.real_servers:
             tasks = self.tasks[config.key][real.key] = [self._task(config, real, check) for check in real.checks]
-            state.reals[real.key].failed = {_id(task) for task in tasks if not task.state.up}
             for task in tasks:
-                self.scheduler.add(task)
+                self._begin(task)
+            state.reals[real.key].failed = {_id(task) for task in tasks if not task.state.up}
+            state.reals[real.key].points = {_id(task): task.points for task in tasks if task.points}
+
+    def _begin(self, task: CheckerTask) -> None:
+        """What is followed is known at once; every other checker waits for its turn."""
+        result = judge(task)
+        if result is None:
+            self.scheduler.add(task)
+        else:
+            task.state.up, task.points, task.last = result.success, result.points or 0, result
+
+    def _subject_changed(self, kind: type[FollowedCheck], name: str) -> None:
+        """A file or a session that checkers follow is another now."""
+        for task in self._all_tasks():
+            if follows(task, kind, name):
+                self._judge_again(task)
+
+    def _judge_again(self, task: CheckerTask) -> None:
+        result = judge(task)
+        if result is not None:
+            task.last = result
+            self._checked(task, result)
+
+    def _all_tasks(self) -> Iterator[CheckerTask]:
+        return (task for reals in self.tasks.values() for tasks in reals.values() for task in tasks)
+
+    def _checker(self, check: Check, real: RealServer) -> Checker:
+        return make_checker(check, real, self.client, self.followed)
 
     def _task(self, config: VirtualServer, real: RealServer, check: Check) -> CheckerTask:
+        # what is followed needs no second look, and SMTP_CHECK makes its retries even the first time
+        state = CheckerState(replace(check.timing, retry=0) if isinstance(check, FollowedCheck) else check.timing)
+        state.has_run = isinstance(check, SmtpCheck)
         return CheckerTask(
             service=config.key,
             real=real.key,
             config=check,
-            checker=make_checker(check, real, self.client),
-            state=CheckerState(check.timing),
+            checker=self._checker(check, real),
+            state=state,
             measured_from_start=isinstance(check, MiscCheck),
         )
 
@@ -130,8 +183,9 @@ class CheckerWorker(Worker[CheckerSlice]):
             for real_key, real in state.reals.items():
                 if (str(key), real_key.text(key.protocol)) in down:
                     for task in self.tasks[key][real_key]:
-                        task.state.up, task.state.has_run = False, True
-                        real.failed.add(_id(task))
+                        if not isinstance(task.config, FollowedCheck):
+                            task.state.up, task.state.has_run = False, True
+                            real.failed.add(_id(task))
 
     def _remove(self, key: ServiceKey) -> None:
         state = self.states.pop(key)
@@ -139,25 +193,28 @@ class CheckerWorker(Worker[CheckerSlice]):
             for task in tasks:
                 self.scheduler.remove(task)
             if state.reals[real_key].alive:
-                self._run_script(state, real_key, state.reals[real_key].config.notify_down)
+                self.teller.gone(state.config, state.reals[real_key].config, REMOVING)
 
     async def apply(self, new: CheckerSlice) -> None:
         """Move to `new`; what did not change is not touched (checker-behaviour.md 6)."""
         changes = diff_by_key(
             self.config.checker.virtual_servers, new.checker.virtual_servers, lambda server: server.key
         )
-        self.notifier.time_limit = new.global_defs.script_time_limit
+        self._prepare_checkers(new)
+        self.teller.configure(new)
         gone = [id for config in changes.removed for id in ipvs.service_ids(config)]
         for config in changes.removed:
             self._remove(config.key)
         for config in changes.added:
             self._add(config)
-            self._tell_later(self.states[config.key], self.states[config.key].start())
+            self._evaluate(self.states[config.key])
         for _, config in changes.changed:
             self._reconfigure(config)
         self._set_timeouts(new)
         self.config = new
         self._mark(*(config.key for config in changes.added), *(config.key for _, config in changes.changed))
+        for task in self._all_tasks():
+            self._judge_again(task)  # a track_file may be another one now
         self._sync(gone)
 
     def _reconfigure(self, config: VirtualServer) -> None:
@@ -168,7 +225,7 @@ class CheckerWorker(Worker[CheckerSlice]):
             for task in known[key]:
                 self.scheduler.remove(task)
             if old_reals[key].alive:
-                self._run_script(state, key, old_reals[key].config.notify_down)
+                self.teller.gone(state.config, old_reals[key].config, REMOVING)
         self.tasks[config.key] = {}
         failed: dict[RealKey, set[Hashable]] = {}
         points: dict[RealKey, dict[Hashable, int]] = {}
@@ -187,7 +244,7 @@ class CheckerWorker(Worker[CheckerSlice]):
         tasks = []
         for check in real.checks:
             same = next((task for task in spare if identity(task.config) == identity(check)), None)
-            if same is not None and same.config == check and same.checker == make_checker(check, real, self.client):
+            if same is not None and same.config == check and same.checker == self._checker(check, real):
                 spare.remove(same)
                 tasks.append(same)
                 continue
@@ -201,7 +258,7 @@ class CheckerWorker(Worker[CheckerSlice]):
                     task.points = same.points + old_weight - real.weight
             elif had_failed:
                 task.state.up = False
-            self.scheduler.add(task)
+            self._begin(task)
             tasks.append(task)
         for task in spare:
             self.scheduler.remove(task)
@@ -218,6 +275,7 @@ class CheckerWorker(Worker[CheckerSlice]):
             )
             return
         state = self.states[task.service]
+        first = not task.state.has_run
         changed = task.state.record(result.success)
         if changed:
             logger.info(
@@ -227,12 +285,22 @@ class CheckerWorker(Worker[CheckerSlice]):
                 "succeeded" if result.success else f"failed: {result.failure}",
             )
             reason = f"{task.checker.name} {'succeeded' if result.success else result.failure}"
-            self._absorb(state, state.checker_changed(task.real, _id(task), task.state.up, reason))
+            effects = state.checker_changed(task.real, _id(task), task.state.up, reason)
+            self._absorb(state, effects)
+            self._mail(task, state, result, moved=bool(effects))
         elif not result.success and task.state.timing.log_all_failures:
             logger.info("%s on service %s failed: %s", task.checker.name, self._name(task), result.failure)
         if result.points is not None and task.points != result.points:
             task.points = result.points
             self._absorb(state, state.weight_changed(task.real, _id(task), result.points))
+
+        if first and not changed and isinstance(task.config, MiscCheck):
+            self._mail(task, state, result, moved=False)  # keepalived mails the first result of a script in any case
+
+    def _mail(self, task: CheckerTask, state: VirtualServerState, result: Result, *, moved: bool) -> None:
+        real = state.reals.get(task.real)
+        if real is not None:
+            self.teller.checked(state, real.config, task.config, result.success, result.failure, moved=moved)
 
     def _name(self, task: CheckerTask) -> str:
         return task.real.text(task.service.protocol)
@@ -248,6 +316,13 @@ class CheckerWorker(Worker[CheckerSlice]):
     def _mark(self, *keys: ServiceKey) -> None:
         self._dirty.update(keys)
 
+    def _evaluate(self, state: VirtualServerState) -> None:
+        """The quorum for the first time. VRRP hears of a missing one even where nobody else is told."""
+        effects = state.start()
+        self._tell_later(state, effects)
+        if not effects:
+            self.teller.report(state.config, False, state.live_weight)
+
     def _tell_later(self, state: VirtualServerState, effects: list[Effect]) -> None:
         self._told += [(state, effect) for effect in effects]
 
@@ -262,7 +337,7 @@ class CheckerWorker(Worker[CheckerSlice]):
         self._perform(list(ipvs.reconcile(desired, self.table, gone or ())))
         told, self._told = self._told, []
         for state, effect in told:
-            self._tell(state, effect)
+            self.teller.tell(state, effect)
 
     def _perform(self, ops: list[ipvs.Op]) -> None:
         if not ops:
@@ -289,64 +364,6 @@ class CheckerWorker(Worker[CheckerSlice]):
         except IpvsError as exc:
             logger.error("%s", exc)
 
-    # telling ------------------------------------------------------------------------------------------------------
-
-    def _tell(self, state: VirtualServerState, effect: Effect) -> None:
-        service = str(state.config.key)
-        match effect:
-            case RealServerChanged():
-                self._tell_real(state, effect)
-            case QuorumChanged():
-                self._tell_quorum(state, effect)
-                self.channel.send(
-                    VirtualServerStateChanged(
-                        service=service, up=effect.up, reason=f"live weight {effect.live_weight}", time=now()
-                    )
-                )
-
-    def _tell_real(self, state: VirtualServerState, effect: RealServerChanged) -> None:
-        service, name = str(state.config.key), effect.key.text(state.config.protocol)
-        real = state.reals.get(effect.key)
-        verb = ("Adding", "to") if effect.up else ("Removing", "from")
-        if real is not None and real.config.inhibit_on_failure:
-            verb = ("Enabling", "of") if effect.up else ("Disabling", "of")
-        logger.info("%s service %s %s VS %s (%s)", verb[0], name, verb[1], service, effect.reason)
-        self.channel.send(
-            RealServerStateChanged(service=service, real=name, up=effect.up, reason=effect.reason, time=now())
-        )
-        if real is not None:
-            script = real.config.notify_up if effect.up else real.config.notify_down
-            self._run_script(state, effect.key, script, effect.reason)
-
-    def _run_script(
-        self, state: VirtualServerState, key: RealKey, script: Script | None, reason: str = "removed"
-    ) -> None:
-        name = key.text(state.config.protocol)
-        environment = {"KEEPALIVED_VS": str(state.config.key), "KEEPALIVED_RS": name, "KEEPALIVED_REASON": reason}
-        self.notifier.run(f"RS {name} {state.config.key}", script, (), environment)
-
-    def _tell_quorum(self, state: VirtualServerState, effect: QuorumChanged) -> None:
-        config = state.config
-        sign, compare = ("+", "<=") if effect.up else ("-", ">")
-        threshold = config.quorum + config.hysteresis if effect.up else config.quorum - config.hysteresis
-        logger.info(
-            "%s quorum %d%s%d=%d %s %d for VS %s",
-            "Gained" if effect.up else "Lost",
-            config.quorum,
-            sign,
-            config.hysteresis,
-            threshold,
-            compare,
-            effect.live_weight,
-            config.key,
-        )
-        if config.sorry_server is not None:
-            verb = "Removing sorry server %s from VS %s" if effect.up else "Adding sorry server %s to VS %s"
-            if not (effect.up and effect.starting):
-                logger.info(verb, config.sorry_server.key.text(config.protocol), config.key)
-        script = config.quorum_up if effect.up else config.quorum_down
-        self.notifier.run(f"VS {config.key}", script, (), {"KEEPALIVED_VS": str(config.key)})
-
     # orders -------------------------------------------------------------------------------------------------------
 
     def on_message(self, msg: Any) -> None:
@@ -354,6 +371,7 @@ class CheckerWorker(Worker[CheckerSlice]):
             super().on_message(msg)
 
     async def drain(self) -> None:
+        self.followed.stop()
         await self.scheduler.stop()
 
     async def stop(self) -> None:
@@ -361,6 +379,7 @@ class CheckerWorker(Worker[CheckerSlice]):
         await self.scheduler.stop()
         if not self.options.keep_ipvs:
             self._take_services_away()
+        self.followed.stop()
         await self.client.close()
         await self.notifier.finish()
 
@@ -374,10 +393,14 @@ class CheckerWorker(Worker[CheckerSlice]):
             self.kernel.set_timeouts(self._old_timeouts)
         for state in self.states.values():
             if state.config.omega:
-                for key, real in state.reals.items():
-                    if real.alive:
-                        self._run_script(state, key, real.config.notify_down, "shutting down")
-                self.notifier.run(f"VS {state.config.key}", state.config.quorum_down)
+                self._tell_farewell(state)
+
+    def _tell_farewell(self, state: VirtualServerState) -> None:
+        """Services that are deleted as a whole take their real servers with them untold (checker-behaviour.md 7)."""
+        for real in state.reals.values():
+            if real.alive and self.config.global_defs.ipvs.flush_on_stop == "no":
+                self.teller.gone(state.config, real.config, SHUTTING_DOWN)
+        self.teller.stopped(state.config)
 
     def dump(self, kind: DumpKind) -> None:
         if kind is DumpKind.DATA:

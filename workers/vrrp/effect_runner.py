@@ -8,11 +8,9 @@ import time
 from collections.abc import Iterable
 from functools import partial
 
-from ipc.channel import Channel
-from ipc.messages import VrrpStateChanged
-from keepalived_py.clock import now
-from keepalived_py.config.model import NotifyScripts
+from keepalived_py.config.model import SyncGroup
 from keepalived_py.plan.links import AddAddress, AddressKey, desired_addresses, reconcile
+from keepalived_py.plan.routes import AddEntry, desired_entries, insertions, reconcile_entries
 from keepalived_py.vrrp.effects import (
     AnnounceSource,
     AnnounceVips,
@@ -28,20 +26,32 @@ from keepalived_py.vrrp.effects import (
 )
 from keepalived_py.vrrp.states import State
 from keepalived_py.vrrp.sync_group import GroupTransition
-from workers.notify import Notifier
 
 from .announce import Announcer, Frames
+from .firewall import Firewall, is_closed, vips
 from .instance import Instance, Prepared
 from .link_monitor import LinkMonitor
+from .route_netlink import encode_entry
 from .rtnetlink import Batch, RequestSocket, batches
 from .slices import SIZE, SliceQueue
+from .teller import STOP, Teller
 
 logger = logging.getLogger(__name__)
 
 QUEUE_FULL_PAUSE = 0.01
 """Seconds that a full interface queue gets before announcements go on."""
 
-SCRIPT_STATE = {State.INIT: "STOP"}
+SCRIPT_STATE = {State.INIT: STOP}
+
+
+def difference(instance: Instance, prepared: Prepared, present: bool) -> list[Batch]:
+    """From what an instance holds to what it should. Routes depend on addresses: they go before them, and what stays
+    comes again after any of them changed, since the kernel may have dropped it without a word."""
+    desired, entries = (prepared.desired, prepared.entries) if present else ({}, ())
+    gone, missing = reconcile_entries(entries, instance.entries)
+    addresses = batches(reconcile(desired, instance.rows, instance.rows), SIZE)
+    coming = entries if addresses else tuple(op.entry for op in missing)
+    return [*batches(gone, SIZE, encode_entry), *addresses, *batches(insertions(coming), SIZE, encode_entry)]
 
 
 class EffectRunner:
@@ -52,12 +62,12 @@ class EffectRunner:
         requests: RequestSocket,
         monitor: LinkMonitor,
         announcer: Announcer,
-        notifier: Notifier,
-        channel: Channel,
+        teller: Teller,
         slices: SliceQueue,
     ) -> None:
         self._requests, self._monitor, self._announcer = requests, monitor, announcer
-        self._notifier, self._channel, self._slices = notifier, channel, slices
+        self._teller, self._slices = teller, slices
+        self.firewall = Firewall()
 
     def perform(self, instance: Instance, effects: Iterable[Effect]) -> None:
         for effect in effects:
@@ -79,9 +89,10 @@ class EffectRunner:
                         logging.WARNING if effect.warning else logging.INFO, "(%s) %s", instance.name, effect.text
                     )
                 case LowerPriorityHeard():
-                    self._notifier.run(instance.name, instance.config.notify.master_rx_lower_pri)
+                    self._teller.lower_priority(instance)
                 case PriorityShifted():
                     logger.debug("(%s) effective priority is %d", instance.name, effect.priority)
+                    self._teller.priority(instance, effect.priority)
                 case WantMaster():
                     logger.debug("(%s) wants to be MASTER (%s), waits for its group", instance.name, effect.reason)
 
@@ -100,41 +111,67 @@ class EffectRunner:
     def prepare(self, instance: Instance) -> Prepared:
         """Encode what becoming and leaving master will need; again only when links or configuration changed."""
         config, index_of = instance.config, self._monitor.index_of()
-        desired = desired_addresses(config, instance.ifindex, index_of)
+        desired = desired_addresses(config, instance.ifindex, index_of, instance.base_index)
         macs = {key.ifindex: self._monitor.links[key.ifindex] for key in desired if key.ifindex in self._monitor.links}
-        basis = (config.addresses, config.excluded, instance.ifindex, macs)
+        tables = self._monitor.tables()
+        where = (index_of, tables) if config.routes else ()
+        basis = (config.addresses, config.excluded, instance.ifindex, macs, config.rules, config.routes, where)
         if instance.prepared is None or instance.prepared.basis != basis:
             frames = self._announcer.frames(desired, self._monitor.links)
+            entries = desired_entries(config.routes, config.rules, index_of, tables)
+            lasting = [entry for entry in entries if not entry.transient]
             instance.prepared = Prepared(
                 basis,
                 desired,
-                batches(reconcile(desired, (), {}), SIZE),
-                batches(reconcile({}, desired, desired), SIZE),
+                entries,
+                batches(insertions(lasting), SIZE, encode_entry),
+                batches(reconcile(desired, (), {}), SIZE) + batches(insertions(entries), SIZE, encode_entry),
+                batches(reconcile_entries((), entries)[0], SIZE, encode_entry)
+                + batches(reconcile({}, desired, desired), SIZE),
                 [frames[start : start + SIZE] for start in range(0, len(frames), SIZE)],
             )
         return instance.prepared
 
     def set_addresses(self, instance: Instance, present: bool) -> list[AddressKey]:
-        """Bring the kernel to what the instance should hold; the addresses that were missing.
+        """Bring the kernel to what the instance should hold, routes and rules too; the addresses that were missing.
 
         What is there is what was asked for before, not what notices have told so far: those lag behind.
         """
         prepared = instance.prepared or self.prepare(instance)
-        desired = prepared.desired if present else {}
-        if present and not instance.rows:
+        desired, entries = (prepared.desired, prepared.entries) if present else ({}, ())
+        if present and not instance.rows and not instance.entries:
             steps = prepared.additions
-        elif not present and instance.rows == prepared.desired:
+        elif not present and (instance.rows, instance.entries) == (prepared.desired, prepared.entries):
             steps = prepared.deletions
         else:
-            steps = batches(reconcile(desired, instance.rows, instance.rows), SIZE)
-        instance.rows = dict(desired)
+            steps = difference(instance, prepared, present)
+        instance.rows, instance.entries = dict(desired), entries
+        if present:
+            self.guard(instance)  # before the addresses: not one packet is to get through
         for batch in steps:
             self._slices.add(instance.key, partial(self._submit, instance, batch))
+        if not present:
+            self._slices.add(instance.key, partial(self.guard, instance))
         return [op.key for batch in steps for op in batch.ops if isinstance(op, AddAddress)]
 
+    def guard(self, instance: Instance) -> None:
+        """Accept mode off: nothing to or from the addresses that are held."""
+        closed = instance.rows if is_closed(instance.config) else ()
+        self.firewall.set(instance.key, vips(closed))
+
+    def renew_entries(self, instance: Instance) -> None:
+        """Put all routes and rules again: the kernel drops routes without a word, and those there do not mind."""
+        prepared = self.prepare(instance)
+        instance.entries = prepared.entries
+        for batch in prepared.renewals:
+            self._slices.add(instance.key, partial(self._submit, instance, batch))
+
     def remove_left_overs(self, instance: Instance) -> None:
-        """Addresses of the instance that stand although it has not put them there: a predecessor was killed."""
-        left = list(reconcile({}, self._monitor.addresses, self.prepare(instance).desired))
+        """What the instance would hold and has not put there: a predecessor was killed."""
+        prepared = self.prepare(instance)
+        for batch in batches(reconcile_entries((), prepared.entries)[0], SIZE, encode_entry):
+            self._requests.submit(batch)  # most are not there; what cannot be there is told when it is to be added
+        left = list(reconcile({}, self._monitor.addresses, prepared.desired))
         if left:
             logger.info("(%s) removing %d addresses left by an earlier process", instance.name, len(left))
         for batch in batches(left, SIZE):
@@ -142,6 +179,11 @@ class EffectRunner:
 
     def _submit(self, instance: Instance, batch: Batch) -> None:
         for error in self._requests.submit(batch):
+            if isinstance(error.op, AddEntry):
+                refused = error.op.entry
+                instance.entries = tuple(entry for entry in instance.entries if entry != refused)
+                if not instance.once(("entry", refused, error.code)):
+                    continue
             logger.error("(%s) %s", instance.name, error)
 
     def _announce_source(self, instance: Instance) -> None:
@@ -177,43 +219,17 @@ class EffectRunner:
         elif effect.old is State.MASTER:
             instance.counters.released_master += 1
         state = SCRIPT_STATE.get(effect.new, effect.new.value)
-        if state == "STOP":
+        if state == STOP:
             logger.info("(%s) Stopping (%s)", instance.name, effect.reason)
         else:
             logger.info("(%s) Entering %s STATE (%s)", instance.name, state, effect.reason)
-        self._tell(
-            "INSTANCE",
-            instance.name,
-            effect.old,
-            state,
-            instance.router.priority,
-            effect.reason,
-            instance.config.notify,
-        )
+        if instance.leaving:
+            self._teller.removed(instance, effect.old)
+        else:
+            self._teller.instance(instance, effect.old, state, effect.reason)
 
-    def group_transition(self, found: GroupTransition, scripts: NotifyScripts) -> None:
+    def group_transition(self, found: GroupTransition, config: SyncGroup) -> None:
         state = SCRIPT_STATE.get(found.new, found.new.value)
-        if state != "STOP":
+        if state != STOP:
             logger.info("VRRP_Group(%s) Syncing instances to %s state", found.name, state)
-        self._tell("GROUP", found.name, found.old, state, 0, "state of its members", scripts)
-
-    def _tell(
-        self, kind: str, name: str, old: State, state: str, priority: int, reason: str, scripts: NotifyScripts
-    ) -> None:
-        self._channel.send(
-            VrrpStateChanged(
-                kind=kind, name=name, old=old.value, new=state, priority=priority, reason=reason, time=now()
-            )
-        )
-        environment = {
-            "KEEPALIVED_TYPE": kind,
-            "KEEPALIVED_NAME": name,
-            "KEEPALIVED_STATE": state,
-            "KEEPALIVED_PREVIOUS_STATE": old.value,
-            "KEEPALIVED_PRIORITY": str(priority),
-            "KEEPALIVED_REASON": reason,
-        }
-        own = {"MASTER": scripts.master, "BACKUP": scripts.backup, "FAULT": scripts.fault, "STOP": scripts.stop}
-        subject = f"{kind} {name}"
-        self._notifier.run(subject, own[state], (), environment)
-        self._notifier.run(subject, scripts.any, (kind, name, state, str(priority)), environment)
+        self._teller.group(config, found.old, state)

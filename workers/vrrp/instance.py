@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from keepalived_py.config.model import Address, VrrpInstance
 from keepalived_py.plan.links import AddressKey
+from keepalived_py.plan.routes import Entry, held_interfaces, named_interfaces
 from keepalived_py.values import IPAddress, VirtualRouterKey
 from keepalived_py.vrrp.examiner import Counters, Examiner
 from keepalived_py.vrrp.machine import VirtualRouter
@@ -15,7 +16,18 @@ from .rtnetlink import Batch
 from .sockets import ReceiverKey, Sender
 
 HELD_FOR = 10.0
-"""Seconds after which an address that was put back counts as safe."""
+"""Seconds after which what was put back counts as safe."""
+
+Losses = dict[AddressKey | Entry, tuple[int, float]]
+"""How many times in a row others removed something, and when last (CLOCK_MONOTONIC, seconds)."""
+
+
+def count_loss(losses: Losses, what: AddressKey | Entry, at: float) -> int:
+    """How many times in a row `what` was removed now; what held for a while starts afresh."""
+    count, last = losses.get(what, (0, at))
+    count = count + 1 if at - last < HELD_FOR else 1
+    losses[what] = count, at
+    return count
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +36,9 @@ class Prepared:
 
     basis: object
     desired: dict[AddressKey, Address]
+    entries: tuple[Entry, ...]
+    renewals: list[Batch]
+    """Routes and rules that are put again when the kernel may have dropped them."""
     additions: list[Batch]
     deletions: list[Batch]
     frames: list[list[tuple[str, bytes]]]
@@ -38,21 +53,46 @@ class Instance:
     examiner: Examiner
     group: str = ""
     ifindex: int = 0
+    """Where its addresses go: its VMAC, else its interface."""
+    base_index: int = 0
+    """Its configured interface."""
+    advert_index: int = 0
+    """Where adverts come and go."""
     sender: Sender | None = None
     receiver: ReceiverKey | None = None
     prepared: Prepared | None = None
     rows: dict[AddressKey, Address] = field(default_factory=dict)
     """Addresses of ours that are, or are being put, on the interfaces."""
+    entries: tuple[Entry, ...] = ()
+    """Routes and rules of ours, likewise."""
+    _interfaces: tuple[VrrpInstance, frozenset[str], frozenset[str]] | None = None
     last_transition: float = 0.0
     """Wall clock, for dumps."""
     reported: set[object] = field(default_factory=set)
     """What was logged once since the last transition or new master."""
-    losses: dict[AddressKey, tuple[int, float]] = field(default_factory=dict)
-    """How many times in a row others removed an address, and when last (CLOCK_MONOTONIC, seconds)."""
+    leaving: bool = False
+    """A reload removes it."""
+    losses: Losses = field(default_factory=dict)
 
     @property
     def config(self) -> VrrpInstance:
         return self.router.config
+
+    @property
+    def held_interfaces(self) -> frozenset[str]:
+        """Interfaces of what it holds, but for its own; FAULT without them."""
+        return self._named()[1]
+
+    @property
+    def named_interfaces(self) -> frozenset[str]:
+        """Interfaces and VRFs that its addresses and routes name."""
+        return self._named()[2]
+
+    def _named(self) -> tuple[VrrpInstance, frozenset[str], frozenset[str]]:
+        """Worked out once for each configuration: there may be thousands of rows."""
+        if self._interfaces is None or self._interfaces[0] is not self.config:
+            self._interfaces = self.config, held_interfaces(self.config), named_interfaces(self.config)
+        return self._interfaces
 
     @property
     def counters(self) -> Counters:
@@ -70,13 +110,6 @@ class Instance:
     @property
     def source(self) -> IPAddress | None:
         return self.router.source
-
-    def count_loss(self, key: AddressKey, at: float) -> int:
-        """How many times in a row `key` was removed now; an address that held for a while starts afresh."""
-        count, last = self.losses.get(key, (0, at))
-        count = count + 1 if at - last < HELD_FOR else 1
-        self.losses[key] = count, at
-        return count
 
     def once(self, what: object) -> bool:
         """True the first time that `what` is to be logged."""

@@ -68,6 +68,10 @@ class LinkMonitor:
         """Interface indices by name."""
         return {link.name: link.index for link in self.links.values()}
 
+    def tables(self) -> dict[str, int]:
+        """Routing tables of VRFs by name."""
+        return {link.name: link.table for link in self.links.values() if link.table}
+
     def by_name(self, name: str) -> Link | None:
         return next((link for link in self.links.values() if link.name == name), None)
 
@@ -96,12 +100,16 @@ class LinkMonitor:
 
     def read_waiting(self) -> None:
         """Take every notice that is there now."""
-        self._read(1 << 20)
+        self._read(1 << 20, self._changed)
+
+    def absorb(self) -> None:
+        """The same in the middle of a change of ours: who is to hear of it hears when the change is made."""
+        self._read(1 << 20, lambda found: self._loop.call_soon(self._changed, found))
 
     def _readable(self) -> None:
-        self._read(64)  # a flood of notices must not keep the adverts waiting
+        self._read(64, self._changed)  # a flood of notices must not keep the adverts waiting
 
-    def _read(self, limit: int) -> None:
+    def _read(self, limit: int, tell: Callable[[LinkNotice | AddressNotice], object]) -> None:
         for _ in range(limit):
             try:
                 size, _, _, sender = self._sock.recvmsg_into([self._buffer])
@@ -121,4 +129,4 @@ class LinkMonitor:
                 found = notice(kind, body)
                 if found is not None:
                     self._take(found)
-                    self._changed(found)
+                    tell(found)

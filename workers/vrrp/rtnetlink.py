@@ -10,11 +10,14 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from keepalived_py.config.model import Address
 from keepalived_py.plan.links import AddAddress, AddressKey, Op
+from keepalived_py.plan.routes import AddEntry, DeleteEntry, EntryOp
 from keepalived_py.values import IPAddress, IPv4Address, IPv6Address
 
 NLMSG = struct.Struct("=IHHII")
@@ -37,7 +40,8 @@ IFA_F_NODAD, IFA_F_HOMEADDRESS, IFA_F_MANAGETEMPADDR, IFA_F_NOPREFIXROUTE, IFA_F
     0x400,
 )
 IFA_F_TENTATIVE, IFA_F_DADFAILED = 0x40, 0x08
-IFLA_ADDRESS, IFLA_IFNAME = 1, 3
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA_GROUP = 1, 3, 5, 10, 18, 27
+IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_VRF_TABLE = 1, 2, 1
 IFF_UP, IFF_RUNNING, IFF_NOARP = 0x1, 0x40, 0x80
 RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR = 0x1, 0x10, 0x100
 ADDRESS_PROTOCOL = 18
@@ -49,9 +53,10 @@ BUFFER_SIZE = 1 << 18
 class KernelError(Exception):
     """The kernel refused a request."""
 
-    def __init__(self, what: object, code: int) -> None:
+    def __init__(self, what: object, code: int, op: Op | EntryOp | None = None) -> None:
         super().__init__(f"{what}: {os.strerror(code)}")
         self.code = code
+        self.op = op
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,16 @@ class Link:
     name: str
     flags: int
     mac: bytes
+    table: int = 0
+    """Routing table of a VRF."""
+    kind: str = ""
+    """macvlan, bridge, ...; "" for plain devices."""
+    parent: int = 0
+    """Index of the interface below."""
+    master: int = 0
+    group: int = 0
+    mode: int = 0
+    """Of a macvlan."""
 
     @property
     def running(self) -> bool:
@@ -81,12 +96,12 @@ class AddressNotice:
     tentative: bool
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
+def attribute(kind: int, value: bytes) -> bytes:
     size = RTATTR.size + len(value)
     return RTATTR.pack(size, kind) + value + bytes(-size % 4)
 
 
-def _message(kind: int, flags: int, body: bytes) -> bytes:
+def message(kind: int, flags: int, body: bytes) -> bytes:
     return NLMSG.pack(NLMSG.size + len(body), kind, flags, 0, 0) + body
 
 
@@ -96,25 +111,25 @@ def encode(op: Op) -> bytes:
     family = socket.AF_INET if key.address.version == 4 else socket.AF_INET6
     packed = key.address.packed
     if not isinstance(op, AddAddress):
-        body = IFADDRMSG.pack(family, key.prefixlen, 0, 0, key.ifindex) + _attribute(IFA_LOCAL, packed)
-        return _message(RTM_DELADDR, NLM_F_REQUEST, body)
+        body = IFADDRMSG.pack(family, key.prefixlen, 0, 0, key.ifindex) + attribute(IFA_LOCAL, packed)
+        return message(RTM_DELADDR, NLM_F_REQUEST, body)
     flags = _flags(row)
     body = IFADDRMSG.pack(family, key.prefixlen, flags & 0xFF, row.scope, key.ifindex)
-    body += _attribute(IFA_LOCAL, packed)
-    body += _attribute(IFA_ADDRESS, row.peer.packed if row.peer else packed)
+    body += attribute(IFA_LOCAL, packed)
+    body += attribute(IFA_ADDRESS, row.peer.packed if row.peer else packed)
     if row.broadcast:
-        body += _attribute(IFA_BROADCAST, row.broadcast.packed)
+        body += attribute(IFA_BROADCAST, row.broadcast.packed)
     if row.label:
-        body += _attribute(IFA_LABEL, row.label.encode() + b"\0")
+        body += attribute(IFA_LABEL, row.label.encode() + b"\0")
     if flags:
-        body += _attribute(IFA_FLAGS, struct.pack("=I", flags))
+        body += attribute(IFA_FLAGS, struct.pack("=I", flags))
     if family == socket.AF_INET6:
         preferred = row.preferred_lft
         if preferred is None:
             preferred = 0 if key.prefixlen == 128 else FOREVER  # a /128 must not become a source address
-        body += _attribute(IFA_CACHEINFO, CACHEINFO.pack(preferred, FOREVER, 0, 0))
-    body += _attribute(IFA_PROTO, bytes((ADDRESS_PROTOCOL,)))
-    return _message(RTM_NEWADDR, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL, body)
+        body += attribute(IFA_CACHEINFO, CACHEINFO.pack(preferred, FOREVER, 0, 0))
+    body += attribute(IFA_PROTO, bytes((ADDRESS_PROTOCOL,)))
+    return message(RTM_NEWADDR, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL, body)
 
 
 def _flags(row: Address) -> int:
@@ -141,7 +156,7 @@ def messages(data: bytes | memoryview) -> Iterator[tuple[int, int, int, memoryvi
         position += length + -length % 4
 
 
-def _attributes(body: memoryview) -> dict[int, memoryview]:
+def attributes(body: memoryview) -> dict[int, memoryview]:
     found: dict[int, memoryview] = {}
     position = 0
     while position + RTATTR.size <= len(body):
@@ -153,16 +168,41 @@ def _attributes(body: memoryview) -> dict[int, memoryview]:
     return found
 
 
+def _kind_of(info: memoryview | None) -> tuple[str, int]:
+    """Kind of an interface, and its first number: the table of a VRF, the mode of a macvlan."""
+    inner = attributes(info) if info is not None else {}
+    kind = bytes(inner.get(IFLA_INFO_KIND, b"")).rstrip(b"\0").decode("ascii", "replace")
+    value = attributes(inner.get(IFLA_INFO_DATA, memoryview(b""))).get(IFLA_VRF_TABLE)
+    return kind, 0 if value is None else int.from_bytes(value[:4], sys.byteorder)
+
+
+def _number(value: memoryview | None) -> int:
+    return 0 if value is None else int.from_bytes(value[:4], sys.byteorder)
+
+
 def notice(kind: int, body: memoryview) -> LinkNotice | AddressNotice | None:
     """What a message of the kernel says about links or addresses; None for anything else."""
     if kind in (RTM_NEWLINK, RTM_DELLINK) and len(body) >= IFINFOMSG.size:
         _, _, index, flags, _ = IFINFOMSG.unpack_from(body)
-        found = _attributes(body[IFINFOMSG.size :])
+        found = attributes(body[IFINFOMSG.size :])
         name = bytes(found.get(IFLA_IFNAME, b"")).rstrip(b"\0").decode("utf-8", "replace")
-        return LinkNotice(Link(index, name, flags, bytes(found.get(IFLA_ADDRESS, b""))), kind == RTM_NEWLINK)
+        type_of, value = _kind_of(found.get(IFLA_LINKINFO))
+        link = Link(
+            index,
+            name,
+            flags,
+            bytes(found.get(IFLA_ADDRESS, b"")),
+            table=value if type_of == "vrf" else 0,
+            kind=type_of,
+            parent=_number(found.get(IFLA_LINK)),
+            master=_number(found.get(IFLA_MASTER)),
+            group=_number(found.get(IFLA_GROUP)),
+            mode=value if type_of == "macvlan" else 0,
+        )
+        return LinkNotice(link, kind == RTM_NEWLINK)
     if kind in (RTM_NEWADDR, RTM_DELADDR) and len(body) >= IFADDRMSG.size:
         family, prefixlen, flags, _, index = IFADDRMSG.unpack_from(body)
-        found = _attributes(body[IFADDRMSG.size :])
+        found = attributes(body[IFADDRMSG.size :])
         packed = bytes(found.get(IFA_LOCAL) or found.get(IFA_ADDRESS) or b"")
         address: IPAddress
         if family == socket.AF_INET and len(packed) == 4:
@@ -182,14 +222,14 @@ def notice(kind: int, body: memoryview) -> LinkNotice | AddressNotice | None:
 class Batch:
     """Operations and the bytes that ask for them, made ahead."""
 
-    ops: tuple[Op, ...]
+    ops: tuple[Op | EntryOp, ...]
     data: bytes
 
 
 class RequestSocket:
     """Sends batches and reads their acknowledgements; rtnetlink answers before sendmsg returns, so nothing waits."""
 
-    GONE = frozenset((errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENOENT))
+    GONE = frozenset((errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENOENT, errno.ESRCH))
 
     def __init__(self) -> None:
         self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
@@ -201,17 +241,28 @@ class RequestSocket:
     def close(self) -> None:
         self._sock.close()
 
+    @property
+    def port(self) -> int:
+        """What the kernel signs notices with that we caused."""
+        return int(self._sock.getsockname()[0])
+
     def submit(self, batch: Batch) -> list[KernelError]:
-        """Send a batch; what failed. An address that is there already, or gone already, is no failure."""
+        """Send a batch; what failed. What is there already, or gone already, is no failure."""
         self._sock.send(batch.data)
         return [
-            KernelError(_describe(batch.ops[number]), code)
+            KernelError(_describe(batch.ops[number]), code, batch.ops[number])
             for number, code in self._acknowledged()
             if number < len(batch.ops) and not self._harmless(batch.ops[number], code)
         ]
 
-    def _harmless(self, op: Op, code: int) -> bool:
-        return code == errno.EEXIST if isinstance(op, AddAddress) else code in self.GONE
+    def ask(self, request: bytes, what: str) -> None:
+        """One request that wants an acknowledgement. Raises KernelError."""
+        self._sock.send(request)
+        for _, code in self._acknowledged():
+            raise KernelError(what, code)
+
+    def _harmless(self, op: Op | EntryOp, code: int) -> bool:
+        return code == errno.EEXIST if isinstance(op, AddAddress | AddEntry) else code in self.GONE
 
     def _acknowledged(self) -> Iterator[tuple[int, int]]:
         """Sequence number and errno of every answer that waits; successes are left out."""
@@ -258,12 +309,14 @@ class RequestSocket:
             self._sock.setblocking(False)
 
 
-def _describe(op: Op) -> str:
+def _describe(op: Op | EntryOp) -> str:
+    if isinstance(op, AddEntry | DeleteEntry):
+        return f"{'add' if isinstance(op, AddEntry) else 'delete'} {op.entry}"
     verb = "add" if isinstance(op, AddAddress) else "delete"
     return f"{verb} {op.key.address}/{op.key.prefixlen} on interface {op.key.ifindex}"
 
 
-def batches(ops: Iterable[Op], size: int) -> list[Batch]:
+def batches(ops: Iterable[Op] | Iterable[EntryOp], size: int, encoder: Callable[[Any], bytes] = encode) -> list[Batch]:
     """`ops` encoded, `size` to a batch; the sequence number of a message is its place in the batch."""
     made = []
     waiting = list(ops)
@@ -271,10 +324,10 @@ def batches(ops: Iterable[Op], size: int) -> list[Batch]:
         chunk = waiting[start : start + size]
         parts = []
         for number, op in enumerate(chunk):
-            message = encode(op)
-            length, kind, flags, _, _ = NLMSG.unpack_from(message)
+            encoded = encoder(op)
+            length, kind, flags, _, _ = NLMSG.unpack_from(encoded)
             if number == len(chunk) - 1:
                 flags |= NLM_F_ACK  # errors come back regardless; one acknowledgement says the batch is through
-            parts.append(NLMSG.pack(length, kind, flags, number, 0) + message[NLMSG.size :])
+            parts.append(NLMSG.pack(length, kind, flags, number, 0) + encoded[NLMSG.size :])
         made.append(Batch(tuple(chunk), b"".join(parts)))
     return made

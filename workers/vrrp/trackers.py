@@ -1,21 +1,100 @@
-"""vrrp_script: runs the scripts that something tracks, each on its own schedule, and tells when one goes up or down."""
+"""What instances track: everything is looked at only while something tracks it (vrrp-behaviour.md 6)."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
+from ipc.messages import VirtualServerStateChanged
 from keepalived_py.clock import now
-from keepalived_py.config.model import VrrpScript
-from keepalived_py.vrrp.tracking import ScriptState
+from keepalived_py.config.model import Track, VrrpInstance, VrrpScript, VrrpSlice
+from keepalived_py.vrrp.tracking import EffectivePriority, Observation, ScriptState, effective_priority, is_fault
 from workers import scripts
+from workers.file_watch import FileWatcher
+from workers.process_watch import ProcessWatcher
 
 logger = logging.getLogger(__name__)
 
+NO_RESULT = "without a result yet"
+
+
+class Trackers:
+    """All that instances and sync groups track. `changed` hears kind and name; `link_up` knows the interfaces."""
+
+    def __init__(self, changed: Callable[[str, str], None], link_up: Callable[[str], bool]) -> None:
+        self._changed, self._link_up = changed, link_up
+        self.scripts = ScriptTracker(partial(changed, "script"))
+        self.files = FileWatcher(partial(changed, "file"))
+        self.processes = ProcessWatcher(partial(changed, "process"))
+        self._services: dict[str, bool] = {}
+        """Whether each virtual server has its quorum, as last heard, tracked or not: a reload may track it."""
+        self._of_group: dict[str, tuple[Track, ...]] = {}
+        """What the sync group of an instance tracks, by name of the instance."""
+
+    def apply(self, config: VrrpSlice) -> None:
+        """Look at what `config` tracks from now on; what it has in common with the one before keeps its state."""
+        groups = config.vrrp.sync_groups
+        self._of_group = {member: group.tracks for group in groups for member in group.members}
+        tracked = [each.tracks for each in config.vrrp.instances] + [group.tracks for group in groups]
+        wanted = {(track.kind, track.name) for tracks in tracked for track in tracks}
+        self.scripts.apply(each for each in config.vrrp.scripts if ("script", each.name) in wanted)
+        self.files.apply(each for each in config.track_files if ("file", each.name) in wanted)
+        self.processes.apply(each for each in config.vrrp.processes if ("process", each.name) in wanted)
+
+    def of(self, config: VrrpInstance) -> tuple[Track, ...]:
+        """What counts for an instance: its own, and what its group tracks unless it tracks that itself."""
+        own = {(track.kind, track.name) for track in config.tracks}
+        shared = self._of_group.get(config.name, ())
+        return (*config.tracks, *(track for track in shared if (track.kind, track.name) not in own))
+
+    def seen(self, track: Track) -> Observation:
+        """What is known of a tracked thing."""
+        match track.kind:
+            case "interface":
+                return self._link_up(track.name)
+            case "script":
+                return self.scripts.good(track.name)
+            case "file":
+                return self.files.value(track.name)
+            case "process":
+                return self.processes.good(track.name)
+            case "virtual_server":
+                return self._services.get(track.name)
+        return False  # a BFD session is down until somebody says otherwise
+
+    def priority(self, config: VrrpInstance) -> EffectivePriority:
+        """The effective priority of an instance."""
+        return effective_priority(config.priority, self.of(config), self.seen)
+
+    def faults(self, config: VrrpInstance) -> Iterator[tuple[str, str]]:
+        """Subject and reason of what holds an instance back."""
+        for track in self.of(config):
+            seen = self.seen(track)
+            if is_fault(track, seen):
+                yield f"{track.kind} {track.name}", f"tracked {track.kind} {track.name} is {_word(track, seen)}"
+
+    def service_changed(self, report: VirtualServerStateChanged) -> None:
+        """The checker told of a virtual server; if it dies its last word stands."""
+        before, self._services[report.service] = self._services.get(report.service), report.up
+        if before is not report.up:
+            self._changed("virtual_server", report.service)
+
+    def stop(self) -> None:
+        self.scripts.stop()
+        self.files.stop()
+        self.processes.stop()
+
+
+def _word(track: Track, seen: Observation) -> str:
+    if seen is None:
+        return NO_RESULT
+    return f"at {seen}" if track.kind == "file" else "up" if seen else "down"
+
 
 class ScriptTracker:
-    """States of all tracked scripts; `changed` hears the name of one that went up or down."""
+    """vrrp_script: runs each on its own schedule; `changed` hears the name of one that went up or down."""
 
     def __init__(self, changed: Callable[[str], None]) -> None:
         self._changed = changed

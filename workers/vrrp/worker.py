@@ -12,19 +12,20 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from ipc.messages import DumpKind, Peer, VirtualServerStateChanged, VrrpStateChanged
 from keepalived_py.clock import now
 from keepalived_py.config.model import SyncGroup as GroupConfig
-from keepalived_py.config.model import Track, VrrpInstance, VrrpSlice
+from keepalived_py.config.model import VrrpInstance, VrrpSlice
 from keepalived_py.plan.links import AddressKey
+from keepalived_py.plan.routes import RouteKey, RuleKey
 from keepalived_py.values import ExitCode, IPAddress, VirtualRouterKey
 from keepalived_py.vrrp.dump_json import json_text
 from keepalived_py.vrrp.dump_text import statistics_text
-from keepalived_py.vrrp.effects import Effect
+from keepalived_py.vrrp.effects import Effect, SetVips
 from keepalived_py.vrrp.events import (
-    AddressesLost,
     AdvertReceived,
     ConfigChanged,
     Event,
@@ -42,24 +43,29 @@ from keepalived_py.vrrp.packet import Datagram, PacketError
 from keepalived_py.vrrp.snapshot import InstanceSnapshot, snapshot
 from keepalived_py.vrrp.states import State, Timer
 from keepalived_py.vrrp.sync_group import SyncGroup
-from keepalived_py.vrrp.tracking import effective_priority, is_fault
 from workers import dump
 from workers.notify import Notifier
 from workers.worker import Worker, WorkerContext, WorkerError
 
 from .announce import Announcer
 from .effect_runner import EffectRunner
+from .firewall import needs as firewall_needs
+from .firewall import vmac as vmac_filter
 from .instance import Instance
+from .keeper import Keeper
 from .link_monitor import LinkMonitor
+from .route_monitor import RouteMonitor
 from .rtnetlink import AddressNotice, LinkNotice, RequestSocket
 from .slices import SliceQueue
 from .sockets import Receiver, ReceiverKey, Sender
+from .static_entries import StaticEntries
+from .sysctl import Sysctls
+from .teller import GROUP, INSTANCE, Teller
 from .timer_driver import TimerDriver
-from .trackers import ScriptTracker
+from .trackers import NO_RESULT, Trackers
+from .vmac import Vmacs
 
 logger = logging.getLogger(__name__)
-
-NO_RESULT = "without a result yet"
 
 
 def run_vrrp(context: WorkerContext[VrrpSlice]) -> int:
@@ -86,12 +92,12 @@ class VrrpWorker(Worker[VrrpSlice]):
         self._targets: dict[tuple[ReceiverKey, int], list[Instance]] = {}
         self._events: deque[tuple[Instance, Event]] = deque()
         self._virtual: frozenset[IPAddress] = frozenset()
-        self._lost: dict[VirtualRouterKey, set[AddressKey]] = {}
         self._working = False
+        self._leaving = False
         self._unknown_vrids = 0
         self._malformed = 0
         self.timers = TimerDriver(self._machine_of, self._drain, self._timer_expired, self._rehearse)
-        self.scripts = ScriptTracker(self._script_changed)
+        self.trackers = Trackers(self._tracked_changed, self._link_up)
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -101,18 +107,29 @@ class VrrpWorker(Worker[VrrpSlice]):
         except PermissionError as exc:
             raise WorkerError("the addresses of this host need CAP_NET_ADMIN", ExitCode.NO_PERMISSION) from exc
         self.notifier = Notifier(self.config.global_defs.script_time_limit)
+        self.teller = Teller(self.notifier, self.channel)
         self.slices = SliceQueue(self.monitor.pause)
         try:
             self.announcer = Announcer()
         except PermissionError as exc:
             raise WorkerError("a packet socket needs CAP_NET_RAW", ExitCode.NO_PERMISSION) from exc
-        self.runner = EffectRunner(
-            self._requests, self.monitor, self.announcer, self.notifier, self.channel, self.slices
-        )
+        self.runner = EffectRunner(self._requests, self.monitor, self.announcer, self.teller, self.slices)
+        self.keeper = Keeper(self.instances, self.runner, self.monitor, self._post)
+        self.static = StaticEntries(self._requests, self.monitor, self._judge_all)
+        self.routes = RouteMonitor(self._requests.port, self._removed, self._stir)
         self.monitor.start(loop, self._requests)
+        self.sysctls = Sysctls()
+        self.vmacs = Vmacs(self._requests, self.monitor, self.sysctls)
+        self.vmacs.prefix = self.config.global_defs.vmac_prefix
+        if self.config.global_defs.disable_local_igmp:
+            self.sysctls.set("ipv4/igmp_link_local_mcast_reports", "0")
         self.timers.start(loop)
         self._check(self.config)
-        self.scripts.apply(_tracked_scripts(self.config))
+        self.teller.configure(self.config)
+        self._keep(self.config)
+        self._hear_of_services()
+        await self._filter(self.config)
+        self.trackers.apply(self.config)
         self._build(self.config)
 
     # configuration ------------------------------------------------------------------------------------------------
@@ -122,6 +139,12 @@ class VrrpWorker(Worker[VrrpSlice]):
         for instance in config.vrrp.instances:
             if instance.interface and self.monitor.by_name(instance.interface) is None:
                 raise WorkerError(f"({instance.name}) interface {instance.interface} does not exist", ExitCode.CONFIG)
+
+    async def _filter(self, config: VrrpSlice) -> None:
+        """The tables that accept mode and VMACs need, before anything is put into them."""
+        defaults = config.global_defs
+        wanted = firewall_needs(config.vrrp.instances, defaults.disable_local_igmp)
+        await self.runner.firewall.configure(wanted, defaults.firewall)
 
     def _build(self, config: VrrpSlice) -> None:
         """Start every instance of the first configuration."""
@@ -134,6 +157,15 @@ class VrrpWorker(Worker[VrrpSlice]):
         for instance_config in config.vrrp.instances:
             self._add(instance_config)
         self._start_instances(list(self.instances.values()), was_master)
+
+    def _keep(self, config: VrrpSlice) -> None:
+        """Static entries, first of all: an instance may live on one of them. And whether there is any route to lose."""
+        vrrp = config.vrrp
+        held = any(each.routes or each.rules for each in vrrp.instances)
+        self.routes.watch(bool(held or vrrp.static_routes or vrrp.static_rules))
+        self.keeper.limit = self.static.limit = config.global_defs.restore_lost
+        self.static.apply(vrrp)
+        self.monitor.read_waiting()
 
     def _arrange(self, config: VrrpSlice) -> None:
         """What belongs together: members of groups, and all virtual addresses, which are never a source."""
@@ -159,46 +191,66 @@ class VrrpWorker(Worker[VrrpSlice]):
         for name in self._group_configs:
             for member, event in self._group(name).prepare():
                 self._post(self._by_name[member], event)
-        for instance in instances:
-            adopted = State.MASTER if instance.name in was_master else None
-            if adopted is None:
-                self.runner.remove_left_overs(instance)
-            self._post(instance, Startup(adopted))
-        self._settle_groups()
+        with self.teller.starting():
+            for instance in instances:
+                adopted = State.MASTER if instance.name in was_master else None
+                if adopted is None:
+                    self.runner.remove_left_overs(instance)
+                self._post(instance, Startup(adopted))
+            self._settle_groups()
 
     def _connect(self, instance: Instance) -> None:
         """Sockets and source address of an instance, as its interface allows at the moment."""
         config = instance.config
         link = self.monitor.by_name(config.interface)
-        instance.ifindex = link.index if link is not None else 0
+        if config.promote_secondaries and link is not None:
+            self.sysctls.set(f"ipv4/conf/{link.name}/promote_secondaries", "1")
+        own = self.vmacs.ensure(config, link) if config.vmac is not None and link is not None else link
+        advert = link if config.vmac is not None and config.vmac.xmit_base else own
+        instance.base_index = link.index if link is not None else 0
+        before, instance.ifindex = instance.ifindex, own.index if own is not None else 0
+        instance.advert_index = advert.index if advert is not None else 0
         source = config.source or self._interface_address(instance)
         self.runner.prepare(instance)
+        if config.vmac is not None and own is not None and link is not None and config.vmac.kind == "macvlan":
+            self.runner.firewall.set(("vmac", instance.key), vmac_filter(config.family, own.index, link.index))
+        if config.vmac is not None and before and before != instance.ifindex and instance.ifindex:
+            self._move_addresses(instance, before)
         if instance.sender is not None:
             sender = instance.sender
-            if (sender.config, sender.source, sender.ifindex) == (config, source, instance.ifindex):
+            if (sender.config, sender.source, sender.ifindex) == (config, source, instance.advert_index):
                 return
             instance.sender.close()
         instance.sender = None
         instance.router.source = source
-        if source is None or (link is None and config.interface):
+        if source is None or (advert is None and config.interface):
             self._stop_listening(instance)
             return
+        name = advert.name if advert is not None else ""
         try:
-            instance.sender = Sender(config, instance.ifindex, config.interface, source, instance.examiner)
-            self._listen(instance)
+            instance.sender = Sender(config, instance.advert_index, name, source, instance.examiner)
+            self._listen(instance, name)
         except PermissionError as exc:
             raise WorkerError("raw sockets need CAP_NET_RAW", ExitCode.NO_PERMISSION) from exc
         except OSError as exc:
             logger.error("(%s) sockets on %s: %s", config.name, config.interface, exc.strerror)
 
+    def _move_addresses(self, instance: Instance, before: int) -> None:
+        """The VMAC was removed and made anew: what was on it comes back, and is announced."""
+        instance.rows = {key: row for key, row in instance.rows.items() if key.ifindex != before}
+        if instance.router.state is State.MASTER:
+            logger.warning("(%s) its VMAC was removed by somebody else and is put back", instance.name)
+            added = self.runner.set_addresses(instance, True)
+            self.runner.announce(instance, added, instance.config.garp.master_repeat)
+
     def _interface_address(self, instance: Instance) -> IPAddress | None:
-        found = self.monitor.own_addresses(instance.ifindex, instance.config.family, self._virtual)
+        found = self.monitor.own_addresses(instance.base_index, instance.config.family, self._virtual)
         return found[0] if found else None
 
-    def _listen(self, instance: Instance) -> None:
+    def _listen(self, instance: Instance, interface: str) -> None:
         config = instance.config
         key = ReceiverKey(
-            instance.ifindex,
+            instance.advert_index,
             config.family,
             instance.protocol,
             config.mcast_group,
@@ -208,7 +260,7 @@ class VrrpWorker(Worker[VrrpSlice]):
             return
         self._stop_listening(instance)
         if key not in self._receivers:
-            receiver = Receiver(key, config.interface, self._deliver, self._malformed_packet)
+            receiver = Receiver(key, interface, self._deliver, self._malformed_packet)
             self._receivers[key] = receiver
             asyncio.get_running_loop().add_reader(receiver.sock, receiver.drain)
         instance.receiver = key
@@ -228,7 +280,9 @@ class VrrpWorker(Worker[VrrpSlice]):
     async def apply(self, new: VrrpSlice) -> None:
         """Move to `new`: what did not change is not touched."""
         self._check(new)
-        self.notifier.time_limit = new.global_defs.script_time_limit
+        await self._filter(new)
+        self.teller.configure(new)
+        self._keep(new)
         self._arrange(new)
         wanted = {config.key: config for config in new.vrrp.instances}
         for key in [key for key in self.instances if key not in wanted]:
@@ -242,24 +296,30 @@ class VrrpWorker(Worker[VrrpSlice]):
         for name, state in group_states.items():
             if name in self._group_configs:
                 self._group(name).state = state  # an unchanged group is not told again
-        self.scripts.apply(_tracked_scripts(new))
+        self.trackers.apply(new)
         self.config = new
         for instance in self.instances.values():
             if instance not in added:
                 self._reconfigure(instance, wanted[instance.key])
         self._settle_groups()
+        if new.global_defs.fifo_write_vrrp_states_on_reload:
+            self._tell_states(each for each in self.instances.values() if each not in added)
         self._start_instances(added, set())
+        self._stir()  # what one gave up may be another's now
 
     def _remove(self, instance: Instance) -> None:
         """An instance that the new configuration does not have: farewell, addresses out."""
         logger.info("(%s) is removed by the reload", instance.name)
-        instance.group = ""
+        instance.group, instance.leaving = "", True
         self._post(instance, Shutdown())
         self._stop_listening(instance)
         if instance.sender is not None:
             instance.sender.close()
         del self.instances[instance.key]
         self.timers.rearm(instance.key)
+        if instance.config.vmac is not None:
+            self.slices.add(instance.key, partial(self.vmacs.forget, instance.key))
+            self.runner.firewall.set(("vmac", instance.key), frozenset())
 
     def _reconfigure(self, instance: Instance, config: VrrpInstance) -> None:
         instance.group = self._group_of.get(config.name, "")
@@ -270,6 +330,7 @@ class VrrpWorker(Worker[VrrpSlice]):
             instance.prepared = None
             self._post(instance, ConfigChanged(config))
             self._connect(instance)
+            self.runner.guard(instance)
             news = [key for key in instance.rows if key not in before]
             if news and instance.router.state is State.MASTER:
                 self.runner.announce(instance, news, config.garp.master_repeat)
@@ -292,6 +353,8 @@ class VrrpWorker(Worker[VrrpSlice]):
     def _step(self, instance: Instance, event: Event) -> None:
         effects = instance.router.step(event, now())
         self.runner.perform(instance, effects)
+        if SetVips(False) in effects:
+            self._stir()  # another instance may hold a route that this one has just removed
         if instance.group:
             self._tell_group(instance, event, effects)
         self.timers.rearm(instance.key)
@@ -315,13 +378,21 @@ class VrrpWorker(Worker[VrrpSlice]):
             self._settle_group(group)
 
     def _settle_group(self, group: SyncGroup) -> None:
+        """Tell what the group is now; one with a member that has not started, or that is about to stop, is nothing."""
+        if not self._leaving and any(router.state is State.INIT for router in group.members.values()):
+            return
         found = group.settle()
         if found is not None:
-            self.runner.group_transition(found, self._group_configs[group.name].notify)
+            self.runner.group_transition(found, self._group_configs[group.name])
 
     def _settle_groups(self) -> None:
         for name in self._group_configs:
             self._settle_group(self._group(name))
+
+    def _tell_states(self, instances: Iterable[Instance]) -> None:
+        """fifo_write_vrrp_states_on_reload."""
+        routers = [(INSTANCE, each.name, each.router.state, each.router.priority) for each in instances]
+        self.teller.states([*routers, *((GROUP, name, group.state, 0) for name, group in self.groups.items())])
 
     # what arrives -------------------------------------------------------------------------------------------------
 
@@ -408,55 +479,82 @@ class VrrpWorker(Worker[VrrpSlice]):
         known = {*instance.router.faults, *instance.router.waiting}
         for subject in [each for each in known if each not in present and each != GROUP_FAULT]:
             self._post(instance, FaultCleared(subject))
-        priority = effective_priority(instance.config.priority, instance.config.tracks, self._is_good)
+        priority = self.trackers.priority(instance.config)
         self._post(instance, PriorityChanged(priority.value, str(priority)))
+
+    def _judge_all(self) -> None:
+        for instance in list(self.instances.values()):
+            self._judge(instance)
 
     def _faults(self, instance: Instance) -> Iterable[tuple[str, str]]:
         config = instance.config
+        if config.config_fault:
+            yield "configuration", config.config_fault
         if config.interface and not config.dont_track_primary:
             link = self.monitor.by_name(config.interface)
             if link is None or not link.running:
                 yield f"interface {config.interface}", f"interface {config.interface} is down"
+        if config.vmac is not None and instance.base_index and not instance.ifindex:
+            yield "VMAC", f"there is no VMAC on interface {config.interface}"
         if instance.source is None:
             yield "source address", f"no IPv{config.family} address on interface {config.interface}"
-        for track in config.tracks:
-            good = self._is_good(track)
-            if is_fault(track, good):
-                yield f"{track.kind} {track.name}", f"tracked {track.kind} {track.name} is {_word(good)}"
+        for name in instance.held_interfaces:
+            link = self.monitor.by_name(name)
+            if link is None or not link.running:
+                yield f"interface {name}", f"interface {name} of what it holds is down"
+        yield from self.static.faults(config.name)
+        yield from self.trackers.faults(config)
 
-    def _is_good(self, track: Track) -> bool | None:
-        if track.kind == "interface":
-            link = self.monitor.by_name(track.name)
-            return link is not None and link.running
-        return self.scripts.good(track.name)
+    def _link_up(self, name: str) -> bool:
+        link = self.monitor.by_name(name)
+        return link is not None and link.running
 
-    def _script_changed(self, name: str) -> None:
+    def _tracked_changed(self, kind: str, name: str) -> None:
         for instance in list(self.instances.values()):
-            if any(track.kind == "script" and track.name == name for track in instance.config.tracks):
+            if any((track.kind, track.name) == (kind, name) for track in self.trackers.of(instance.config)):
                 self._judge(instance)
+
+    def _hear_of_services(self) -> None:
+        """After a restart: what the checker said to the predecessor."""
+        for report in self.context.reported:
+            if isinstance(report, VirtualServerStateChanged):
+                self.trackers.service_changed(report)
 
     # links --------------------------------------------------------------------------------------------------------
 
     def _link_changed(self, found: LinkNotice | AddressNotice) -> None:
+        if self._leaving:
+            return  # what goes now goes because of us
         if isinstance(found, LinkNotice):
             for instance in list(self.instances.values()):
-                names = {instance.config.interface, *(track.name for track in instance.config.tracks)}
+                names = {instance.config.interface, self.vmacs.name_of(instance.key)}
+                names |= {track.name for track in self.trackers.of(instance.config)}
+                names |= instance.held_interfaces | instance.named_interfaces | self.static.interfaces(instance.name)
                 if found.link.name in names:
                     self._reconnect(instance)
+            self._stir()
             return
+        if not found.present:
+            self._removed(found.key)
         if found.key.address in self._virtual:
-            if not found.present:
-                for instance in [each for each in self.instances.values() if found.key in each.rows]:
-                    self._address_lost(instance, found.key)
             return
+        self._stir()
         for instance in list(self.instances.values()):
-            if found.key.ifindex == instance.ifindex:
+            if found.key.ifindex == instance.base_index:
                 self._reconnect(instance)
 
+    def _removed(self, key: AddressKey | RouteKey | RuleKey) -> None:
+        self.keeper.removed(key)
+        self.static.removed(key)
+
+    def _stir(self) -> None:
+        self.keeper.stir()
+        self.static.stir()
+
     def _links_reread(self) -> None:
+        self.keeper.reread()
+        self.static.stir()
         for instance in list(self.instances.values()):
-            for key in [key for key in instance.rows if key not in self.monitor.addresses]:
-                self._address_lost(instance, key)
             self._reconnect(instance)
 
     def _reconnect(self, instance: Instance) -> None:
@@ -466,44 +564,12 @@ class VrrpWorker(Worker[VrrpSlice]):
             self._post(instance, SourceChanged(instance.source))
         self._judge(instance)
 
-    def _address_lost(self, instance: Instance, key: AddressKey) -> None:
-        """Somebody may have removed an address of ours; looked at when all that is known by now has been read."""
-        if instance.router.state is not State.MASTER:
-            return
-        if not self._lost:
-            asyncio.get_running_loop().call_soon(self._restore_lost)
-        self._lost.setdefault(instance.key, set()).add(key)
-
-    def _restore_lost(self) -> None:
-        """Put back what is really gone, all at once, unless that never ends."""
-        self.monitor.read_waiting()
-        lost, self._lost = self._lost, {}
-        for key, rows in lost.items():
-            instance = self.instances.get(key)
-            if instance is not None and instance.router.state is State.MASTER:
-                gone = [row for row in rows if row in instance.rows and row not in self.monitor.addresses]
-                self._restore(instance, [row for row in gone if self._on_running_link(row)])
-
-    def _on_running_link(self, key: AddressKey) -> bool:
-        link = self.monitor.links.get(key.ifindex)
-        return link is not None and link.running
-
-    def _restore(self, instance: Instance, gone: list[AddressKey]) -> None:
-        if not gone:
-            return
-        times = max(instance.count_loss(key, now()) for key in gone)
-        shown = ", ".join(str(key.address) for key in gone[:3]) + (", ..." if len(gone) > 3 else "")
-        if times > self.config.global_defs.restore_lost:
-            self._post(instance, AddressesLost(f"address {shown} was removed {times} times in a row"))
-            return
-        logger.warning("(%s) address %s was removed by somebody else and is put back", instance.name, shown)
-        instance.rows = {key: row for key, row in instance.rows.items() if key not in set(gone)}
-        self.runner.announce(instance, self.runner.set_addresses(instance, True), 1)
-
     # orders -------------------------------------------------------------------------------------------------------
 
     def on_message(self, msg: Any) -> None:
-        if not isinstance(msg, VirtualServerStateChanged):
+        if isinstance(msg, VirtualServerStateChanged):
+            self.trackers.service_changed(msg)
+        else:
             super().on_message(msg)
 
     async def drain(self) -> None:
@@ -516,8 +582,15 @@ class VrrpWorker(Worker[VrrpSlice]):
             if instance.router.state is not State.INIT:
                 self._post(instance, Shutdown(keep))
         self.slices.finish()
+        if not keep:
+            self.vmacs.forget_all()
+            self.sysctls.restore()
+        self.static.stop()
+        self._leaving = True
         self._settle_groups()
-        self.scripts.stop()
+        self.trackers.stop()
+        if not keep:
+            await self.runner.firewall.close()
         await self.notifier.finish()
 
     def dump(self, kind: DumpKind) -> None:
@@ -536,7 +609,7 @@ class VrrpWorker(Worker[VrrpSlice]):
 
     def _snapshot(self, instance: Instance) -> InstanceSnapshot:
         """What dumps show of an instance."""
-        priority = effective_priority(instance.config.priority, instance.config.tracks, self._is_good)
+        priority = self.trackers.priority(instance.config)
         return snapshot(
             instance.router,
             instance.counters,
@@ -554,7 +627,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         lines.append(f"Worst lateness of an advert: {self.timers.worst_lateness * 1000:.3f} ms")
         for instance in self.instances.values():
             router, config = instance.router, instance.config
-            priority = effective_priority(config.priority, config.tracks, self._is_good)
+            priority = self.trackers.priority(config)
             lines += [
                 f"VRRP Instance: {instance.name}",
                 f"  State: {router.state.value}",
@@ -566,12 +639,3 @@ class VrrpWorker(Worker[VrrpSlice]):
                 *(f"  Address: {row}" for row in (*config.addresses, *config.excluded)),
             ]
         return "\n".join(lines) + "\n"
-
-
-def _tracked_scripts(config: VrrpSlice) -> list[Any]:
-    wanted = {track.name for instance in config.vrrp.instances for track in instance.tracks if track.kind == "script"}
-    return [script for script in config.vrrp.scripts if script.name in wanted]
-
-
-def _word(good: bool | None) -> str:
-    return NO_RESULT if good is None else "up" if good else "down"

@@ -99,7 +99,7 @@ class Route:
     table: int = 254
     protocol: int = 18
     scope: int | None = None
-    """None: let the kernel's usual rule decide (link for direct, host for local, else global)."""
+    """None: global, but host for local routes and link for broadcast and multicast ones, as the kernel asks."""
     metric: int | None = None
     onlink: bool = False
     encap: Encap | None = None

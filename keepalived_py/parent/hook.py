@@ -1,0 +1,99 @@
+"""startup_script and shutdown_script: one program of the parent, limited; late, its whole process group is ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+
+from keepalived_py.config.model import Script
+
+logger = logging.getLogger(__name__)
+
+NEXT_SIGNAL = 2.0
+"""Seconds between SIGTERM, SIGKILL and a second SIGKILL (cli-and-signals.md 2)."""
+SIGNALS = (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL)
+GIVE_UP = 10.0
+"""Seconds after the last signal in which the program may still go."""
+
+
+class Hook:
+    """One run. `done` is called once, when the program has ended, could not be started or is given up.
+
+    Whoever collects children tells `ended`; nothing here waits for the process.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        script: Script,
+        limit: float,
+        loop: asyncio.AbstractEventLoop,
+        done: Callable[[], None],
+    ) -> None:
+        self.name, self.script, self.limit = name, script, limit
+        self._loop, self._done = loop, done
+        self._process: subprocess.Popen[bytes] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._signals = iter(SIGNALS)
+
+    def start(self, start: Callable[[Script], subprocess.Popen[bytes]]) -> None:
+        """Start the program; call it outside of the loop."""
+        try:
+            self._process = start(self.script)
+        except (OSError, ValueError, subprocess.SubprocessError) as exc:
+            logger.error("%s %s cannot be run: %s", self.name, self.script, exc)
+            self._done()
+            return
+        logger.info("Running %s %s", self.name, self.script)
+        self._timer = self._loop.call_later(self.limit, self._late)
+
+    @property
+    def pid(self) -> int:
+        """0 when nothing runs."""
+        return 0 if self._process is None else self._process.pid
+
+    def ended(self, code: int) -> None:
+        """The process was collected: exit status, or minus the signal."""
+        assert self._process is not None
+        self._process.returncode = code
+        if code:
+            logger.warning(
+                "%s %s %s", self.name, self.script, f"died of signal {-code}" if code < 0 else f"exited {code}"
+            )
+        self._finish()
+
+    def stop(self) -> None:
+        """The daemon is to stop: do not wait for the limit."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._signal()
+
+    def _late(self) -> None:
+        logger.warning("%s %s runs longer than %gs", self.name, self.script, self.limit)
+        self._signal()
+
+    def _signal(self) -> None:
+        number = next(self._signals, None)
+        if number is None:
+            self._timer = self._loop.call_later(GIVE_UP, self._give_up)
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+        self._timer = self._loop.call_later(NEXT_SIGNAL, self._signal)
+
+    def _give_up(self) -> None:
+        logger.error("%s %s cannot be ended", self.name, self.script)
+        assert self._process is not None
+        self._process.returncode = -signal.SIGKILL
+        self._finish()
+
+    def _finish(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._process = self._timer = None
+        self._done()

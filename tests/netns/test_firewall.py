@@ -1,0 +1,149 @@
+"""Accept mode and the filters of VMACs: the same rules as Debian's keepalived, and what they do to packets."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.netns.conftest import Pair
+from tests.netns.rig import OURS, THEIRS, Daemon, Host, children_of
+
+pytestmark = pytest.mark.netns
+
+VIP, VIP6 = "10.0.0.100", "fd00::100"
+BOTH = f"{VIP}/24"
+SIX = f"fe80::100\n {VIP6}/64"
+EXCLUDED = "virtual_ipaddress_excluded {\n 10.0.0.101/24\n fd00::101/64\n fe80::101/64\n }"
+
+
+def config(*lines: str, addresses: str = BOTH, excluded: str = "", defaults: str = "") -> str:
+    inner = "\n    ".join(lines)
+    return f"""
+global_defs {{
+    {defaults}
+}}
+vrrp_instance VI_1 {{
+    state BACKUP
+    interface eth0
+    version 3
+    virtual_router_id 51
+    priority 150
+    advert_int 0.3
+    {inner}
+    virtual_ipaddress {{
+        {addresses}
+    }}
+    {excluded}
+}}
+"""
+
+
+def rules(host: Host) -> list[str]:
+    """The rule set without what depends on the order in which it was made."""
+    found = json.loads(host.run("nft", "-j", "list", "ruleset"))["nftables"]
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(each) for key, each in sorted(value.items()) if key not in ("handle", "metainfo")}
+        if isinstance(value, list):
+            return [plain(each) for each in value]
+        return value
+
+    return sorted(json.dumps(plain(each), sort_keys=True) for each in found if "metainfo" not in each)
+
+
+def master(pair: Pair, host: Host, program: str, text: str, address: str) -> Daemon:
+    daemon = host.start(program, text)
+    pair.rig.wait(lambda: host.has(address), 8)
+    return daemon
+
+
+CASES = {
+    "no_accept": (config("no_accept"), VIP),
+    "no_accept-excluded": (config("no_accept", excluded=EXCLUDED), VIP),
+    "no_accept-ipv6": (config("no_accept", addresses=SIX), VIP6),
+    "vmac": (config("use_vmac"), VIP),
+    "vmac-ipv6": (config("use_vmac", addresses=SIX), VIP6),
+    "vmac-no_accept": (config("use_vmac", "no_accept"), VIP),
+    "table-counters-priority": (
+        config("no_accept", defaults="nftables other\n nftables_counters\n nftables_priority 7"),
+        VIP,
+    ),
+    "accept": (config("accept"), VIP),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_rules_of_a_master_are_keepaliveds(pair: Pair, name: str) -> None:
+    text, address = CASES[name]
+    ours = master(pair, pair.one, OURS, text, address)
+    mine = rules(pair.one)
+    ours.stop()
+    assert rules(pair.one) == []
+    pair.rig.wait(lambda: not pair.one.has(address), 3)
+    master(pair, pair.two, THEIRS, text, address)
+    assert mine == rules(pair.two)
+
+
+def answers(client: Host, address: str) -> bool:
+    command = ["ip", "netns", "exec", client.namespace, "ping", "-c1", "-W1", address]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("addresses", "address"), [(BOTH, VIP), (SIX, VIP6)])
+def test_closed_addresses_do_not_answer_and_open_ones_do(pair: Pair, addresses: str, address: str) -> None:
+    daemon = master(pair, pair.one, OURS, config("no_accept", addresses=addresses), address)
+    assert not answers(pair.client, address)
+    assert answers(pair.client, "10.0.0.1" if address == VIP else "fd00::1")
+    daemon.rewrite(config("accept", addresses=addresses))
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: answers(pair.client, address), 5)
+    daemon.rewrite(config("no_accept", addresses=addresses))
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: not answers(pair.client, address), 5)
+    assert daemon.log.count("Entering MASTER") == 1
+
+
+def test_strict_mode_is_closed_without_accept(pair: Pair) -> None:
+    master(pair, pair.one, OURS, config("strict_mode"), VIP)
+    assert not answers(pair.client, VIP)
+
+
+def test_the_owner_of_the_addresses_answers(pair: Pair) -> None:
+    text = config("no_accept").replace("priority 150", "priority 255").replace("state BACKUP", "state MASTER")
+    master(pair, pair.one, OURS, text, VIP)
+    assert answers(pair.client, VIP)
+
+
+def test_nothing_is_closed_that_is_not_held(pair: Pair) -> None:
+    """The other router's address must stay in reach of a backup."""
+    pair.one.start(THEIRS, config("accept").replace("priority 150", "priority 200"))
+    pair.rig.wait(lambda: pair.one.has(VIP), 8)
+    pair.two.start(OURS, config("no_accept"))
+    pair.rig.wait(lambda: rules(pair.two), 5)
+    assert answers(pair.two, VIP)
+
+
+def test_what_a_killed_daemon_left_is_replaced(pair: Pair) -> None:
+    daemon = master(pair, pair.one, OURS, config("no_accept", addresses=f"{BOTH}\n 10.0.0.105/24"), VIP)
+    daemon.kill()
+    assert any("10.0.0.105" in each for each in rules(pair.one))
+    daemon = pair.one.start(OURS, config("no_accept"))
+    pair.rig.wait(lambda: "Entering MASTER" in daemon.log, 8)
+    pair.rig.wait(lambda: any(VIP in each for each in rules(pair.one)), 3)
+    assert not any("10.0.0.105" in each for each in rules(pair.one))
+
+
+def test_a_killed_worker_closes_them_again(pair: Pair) -> None:
+    daemon = master(pair, pair.one, OURS, config("no_accept"), VIP)
+    before = rules(pair.one)
+    (worker,) = children_of(daemon.process.pid)
+    os.kill(worker, signal.SIGKILL)
+    pair.rig.wait(lambda: [each for each in children_of(daemon.process.pid) if each != worker], 5)
+    pair.rig.wait(lambda: rules(pair.one) == before, 5)
+    assert not answers(pair.client, VIP)

@@ -1,0 +1,202 @@
+"""use_vmac beside Debian's keepalived: the interface, its settings, the wire, what a neighbour learns, and the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from tests.netns.conftest import Pair
+from tests.netns.rig import OURS, THEIRS, Host, children_of, sh
+
+pytestmark = pytest.mark.netns
+
+VIP, VIP6 = "10.0.0.100", "fd00::100"
+MAC, MAC6 = "00:00:5e:00:01:33", "00:00:5e:00:02:33"
+
+
+def config(priority: int, *extra: str, family: int = 4, interval: str = "0.3") -> str:
+    address = f"{VIP}/24" if family == 4 else f"fe80::100\n        {VIP6}/64"
+    lines = "\n    ".join(extra or ("use_vmac",))
+    return f"""
+vrrp_instance VI_1 {{
+    state BACKUP
+    interface eth0
+    version 3
+    virtual_router_id 51
+    priority {priority}
+    advert_int {interval}
+    {lines}
+    virtual_ipaddress {{
+        {address}
+    }}
+}}
+"""
+
+
+def links(host: Host) -> dict[str, dict[str, Any]]:
+    found = json.loads(sh("ip", "-d", "-j", "-n", host.namespace, "link"))
+    return {link["ifname"]: link for link in found}
+
+
+def shape(host: Host, name: str) -> dict[str, Any]:
+    """What makes an interface what it is."""
+    link = links(host)[name]
+    info = link["linkinfo"]
+    return {
+        "mac": link["address"],
+        "kind": info["info_kind"],
+        "mode": info["info_data"].get("mode"),
+        "on": link["link"],
+        "up": "UP" in link["flags"],
+        "addrgenmode": link.get("inet6_addr_gen_mode"),
+        "group": link.get("group"),
+    }
+
+
+SETTINGS = [
+    "net.ipv4.conf.{vmac}.arp_ignore",
+    "net.ipv4.conf.{vmac}.accept_local",
+    "net.ipv4.conf.{vmac}.rp_filter",
+    "net.ipv4.conf.{vmac}.promote_secondaries",
+    "net.ipv6.conf.{vmac}.disable_ipv6",
+    "net.ipv4.conf.eth0.arp_ignore",
+    "net.ipv4.conf.eth0.arp_filter",
+    "net.ipv4.conf.eth0.rp_filter",
+    "net.ipv4.conf.all.rp_filter",
+]
+
+
+def settings(host: Host, name: str = "vrrp.51") -> dict[str, str]:
+    return {
+        each: host.run("sysctl", "-n", each.format(vmac=name.replace(".", "/")), check=False).strip()
+        for each in SETTINGS
+    }
+
+
+def on(host: Host, name: str) -> set[str]:
+    found = json.loads(sh("ip", "-j", "-n", host.namespace, "addr", "show", "dev", name))
+    return {entry["local"] for entry in found[0]["addr_info"]}
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_the_interface_and_its_settings_are_keepaliveds(pair: Pair, family: int) -> None:
+    for host in (pair.one, pair.two):
+        host.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=2")
+    ours = pair.one.start(OURS, config(150, family=family))
+    name = "vrrp.51"
+    pair.rig.wait(lambda: name in links(pair.one), 5)
+    pair.rig.wait(lambda: (VIP if family == 4 else VIP6) in on(pair.one, name), 5)
+    mine, my_settings = shape(pair.one, name), settings(pair.one, name)
+    ours.stop()
+    pair.rig.wait(lambda: name not in links(pair.one), 3)
+    assert settings(pair.one, name)["net.ipv4.conf.eth0.arp_ignore"] == "0"
+    assert settings(pair.one, name)["net.ipv4.conf.all.rp_filter"] == "2"
+    theirs = pair.two.start(THEIRS, config(150, family=family))
+    pair.rig.wait(lambda: (VIP if family == 4 else VIP6) in pair.two.addresses(), 8)
+    assert mine == shape(pair.two, name)
+    their_settings = settings(pair.two, name)
+    if family == 6:
+        # 2.3 sets it for IPv6 too, 2.2.7 does not
+        assert my_settings.pop(SETTINGS[0]) == "1"
+        their_settings.pop(SETTINGS[0])
+    assert my_settings == their_settings
+    theirs.stop()
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_adverts_and_announcements_come_from_the_virtual_mac(pair: Pair, family: int) -> None:
+    vip = VIP if family == 4 else VIP6
+    wire = pair.lan.capture()
+    pair.one.start(OURS, config(150, family=family))
+    pair.rig.wait(lambda: pair.masters(vip) == ["one"], 5)
+    pair.rig.wait(lambda: len(wire.announcements(vip)) >= 5, 3)
+    mac = bytes.fromhex((MAC if family == 4 else MAC6).replace(":", ""))
+    assert {frame.data[6:12] for frame in wire.adverts()} == {mac}
+    assert {frame.data[6:12] for frame in wire.announcements(vip)} == {mac}
+    if family == 4:
+        assert {frame.source for frame in wire.adverts()} == {"10.0.0.1"}
+
+
+@pytest.mark.parametrize(("first", "second"), [(OURS, THEIRS), (THEIRS, OURS), (OURS, OURS)])
+def test_the_mac_moves_and_a_client_notices_nothing(pair: Pair, first: str, second: str) -> None:
+    client = pair.client
+    for host in (pair.one, pair.two):
+        host.run("ping", "-c1", "-W2", "10.0.0.3")  # so that no request of theirs tells the client another address
+    master = pair.one.start(first, config(150))
+    pair.two.start(second, config(100))
+    pair.rig.wait(lambda: pair.masters(VIP) == ["one"], 6)
+    client.run("ping", "-c1", "-W2", VIP)
+    assert MAC in client.run("ip", "neigh", "show", VIP)
+    client.run("ping", "-c1", "-W2", "10.0.0.1")
+    client.run("ping", "-c1", "-W2", "10.0.0.2")
+    assert MAC not in client.run("ip", "neigh", "show", "10.0.0.1")
+    master.kill()
+    sh("ip", "-n", pair.one.namespace, "link", "set", "eth0", "down")
+    pair.rig.wait(lambda: pair.two.has(VIP), 3)
+    client.run("ping", "-c1", "-W2", VIP)
+    assert MAC in client.run("ip", "neigh", "show", VIP)
+
+
+def test_an_interface_left_by_a_killed_daemon_is_used_again(pair: Pair) -> None:
+    daemon = pair.one.start(OURS, config(150))
+    pair.rig.wait(lambda: pair.one.has(VIP), 5)
+    index = links(pair.one)["vrrp.51"]["ifindex"]
+    daemon.kill()
+    assert "vrrp.51" in links(pair.one)
+    daemon = pair.one.start(OURS, config(150))
+    pair.rig.wait(lambda: "Entering MASTER" in daemon.log, 5)
+    assert links(pair.one)["vrrp.51"]["ifindex"] == index
+    assert [name for name in links(pair.one) if name.startswith("vrrp")] == ["vrrp.51"]
+
+
+def test_a_killed_worker_leaves_it_in_place(pair: Pair) -> None:
+    daemon = pair.one.start(OURS, config(150))
+    pair.rig.wait(lambda: pair.one.has(VIP), 5)
+    index = links(pair.one)["vrrp.51"]["ifindex"]
+    (worker,) = children_of(daemon.process.pid)
+    os.kill(worker, signal.SIGKILL)
+    pair.rig.holds(lambda: pair.one.has(VIP), 1.0)
+    assert links(pair.one)["vrrp.51"]["ifindex"] == index
+
+
+def test_a_deleted_interface_comes_back_with_its_addresses(pair: Pair) -> None:
+    pair.one.start(OURS, config(150))
+    pair.rig.wait(lambda: pair.one.has(VIP), 5)
+    sh("ip", "-n", pair.one.namespace, "link", "del", "vrrp.51")
+    pair.rig.wait(lambda: "vrrp.51" in links(pair.one) and VIP in on(pair.one, "vrrp.51"), 2)
+
+
+@pytest.mark.parametrize(
+    ("lines", "name", "mac"),
+    [
+        (("use_vmac vm1",), "vm1", MAC),
+        (("use_vmac name vm2 02:00:00:00:00:99",), "vm2", "02:00:00:00:00:99"),
+        (("use_vmac 02:00:00:00:00",), "vrrp.51", "02:00:00:00:00:33"),
+        (("use_vmac vm3", "vmac_xmit_base"), "vm3", MAC),
+    ],
+)
+def test_names_and_addresses_as_asked_for(pair: Pair, lines: tuple[str, ...], name: str, mac: str) -> None:
+    wire = pair.lan.capture()
+    daemon = pair.one.start(OURS, config(150, *lines))
+    pair.rig.wait(lambda: name in links(pair.one) and VIP in on(pair.one, name), 5)
+    assert links(pair.one)[name]["address"] == mac
+    sender = {frame.data[6:12].hex(":") for frame in wire.adverts()}
+    assert sender == {links(pair.one)["eth0"]["address"] if "vmac_xmit_base" in lines else mac}
+    daemon.stop()
+    assert name not in links(pair.one)
+
+
+def test_a_reload_takes_it_away_and_brings_it(pair: Pair) -> None:
+    daemon = pair.one.start(OURS, config(150))
+    pair.rig.wait(lambda: pair.one.has(VIP), 5)
+    daemon.rewrite(config(150, "accept"))
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: VIP in on(pair.one, "eth0") and "vrrp.51" not in links(pair.one), 5)
+    daemon.rewrite(config(150))
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: "vrrp.51" in links(pair.one) and VIP in on(pair.one, "vrrp.51"), 5)
+    assert VIP not in on(pair.one, "eth0")

@@ -1,0 +1,119 @@
+"""startup_script and shutdown_script: run, limited, ended with everything they started."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from keepalived_py.config.model import Script
+from keepalived_py.parent import hook as module
+from keepalived_py.parent.hook import Hook
+from workers.scripts import start
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "NEXT_SIGNAL", 0.2)
+    monkeypatch.setattr(module, "GIVE_UP", 0.2)
+
+
+def shell(text: str) -> Script:
+    return Script(argv=("/bin/sh", "-c", text))
+
+
+def run(
+    script: Script,
+    limit: float = 5.0,
+    during: Callable[[Hook], None] = lambda hook: None,
+    begin: Callable[[Script], subprocess.Popen[bytes]] = start,
+) -> tuple[int, float]:
+    """Run a hook as the supervisor does; how often it was done, and the seconds until it was."""
+    loop = asyncio.new_event_loop()
+    calls: list[float] = []
+
+    def done() -> None:
+        calls.append(time.monotonic())
+        loop.call_later(0.05, loop.stop)
+
+    def reap() -> None:
+        if hook.pid:
+            pid, status = os.waitpid(hook.pid, os.WNOHANG)
+            if pid:
+                hook.ended(os.waitstatus_to_exitcode(status))
+
+    hook = Hook("startup_script", script, limit, loop, done)
+    loop.add_signal_handler(signal.SIGCHLD, reap)
+    begun = time.monotonic()
+    hook.start(begin)
+    loop.call_soon(during, hook)
+    loop.run_forever()
+    loop.remove_signal_handler(signal.SIGCHLD)
+    loop.close()
+    assert hook.pid == 0
+    return len(calls), calls[0] - begun
+
+
+def test_it_is_waited_for(tmp_path: Path) -> None:
+    count, lasted = run(shell(f"sleep 0.2; echo done > {tmp_path}/out"))
+    assert count == 1
+    assert 0.2 <= lasted < 2
+    assert (tmp_path / "out").read_text() == "done\n"
+
+
+def test_a_failure_is_told_and_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    assert run(shell("exit 3"))[0] == 1
+    assert "exited 3" in caplog.text
+
+
+def test_a_program_that_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
+    assert run(Script(argv=("/nonexistent",)))[0] == 1
+    assert "cannot be run" in caplog.text
+
+
+def test_a_late_one_is_ended_with_its_children(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    count, lasted = run(shell(f"sleep 60 & echo $! > {tmp_path}/pid; wait"), limit=0.2)
+    assert count == 1
+    assert 0.2 <= lasted < 2
+    assert "runs longer than 0.2s" in caplog.text
+    assert "died of signal 15" in caplog.text
+    child = int((tmp_path / "pid").read_text())
+    for _ in range(100):
+        state = Path(f"/proc/{child}/stat")
+        if not state.exists() or state.read_text().split()[2] == "Z":
+            return
+        time.sleep(0.01)
+    raise AssertionError("the child lives")
+
+
+def test_one_that_ignores_sigterm_is_killed(caplog: pytest.LogCaptureFixture) -> None:
+    assert run(shell("trap '' TERM; while :; do sleep 0.05; done"), limit=0.1)[0] == 1
+    assert "died of signal 9" in caplog.text
+
+
+def test_a_stop_ends_it_before_its_limit() -> None:
+    count, lasted = run(shell("sleep 60"), 60.0, Hook.stop)
+    assert count == 1
+    assert lasted < 2
+
+
+def test_one_that_nothing_ends_is_given_up(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(module, "SIGNALS", (signal.SIGCONT, signal.SIGCONT))
+    started: list[subprocess.Popen[bytes]] = []
+
+    def begin(script: Script) -> subprocess.Popen[bytes]:
+        started.append(start(script))
+        return started[0]
+
+    count, lasted = run(shell("exec sleep 60"), limit=0.1, begin=begin)
+    os.kill(started[0].pid, signal.SIGKILL)
+    os.waitpid(started[0].pid, 0)
+    assert count == 1
+    assert lasted < 3
+    assert "cannot be ended" in caplog.text

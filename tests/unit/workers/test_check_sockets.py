@@ -1,0 +1,74 @@
+"""Source address, source port, interface and mark of every checker that has a socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from keepalived_py.config.model import (
+    DnsCheck,
+    Endpoint,
+    HttpCheck,
+    HttpUrl,
+    PingCheck,
+    SmtpCheck,
+    TcpCheck,
+    TlsSettings,
+    UdpCheck,
+)
+from keepalived_py.values import ip_address
+from tests.unit.workers.helpers_check import TIMING, alone, endpoint
+from workers.checker import http, probe
+from workers.checker.dns import DnsChecker
+from workers.checker.http import HttpChecker
+from workers.checker.ping import PingChecker
+from workers.checker.smtp import SmtpChecker
+from workers.checker.tcp import TcpChecker
+from workers.checker.udp import UdpChecker
+
+SO_MARK = 36
+URLS = (HttpUrl(path="/"),)
+MAKE: dict[str, Callable[[Endpoint, Any], Any]] = {
+    "TCP_CHECK": lambda to, client: TcpChecker(TcpCheck(timing=TIMING, endpoint=to)),
+    "HTTP_GET": lambda to, client: HttpChecker(HttpCheck(timing=TIMING, endpoint=to, urls=URLS), client),
+    "SSL_GET": lambda to, client: HttpChecker(
+        HttpCheck(timing=TIMING, endpoint=to, urls=URLS, tls=TlsSettings()), client
+    ),
+    "SMTP_CHECK": lambda to, client: SmtpChecker(SmtpCheck(timing=TIMING, endpoint=to)),
+    "UDP_CHECK": lambda to, client: UdpChecker(UdpCheck(timing=TIMING, endpoint=to)),
+    "DNS_CHECK": lambda to, client: DnsChecker(DnsCheck(timing=TIMING, endpoint=to)),
+    "PING_CHECK": lambda to, client: PingChecker(PingCheck(timing=TIMING, endpoint=to)),
+}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("name", MAKE)
+def test_sockets_are_bound_and_marked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Any, ...]] = []
+    prepare = probe.prepare_socket
+
+    def record(sock: socket.socket, target: Endpoint) -> None:
+        prepare(sock, target)
+        device = sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16).rstrip(b"\0")
+        address, port = sock.getsockname()[:2]
+        seen.append(
+            (address, port if name != "PING_CHECK" else 4321, device, sock.getsockopt(socket.SOL_SOCKET, SO_MARK))
+        )
+
+    monkeypatch.setattr(probe, "prepare_socket", record)
+    monkeypatch.setattr(http, "prepare_socket", record)
+    target = endpoint(1, bindto=ip_address("127.0.0.9"), bind_port=4321, bind_if="lo", fwmark=7)
+    result, _ = alone(lambda client: MAKE[name](target, client))
+    assert result.made, result
+    assert seen == [("127.0.0.9", 4321, b"lo", 7)]
+
+
+@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize("values", [{"bindto": ip_address("192.0.2.1")}, {"bind_if": "none0"}])
+def test_what_cannot_be_bound_says_nothing_about_the_server(name: str, values: dict[str, Any]) -> None:
+    result, _ = alone(lambda client: MAKE[name](endpoint(1, **values), client))
+    assert not result.made

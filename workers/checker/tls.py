@@ -1,0 +1,136 @@
+"""TLS of SSL_GET (checker-behaviour.md 4): no verification unless it is asked for, material from the SSL block."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import ssl
+import time
+from calendar import timegm
+from collections.abc import Iterator
+from typing import Any
+
+from keepalived_py.config.model import CheckerSlice, HttpCheck, SslSettings, TlsSettings
+
+logger = logging.getLogger(__name__)
+
+DAY = 86400
+EXPLICIT_0, UTC_TIME = 0xA0, 0x17
+
+
+class TlsError(Exception):
+    """Certificate, key or authorities cannot be loaded."""
+
+
+class TlsContexts:
+    """The contexts of one worker: checks that want the same share one."""
+
+    def __init__(self, settings: SslSettings | None = None) -> None:
+        self.settings = settings or SslSettings()
+        self._contexts: dict[tuple[bool, str, bool, int], ssl.SSLContext] = {}
+
+    def load(self, config: CheckerSlice) -> None:
+        """Load the SSL block's material if a check uses it. Raises TlsError."""
+        reals = (real for server in config.checker.virtual_servers for real in server.real_servers)
+        if any(isinstance(check, HttpCheck) and check.tls is not None for real in reals for check in real.checks):
+            self.context(TlsSettings())
+
+    def context(self, tls: TlsSettings) -> ssl.SSLContext:
+        """Raises TlsError."""
+        key = (tls.verify, tls.ca, bool(tls.expected_name), tls.warn_days)
+        found = self._contexts.get(key)
+        if found is None:
+            found = self._contexts[key] = self._open(tls)
+        return found
+
+    def _open(self, tls: TlsSettings) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = tls.verify and bool(tls.expected_name)
+        context.verify_mode = ssl.CERT_REQUIRED if tls.verify else ssl.CERT_NONE
+        context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+        context.set_ciphers("DEFAULT")  # the library's own choice; Python's is narrower
+        if tls.warn_days:
+            context.sslobject_class = warning_object(tls.warn_days)
+        ours, authorities = self.settings, tls.ca or self.settings.ca
+        what = authorities
+        try:
+            if authorities:
+                context.load_verify_locations(authorities)
+            elif tls.verify:
+                context.load_default_certs()
+            what = ours.certificate or ours.key
+            if what:
+                # a function, because without one the library would ask at the terminal
+                context.load_cert_chain(what, ours.key or None, password=lambda: ours.password)
+        except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError
+            raise TlsError(f"SSL: {what}: {exc.strerror if isinstance(exc, OSError) else exc}") from exc
+        return context
+
+
+def server_name(tls: TlsSettings, virtualhost: str) -> str | None:
+    """The name for SNI, which is the one that is verified; None sends none."""
+    if tls.verify and tls.expected_name:
+        return tls.expected_name
+    if not tls.sni:
+        return None
+    name = tls.sni_name or virtualhost
+    return None if name.startswith("[") else name.partition(":")[0] or None
+
+
+# how long the certificate is good for -----------------------------------------------------------------------------
+
+
+def warning_object(days: int) -> Any:
+    """A class for SSLContext.sslobject_class that knows `days`."""
+    return type("WarningObject", (WarningObject,), {"days": days})
+
+
+class WarningObject(ssl.SSLObject):
+    """Warns once a day after a handshake with a server whose certificate ends in less than `days`."""
+
+    days = 0
+    _warned: dict[bytes, int] = {}  # noqa: RUF012  (one memory for all)
+
+    def do_handshake(self) -> None:
+        super().do_handshake()
+        certificate = self.getpeercert(binary_form=True)
+        if certificate is not None:
+            self._look_at(certificate, time.time())
+
+    def _look_at(self, certificate: bytes, moment: float) -> None:
+        try:
+            left = not_after(certificate) - moment
+        except (ValueError, IndexError, StopIteration):
+            return
+        digest, today = hashlib.sha256(certificate).digest(), int(moment // DAY)
+        if left < self.days * DAY and self._warned.get(digest) != today:
+            self._warned[digest] = today
+            logger.warning("The certificate of %s ends in %d days", self.server_hostname, left // DAY)
+
+
+def not_after(certificate: bytes) -> float:
+    """Seconds since 1970 at which a DER certificate ends (RFC 5280 4.1).
+
+    Raises ValueError, IndexError or StopIteration when it cannot be read.
+    """
+    _, outer = next(_elements(certificate))
+    _, inner = next(_elements(outer))
+    fields = [each for each in _elements(inner) if each[0] != EXPLICIT_0]
+    validity = list(_elements(fields[3][1]))
+    kind, text = validity[1]
+    layout = "%y%m%d%H%M%SZ" if kind == UTC_TIME else "%Y%m%d%H%M%SZ"
+    return timegm(time.strptime(text.decode("ascii"), layout))
+
+
+def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Tags and contents of one level of DER."""
+    at = 0
+    while at < len(data):
+        tag, size = data[at], data[at + 1]
+        at += 2
+        if size & 0x80:
+            count = size & 0x7F
+            size = int.from_bytes(data[at : at + count])
+            at += count
+        yield tag, data[at : at + size]
+        at += size
