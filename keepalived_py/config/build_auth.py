@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .model import Authentication, AuthHmac, HmacKey
+from .problems import Severity
 from .schema import Draft
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ def build_authentication(builder: InstanceBuilder) -> Authentication | None:
         builder.report("strict-setting", "strict mode: authentication is no part of the RFC", "authentication")
         return None
     if not block.has("auth_type") or not block.has("auth_pass"):
-        builder.report("incomplete-auth", "authentication needs auth_type and auth_pass", "authentication")
+        weight = Severity.ERROR if block.has("auth_type") else Severity.LINT
+        builder.report(
+            "incomplete-auth", "authentication needs auth_type and auth_pass", "authentication", severity=weight
+        )
         return None
     return Authentication(auth_type=block.get("auth_type").lower(), password=block.get("auth_pass"))
 

@@ -320,7 +320,7 @@ class InstanceBuilder:
             if peer.address.version != self.family:
                 why = f"is not IPv{self.family}"
             elif peer.address in found:
-                why = "stands twice"
+                why, severity = "stands twice", Severity.LINT
             elif peer.address == own:
                 why, severity = "is this router's own source address", Severity.LINT
             else:
@@ -343,7 +343,12 @@ class InstanceBuilder:
     def _track_source(self, source: IPAddress | None) -> bool:
         wanted = self.draft.has("track_src_ip")
         if wanted and source is None:
-            self.report("track-source", "track_src_ip needs mcast_src_ip or unicast_src_ip", "track_src_ip")
+            self.report(
+                "track-source",
+                "track_src_ip needs mcast_src_ip or unicast_src_ip",
+                "track_src_ip",
+                severity=Severity.LINT,
+            )
         return wanted and source is not None
 
     def _group(self) -> IPAddress:
@@ -400,7 +405,7 @@ class InstanceBuilder:
     def _vmac(self, peers: tuple[UnicastPeer, ...]) -> VmacSpec | None:
         draft = self.draft
         base = draft.has("vmac_xmit_base")
-        vmac: VmacRequest | None = draft.get("use_vmac")
+        vmac = self._vmac_request()
         ipvlan: VmacRequest | None = draft.get("use_ipvlan")
         if vmac is not None and ipvlan is not None:
             self.report("vmac-and-ipvlan", "use_vmac and use_ipvlan exclude each other; use_vmac counts", "use_ipvlan")
@@ -426,6 +431,18 @@ class InstanceBuilder:
             self.report("strict-setting", "strict mode: the VMAC has the MAC address of the RFC", keyword)
             spec = asked.finish(draft.get("vrid", 0), xmit_base=base, mac=None)
         return spec
+
+    def _vmac_request(self) -> VmacRequest | None:
+        """What all use_vmac lines ask for together; a name may be given once."""
+        asked: list[VmacRequest] = self.draft.many("use_vmac")
+        if not asked:
+            return None
+        together = asked[0]
+        for request in asked[1:]:
+            if together.spec.name and request.spec.name:
+                self.report("repeated-keyword", "use_vmac names an interface twice; the first name counts", "use_vmac")
+            together = together.joined(request)
+        return together
 
     # what it holds ------------------------------------------------------------------------------------------------
 

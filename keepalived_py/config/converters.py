@@ -47,7 +47,7 @@ def parse_integer(text: str, low: int, high: int, index: int = 1, *, c_base: boo
     elif not c_base and (found := _DECIMAL.match(text)):
         number = int(found[0])
         junk = found.end() != len(text)
-    if number is None:
+    if number is None or (number == 0 and low >= 0 and text.startswith("-")):
         raise Bad("not-a-number", f"'{text}' is not a number from {low} to {high}", index, Severity.INVALID_NUMBER)
     if not low <= number <= high:
         raise Bad("out-of-range", f"'{text}' is not a number from {low} to {high}", index, Severity.INVALID_NUMBER)

@@ -12,7 +12,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from .dump_check import server_group_lines, ssl_lines, virtual_server_lines
-from .dump_words import block, line, number, quoted, script_words
+from .dump_words import block, line, number, quoted, script_lines, script_words
 from .keywords_bfd import BFD_INSTANCE
 from .keywords_global import GLOBAL_DEFS, ROOT_SCALARS
 from .keywords_vrrp import VRRP_INSTANCE
@@ -142,6 +142,17 @@ LATE = ("script_user", "enable_script_security", "set_supplementary_groups")
 """Written last: scripts carry their own identity, and these would change that of the ones without."""
 
 
+_DEPENDING = frozenset(
+    (
+        "vrrp_garp_master_delay",
+        "vrrp_garp_master_repeat",
+        "vrrp_garp_master_refresh",
+        "snmp_rs_stats_update_interval",
+    )
+)
+"""Written always: another keyword changes what they are when nothing is said."""
+
+
 def _root(defaults: GlobalDefs) -> Lines:
     return _by_table(ROOT_SCALARS, defaults, {"net_namespace_ipvs": _ipvs_namespace})
 
@@ -153,7 +164,7 @@ def _ipvs_namespace(defaults: GlobalDefs) -> Lines:
 
 
 def _globals(defaults: GlobalDefs) -> Lines:
-    return _by_table(GLOBAL_DEFS.keywords, defaults, _GLOBAL_SPECIAL)
+    return _by_table(GLOBAL_DEFS.keywords, defaults, _GLOBAL_SPECIAL, _DEPENDING)
 
 
 def _late_globals(defaults: GlobalDefs) -> Iterator[str]:
@@ -308,7 +319,7 @@ def _weight(weight: int, reverse: bool) -> str:
 
 
 def _script(script: VrrpScript) -> Lines:
-    yield f"script {script_words(script.script)}"
+    yield from script_lines("script", script.script)
     yield line("interval", number(script.interval))
     yield line("timeout", number(script.timeout))
     yield _weight(script.weight, script.reverse)
@@ -445,9 +456,13 @@ def _vmac(kind: str) -> Callable[[VrrpInstance], Lines]:
     return write
 
 
+RESERVED = frozenset(("name", "group", "netlink_notify_msg", "bridge", "private", "vepa"))
+"""Words of use_vmac and use_ipvlan that are no names unless they are said to be."""
+
+
 def _vmac_words(spec: VmacSpec) -> Iterator[str]:
     if spec.name:
-        yield from ("name", spec.name)
+        yield from (("name", spec.name) if spec.name in RESERVED else (spec.name,))
     if spec.mac is not None:
         yield str(spec.mac)
     if spec.ipvlan_address is not None:
@@ -509,7 +524,8 @@ def _tracked(kind: str) -> Callable[[Any], Lines]:
 
 
 def _track_line(track: Track) -> str:
-    return line(track.name, "weight", number(track.weight), "reverse" if track.reverse else "noreverse")
+    plain = () if track.kind in ("interface", "virtual_server") else ("noreverse",)
+    return line(track.name, "weight", number(track.weight), *(("reverse",) if track.reverse else plain))
 
 
 def _instance_extra_if(instance: VrrpInstance) -> Lines:

@@ -8,7 +8,7 @@ from typing import Any
 
 from keepalived_py.values import Protocol
 
-from .dump_words import block, escaped, line, number, script_words
+from .dump_words import block, escaped, line, number, script_lines, script_words
 from .model import (
     BfdCheck,
     Check,
@@ -254,7 +254,7 @@ def _url(url: HttpUrl) -> Iterator[str]:
 
 def _misc(check: MiscCheck, real: RealServer) -> Iterator[str]:
     yield from _timing(check.timing)
-    yield f"misc_path {script_words(check.script)}"
+    yield from script_lines("misc_path", check.script)
     if _is_misc_timeout(check.timeout):
         yield line("misc_timeout", number(check.timeout))
     if check.dynamic:

@@ -57,8 +57,24 @@ def _argument(word: str) -> str:
     return escaped(word) or "''"
 
 
+def command_word(script: Script) -> str:
+    """The command as one word."""
+    command = " ".join(map(_argument, script.argv))
+    return f'"{"<" if script.readable_only else ""}{command}"'
+
+
+def identity_words(script: Script) -> str:
+    """User and group; "" for the daemon's own."""
+    return line(script.user, *((script.group,) if script.group else ())) if script.user else ""
+
+
 def script_words(script: Script) -> str:
     """Command, user and group as a script keyword reads them."""
-    command = " ".join(map(_argument, script.argv))
-    who = line(script.user, *((script.group,) if script.group else ())) if script.user else ""
-    return f'"{"<" if script.readable_only else ""}{command}"' + (f" {who}" if who else "")
+    return f"{command_word(script)} {identity_words(script)}".rstrip()
+
+
+def script_lines(keyword: str, script: Script) -> Iterator[str]:
+    """The same where the identity is a keyword of its own."""
+    yield f"{keyword} {command_word(script)}"
+    if script.user:
+        yield f"user {identity_words(script)}"

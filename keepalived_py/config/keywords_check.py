@@ -30,10 +30,10 @@ from .converters import (
 )
 from .lexer import EscapeError, split_shell_words
 from .links import reported
-from .model import Forwarding, GroupRange
+from .model import Forwarding, GroupRange, Script
 from .problems import Severity
 from .schema import Bad, Context, Keyword, MissingParameter, Section
-from .scripts import SCRIPT
+from .scripts import SCRIPT, make_script, remembered
 from .tree import Statement
 
 SCHEDULERS = ("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "fo", "ovf", "sed", "nq", "twos")
@@ -47,7 +47,7 @@ def _forwarding(statement: Statement, context: Context) -> Forwarding:
         raise Bad("not-a-choice", f"'{method}' is not one of NAT, DR, TUN")
     kind, tunnel_port, csum = "ipip", 0, "nocsum"
     index, words = 2, statement.words
-    while index < len(words) and method == "TUN":
+    while index < len(words):
         if words[index] in ("nocsum", "csum", "remcsum"):
             csum = words[index]
             index += 1
@@ -60,7 +60,7 @@ def _forwarding(statement: Statement, context: Context) -> Forwarding:
                 raise Bad("not-a-choice", f"'{words[index + 1]}' is not one of ipip, gue, gre", index + 1)
             index += 2
         else:
-            raise Bad("unknown-option", f"'{words[index]}' is not an option of TUN", index)
+            raise Bad("unknown-option", f"'{words[index]}' is not an option of a tunnel", index)
     if (kind == "gue") != bool(tunnel_port):
         raise Bad("tunnel-port", "a tunnel of type gue needs a port, the other types take none", 1)
     if (kind == "ipip" and csum != "nocsum") or (kind == "gre" and csum == "remcsum"):
@@ -89,7 +89,8 @@ def _target(statement: Statement, context: Context) -> tuple[IPAddress, int]:
 
 
 def _statuses(statement: Statement, context: Context) -> tuple[tuple[int, int], ...]:
-    need(statement)
+    if len(statement.words) == 1:
+        raise Bad("missing-value", "names no status code", severity=Severity.LINT)
     ranges = []
     for index, text in enumerate(statement.args, 1):
         low, dash, high = text.partition("-")
@@ -116,6 +117,14 @@ def _quorum(statement: Statement, context: Context) -> int:
         raise
 
 
+def _misc_path(statement: Statement, context: Context) -> Script:
+    """The command alone: its identity is a keyword of its own, and keepalived ignores further words."""
+    words = shell_words(statement)
+    if len(words) > 2:
+        context.report("extra-words", f"'{words[2]}' is one word too many", statement, 2, Severity.LINT)
+    return remembered(make_script(words[:2], context), statement, context)
+
+
 def _misc_user(statement: Statement, context: Context) -> tuple[str, ...]:
     need(statement)
     return shell_words(statement)[1:3]
@@ -125,8 +134,10 @@ def _inherited(name: str, convert: Any, arguments: str, text: str, default: str)
     return Keyword(name, convert, arguments, text, default=default)
 
 
-_DELAY = seconds(0, UINT32)
-_LOOP = seconds(0.000001, UINT32)
+LONGEST = 2.0**53
+"""No bound but that of the number: keepalived has none."""
+_DELAY = seconds(0, LONGEST)
+_LOOP = seconds(0.000001, LONGEST)
 _TIMING_VS = (
     _inherited("delay_loop", _LOOP, "SECS", "Interval between checks.", "60"),
     _inherited("connect_timeout", seconds(0.000001, TIMER_MAX), "SECS", "Limit of one check.", "5"),
@@ -451,7 +462,7 @@ MISC_CHECK = Section(
     "MISC_CHECK",
     (
         *_TIMING_CHECK,
-        Keyword("misc_path", SCRIPT, "SCRIPT [user [[:]group]]", "Command to run; exit status 0 passes."),
+        Keyword("misc_path", _misc_path, "SCRIPT", "Command to run; exit status 0 passes."),
         Keyword("misc_timeout", integer(0, 4294), "SECS", "Limit of one run.", default="delay_loop"),
         Keyword(
             "misc_dynamic",
@@ -483,7 +494,7 @@ REAL_SERVER = Section(
         Keyword("alpha", boolean, "[BOOL]", "Checkers start as failed.", default="virtual_server"),
         Keyword("notify_up", SCRIPT, "SCRIPT [USER [GROUP]]", "Run when the server comes up.", once=True),
         Keyword("notify_down", SCRIPT, "SCRIPT [USER [GROUP]]", "Run when the server goes down.", once=True),
-        Keyword("smtp_alert", boolean, "[BOOL]", "Mail on a change of state.", pending=True),
+        Keyword("smtp_alert", boolean, "[BOOL]", "Mail on a change of state."),
         Keyword("virtualhost", word, "NAME", "Host header of its checkers.", default="virtual_server"),
         Keyword("snmp_name", word, "NAME", "Label in SNMP.", pending=True),
         *(
@@ -563,7 +574,7 @@ VIRTUAL_SERVER = Section(
         Keyword("quorum_up", SCRIPT, "SCRIPT [USER [GROUP]]", "Run when the quorum is gained.", once=True),
         Keyword("quorum_down", SCRIPT, "SCRIPT [USER [GROUP]]", "Run when the quorum is lost.", once=True),
         Keyword("virtualhost", word, "NAME", "Host header of its checkers."),
-        Keyword("smtp_alert", boolean, "[BOOL]", "Mail on quorum changes.", pending=True),
+        Keyword("smtp_alert", boolean, "[BOOL]", "Mail on quorum changes."),
         Keyword("sorry_server", _target, "IPADDR [PORT]", "Server used while the quorum is lost."),
         Keyword("sorry_server_inhibit", flag(True), "", "Keep the sorry server with weight 0 while it is not needed."),
         Keyword("sorry_server_lvs_method", _forwarding, "NAT|DR|TUN [options]", "Forwarding of the sorry server."),

@@ -259,6 +259,7 @@ ROOT_SCALARS = (
         "NAME",
         "Name added to pid files and log identifiers; implies use_pid_dir.",
         field="root.instance",
+        once=True,
     ),
     Keyword(
         "use_pid_dir",
@@ -283,6 +284,7 @@ ROOT_SCALARS = (
         "Network namespace to run in; switches pid files to the pid directory.",
         field="root.net_namespace",
         pending=True,
+        once=True,
     ),
     Keyword(
         "net_namespace_ipvs",
@@ -322,7 +324,6 @@ _MAIL = (
         "Identity used in mail and SNMP.",
         default="host name",
         field="mail.router_id",
-        pending=True,
     ),
     Keyword(
         "notification_email",
@@ -331,7 +332,6 @@ _MAIL = (
         "Recipients of alert mail.",
         field="mail.notification_email",
         raw_block=True,
-        pending=True,
     ),
     Keyword(
         "notification_email_from",
@@ -340,7 +340,6 @@ _MAIL = (
         "Sender of alert mail.",
         default="user@host of the process",
         field="mail.notification_email_from",
-        pending=True,
     ),
     Keyword(
         "smtp_server",
@@ -349,7 +348,6 @@ _MAIL = (
         "Mail server; without one no mail is sent.",
         field="mail.smtp_server",
         range="port 1..65535, 25 when not given",
-        pending=True,
     ),
     Keyword(
         "smtp_helo_name",
@@ -358,7 +356,6 @@ _MAIL = (
         "Name given in HELO.",
         default="host name",
         field="mail.smtp_helo_name",
-        pending=True,
     ),
     Keyword(
         "smtp_connect_timeout",
@@ -368,7 +365,6 @@ _MAIL = (
         default="30",
         range="0..4294, 0 becomes 1",
         field="mail.smtp_connect_timeout",
-        pending=True,
     ),
     Keyword(
         "smtp_alert",
@@ -377,7 +373,6 @@ _MAIL = (
         "Default of all smtp_alert settings.",
         default="unset",
         field="mail.smtp_alert",
-        pending=True,
     ),
     Keyword(
         "smtp_alert_vrrp",
@@ -386,7 +381,6 @@ _MAIL = (
         "Default of smtp_alert for instances and sync groups.",
         default="smtp_alert",
         field="mail.smtp_alert_vrrp",
-        pending=True,
     ),
     Keyword(
         "smtp_alert_checker",
@@ -395,7 +389,6 @@ _MAIL = (
         "Default of smtp_alert for virtual and real servers.",
         default="smtp_alert",
         field="mail.smtp_alert_checker",
-        pending=True,
     ),
     Keyword(
         "no_email_faults",
@@ -404,7 +397,6 @@ _MAIL = (
         "No mail for FAULT.",
         default="off",
         field="mail.no_email_faults",
-        pending=True,
     ),
     Keyword(
         "no_checker_emails",
@@ -413,7 +405,6 @@ _MAIL = (
         "No mail for a checker's change that leaves its real server as it was.",
         default="off",
         field="mail.no_checker_emails",
-        pending=True,
     ),
     Keyword(
         "smtp_tls",
@@ -423,7 +414,6 @@ _MAIL = (
         default="none",
         field="mail.smtp_tls",
         ours=True,
-        pending=True,
     ),
     Keyword(
         "smtp_user",
@@ -432,7 +422,6 @@ _MAIL = (
         "Login at the mail server; needs smtp_password_file.",
         field="mail.smtp_user",
         ours=True,
-        pending=True,
     ),
     Keyword(
         "smtp_password_file",
@@ -441,7 +430,6 @@ _MAIL = (
         "File that holds the password of smtp_user.",
         field="mail.smtp_password_file",
         ours=True,
-        pending=True,
     ),
 )
 
@@ -621,7 +609,6 @@ _SCRIPTS = (
         "SCRIPT [user [[:]group]]",
         "Run once before the workers start.",
         once=True,
-        pending=True,
     ),
     Keyword(
         "startup_script_timeout",
@@ -630,7 +617,6 @@ _SCRIPTS = (
         "Limit of startup_script.",
         default="10",
         range="1..1000",
-        pending=True,
     ),
     Keyword(
         "shutdown_script",
@@ -638,7 +624,6 @@ _SCRIPTS = (
         "SCRIPT [user [[:]group]]",
         "Run once after the workers ended.",
         once=True,
-        pending=True,
     ),
     Keyword(
         "shutdown_script_timeout",
@@ -647,7 +632,6 @@ _SCRIPTS = (
         "Limit of shutdown_script.",
         default="10",
         range="1..1000",
-        pending=True,
     ),
     Keyword(
         "notify_script_timeout",
@@ -658,7 +642,6 @@ _SCRIPTS = (
         range="1..86400",
         field="script_time_limit",
         ours=True,
-        pending=True,
     ),
     *(
         row
@@ -670,7 +653,6 @@ _SCRIPTS = (
                 "FIFO [user [group]]",
                 f"FIFO that gets the {text} events.",
                 once=True,
-                pending=True,
             ),
             Keyword(
                 f"{prefix}notify_fifo_script",
@@ -679,7 +661,6 @@ _SCRIPTS = (
                 f"Program started with the path of {prefix}notify_fifo as last argument.",
                 field=f"{prefix}notify_fifo.script",
                 once=True,
-                pending=True,
             ),
         )
     ),
@@ -689,7 +670,6 @@ _SCRIPTS = (
         "[BOOL]",
         "Write changes of priority to the FIFOs.",
         default="off",
-        pending=True,
     ),
     Keyword(
         "fifo_write_vrrp_states_on_reload",
@@ -697,7 +677,6 @@ _SCRIPTS = (
         "",
         "Write all states to the FIFOs after a reload.",
         default="off",
-        pending=True,
     ),
 )
 
@@ -1308,6 +1287,7 @@ _IPVS = (
         "Old spelling.",
         field="ipvs.flush_on_stop",
         alias_of="lvs_flush_on_stop",
+        deprecated=Severity.LINT,
     ),
     Keyword(
         "nftables_ipvs",

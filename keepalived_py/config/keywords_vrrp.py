@@ -217,7 +217,6 @@ _NOTIFY = (
         "[BOOL]",
         "Mail on a change of state.",
         default="smtp_alert_vrrp, else smtp_alert, else off",
-        pending=True,
     ),
     Keyword(
         "notify_priority_changes",
@@ -225,7 +224,6 @@ _NOTIFY = (
         "[BOOL]",
         "Write changes of priority to the FIFOs.",
         default="sync group's, else vrrp_notify_priority_changes",
-        pending=True,
     ),
 )
 
@@ -381,6 +379,7 @@ _PATH = (
         "[[name] IFNAME] [MAC] [netlink_notify_msg] [group GROUP]",
         "Run on a macvlan with the virtual MAC address.",
         default="off; name vrrp.VRID",
+        many=True,
     ),
     Keyword(
         "use_vmac_addr",
@@ -405,6 +404,7 @@ _PATH = (
         "Run on an ipvlan.",
         default="off; bridge",
         pending=True,
+        once=True,
     ),
     Keyword(
         "kernel_rx_buf_size",
@@ -594,7 +594,6 @@ VRRP_INSTANCE = Section(
             default="off",
             field="notify.deleted",
             once=True,
-            pending=True,
         ),
         Keyword(
             "notify_master_rx_lower_pri",
@@ -603,7 +602,6 @@ VRRP_INSTANCE = Section(
             "Run when a MASTER hears an advert of lower priority.",
             field="notify.master_rx_lower_pri",
             once=True,
-            pending=True,
         ),
     ),
 )
@@ -764,7 +762,7 @@ def _init_file(statement: Statement, context: Context) -> tuple[int, bool]:
 TRACK_FILE = Section(
     "track_file",
     (
-        Keyword("file", word, "PATH", "File whose first number is followed."),
+        Keyword("file", word, "PATH", "File whose first number is followed.", once=True),
         Keyword(
             "weight",
             weight_of_item(254),
@@ -772,6 +770,7 @@ TRACK_FILE = Section(
             "Default weight where it is tracked.",
             default="1",
             range="-254..254",
+            once=True,
         ),
         Keyword(
             "init_file",

@@ -357,8 +357,7 @@ class _RouteReader:
 
 def route_words(route: Route, static: bool = False) -> tuple[str, ...]:
     """Words that `parse_route_line` reads as an equal route again."""
-    words = [] if route.destination is not None else ["inet" if route.family == 4 else "inet6"]
-    words += [*_type_words(route.type), prefix_text(route.destination, route.prefixlen)]
+    words = [*_type_words(route.type), prefix_text(route.destination, route.prefixlen)]
     if route.via is not None:
         words += ["via", *(["inet6"] if route.via.version != route.family else []), str(route.via)]
     if route.source is not None:
@@ -369,6 +368,9 @@ def route_words(route: Route, static: bool = False) -> tuple[str, ...]:
     words += ["no_track"] if route.no_track else []
     words += ["track_group", route.track_group] if static and route.track_group else []
     words += encap_words(route.encap) if route.encap is not None else []
+    if route.destination is None and (route.via is None or route.via.version != route.family):
+        # last: keepalived skips the word behind it
+        words.append("inet" if route.family == 4 else "inet6")
     for hop in route.nexthops:
         words += _nexthop_words(hop)
     return tuple(words)

@@ -237,8 +237,7 @@ class _RuleReader:
 
 def rule_words(rule: Rule, static: bool = False) -> tuple[str, ...]:
     """Words that `parse_rule_line` reads as an equal rule again."""
-    words = ["inet" if rule.family == 4 else "inet6"] if rule.source is None and rule.destination is None else []
-    words += ["not"] if rule.invert else []
+    words = ["not"] if rule.invert else []
     mask = "" if rule.fwmask is None else f"/{rule.fwmask:#x}"
     values = {
         "from": prefix_text(rule.source, rule.source_prefixlen),
@@ -261,7 +260,10 @@ def rule_words(rule: Rule, static: bool = False) -> tuple[str, ...]:
     }
     words += [word for option, value in values.items() if value is not None for word in (option, str(value))]
     words += ["no_track"] if rule.no_track else []
-    return (*words, *_action_words(rule))
+    words += _action_words(rule)
+    if rule.source is None and rule.destination is None:
+        words.append("inet" if rule.family == 4 else "inet6")  # last: keepalived skips the word behind it
+    return tuple(words)
 
 
 def _range_text(pair: tuple[int, int] | None) -> str | None:

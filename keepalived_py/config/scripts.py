@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from .converters import command_words, shell_words
 from .model import Script
+from .problems import Severity
 from .schema import Bad, Context, Converter, MissingParameter
 from .tree import Statement
 
@@ -85,7 +86,11 @@ def make_script(words: tuple[str, ...], context: Context) -> Script:
         raise Bad("empty-script", "the command is empty")
     if len(words) > 2:
         group = words[3] if len(words) > 3 else ""
-        who = resolve_identity(words[2], group, 2, context.facts.get("set_supplementary_groups", False))
+        try:
+            who = resolve_identity(words[2], group, 2, context.facts.get("set_supplementary_groups", False))
+        except Bad as bad:
+            bad.severity = Severity.LINT  # keepalived leaves the script out and finds nothing wrong with the file
+            raise
     else:
         who = default_identity(context)
     return Script(
@@ -108,7 +113,11 @@ def run_as(command: Script, words: tuple[str, ...], context: Context) -> Script:
 
 def script(statement: Statement, context: Context) -> Script:
     """Converter of notify_*, script, misc_path and their likes. Whether it can run is looked at in the end."""
-    made = make_script(shell_words(statement), context)
+    return remembered(make_script(shell_words(statement), context), statement, context)
+
+
+def remembered(made: Script, statement: Statement, context: Context) -> Script:
+    """`made`, and where it stands, for what is found out about it in the end."""
     context.facts.setdefault("script_lines", {}).setdefault(made.argv, statement)
     return context.share(made)
 

@@ -24,6 +24,19 @@ class VmacRequest:
     spec: VmacSpec
     short: bytes = b""
 
+    def joined(self, other: VmacRequest) -> VmacRequest:
+        """Both together; what this one says counts."""
+        mine, more = self.spec, other.spec
+        has_mac = mine.mac is not None or bool(self.short)
+        spec = replace(
+            mine,
+            name=mine.name or more.name,
+            mac=mine.mac if has_mac else more.mac,
+            netlink_notify_msg=mine.netlink_notify_msg or more.netlink_notify_msg,
+            group=more.group if mine.group is None else mine.group,
+        )
+        return VmacRequest(spec, self.short if has_mac else other.short)
+
     def finish(self, vrid: int, **changes: Any) -> VmacSpec:
         mac = MacAddress(self.short + bytes((vrid,))) if self.short else self.spec.mac
         return replace(self.spec, mac=mac, **changes)
@@ -79,7 +92,7 @@ def use_vmac(statement: Statement, context: Context) -> VmacRequest:
             continue
         if text == "netlink_notify_msg":
             words.set("netlink_notify_msg", True)
-        elif _MAC.fullmatch(text):
+        elif _MAC.fullmatch(text) or text.count(":") > 3:
             short, mac = _mac(text, index)
             words.set("mac", mac)
         else:

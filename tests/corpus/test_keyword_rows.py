@@ -317,6 +317,8 @@ SPECIAL: dict[str, list[str]] = {
     "vrrp_instance/auth_hmac/key": ["2 hex:" + "ab" * 32, "2 " + "x" * 64],
     "vrrp_instance/auth_hmac/anti_replay": ["time", "monotonic"],
     "vrrp_instance/auth_hmac/mode": ["enforce", "permissive", "receive-only"],
+    "track_file/file": [],
+    "vrrp_track_file/file": [],
     "vrrp_script/script": [],
     "vrrp_track_process/process": [],
     "vrrp_track_process/param_match": ["", "initial", "partial"],
@@ -417,6 +419,8 @@ SPECIAL: dict[str, list[str]] = {
 }
 """Legal arguments of one row."""
 WHOLE_LINES: dict[str, list[str]] = {
+    "track_file/file": ["track_file X {\nfile /run/x\n}"],
+    "vrrp_track_file/file": ["vrrp_track_file X {\nfile /run/x\n}"],
     "virtual_server/hashed": [fill(SERVER.replace("sched rr", "sched sh"), "hashed")],
     **{
         f"virtual_server/{name}": [fill(SERVER.replace("sched rr", f"sched {name[:2]}"), name)]

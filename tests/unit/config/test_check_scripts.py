@@ -36,6 +36,7 @@ def script(tmp_path: Path, mode: int = 0o755) -> Path:
 
 
 def tracked(command: str, secure: bool, user: str = "") -> str:
+    identity = f"user {user}" if user else ""
     security = "enable_script_security\nscript_user root" if secure else ""
     return (
         f"global_defs {{\n{security}\n}}\n"
@@ -44,7 +45,7 @@ def tracked(command: str, secure: bool, user: str = "") -> str:
         f'notify_master "{command}" {user}\nvirtual_ipaddress {{\n192.0.2.1\n}}\n}}\n'
         "virtual_server 192.0.2.1 80 {\nprotocol TCP\nlvs_sched rr\nlvs_method NAT\n"
         f'quorum_up "{command}" {user}\n'
-        f'real_server 192.0.2.2 80 {{\nMISC_CHECK {{\nmisc_path "{command}" {user}\n}}\n}}\n}}\n'
+        f'real_server 192.0.2.2 80 {{\nMISC_CHECK {{\nmisc_path "{command}"\n{identity}\n}}\n}}\n}}\n'
     )
 
 

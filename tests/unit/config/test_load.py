@@ -252,9 +252,15 @@ def test_a_group_number_beyond_32_bits_leaves_the_script_out(tmp_path: Path, gro
     assert [problem.id for problem in result.problems] == ["unknown-group"]
 
 
-def test_mail_is_understood_and_said_to_be_without_effect(tmp_path: Path) -> None:
+def test_mail_is_understood(tmp_path: Path) -> None:
     result = load_text(tmp_path, "global_defs {\n notification_email {\n a@example.com\n }\n}\n" + INSTANCE)
     assert config(result).global_defs.mail.notification_email == ("a@example.com",)
+    assert not list(result.problems)
+
+
+def test_what_has_no_effect_yet_is_said(tmp_path: Path) -> None:
+    result = load_text(tmp_path, "global_defs {\n enable_dbus\n}\n" + INSTANCE)
+    assert config(result).global_defs.snmp_dbus.enable_dbus
     assert [(problem.id, problem.severity) for problem in result.problems] == [("no-effect-yet", Severity.NOTE)]
 
 
