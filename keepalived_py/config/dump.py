@@ -142,15 +142,8 @@ LATE = ("script_user", "enable_script_security", "set_supplementary_groups")
 """Written last: scripts carry their own identity, and these would change that of the ones without."""
 
 
-_DEPENDING = frozenset(
-    (
-        "vrrp_garp_master_delay",
-        "vrrp_garp_master_repeat",
-        "vrrp_garp_master_refresh",
-        "snmp_rs_stats_update_interval",
-    )
-)
-"""Written always: another keyword changes what they are when nothing is said."""
+_SET_BY_MIN_GARP = frozenset(("vrrp_garp_master_delay", "vrrp_garp_master_repeat", "vrrp_garp_master_refresh"))
+"""Written even when they are as usual: vrrp_min_garp changes what they are when nothing is said."""
 
 
 def _root(defaults: GlobalDefs) -> Lines:
@@ -164,7 +157,8 @@ def _ipvs_namespace(defaults: GlobalDefs) -> Lines:
 
 
 def _globals(defaults: GlobalDefs) -> Lines:
-    return _by_table(GLOBAL_DEFS.keywords, defaults, _GLOBAL_SPECIAL, _DEPENDING)
+    always = _SET_BY_MIN_GARP if defaults.garp.min_garp else frozenset()
+    return _by_table(GLOBAL_DEFS.keywords, defaults, _GLOBAL_SPECIAL, always)
 
 
 def _late_globals(defaults: GlobalDefs) -> Iterator[str]:
@@ -193,6 +187,13 @@ def _extra_if(period: float, everywhere: bool, name: str) -> Lines:
 def _global_extra_if(defaults: GlobalDefs) -> Lines:
     garp = defaults.garp
     return _extra_if(garp.extra_if, garp.extra_if_all, "vrrp_garp_extra_if") if garp.extra_if else ()
+
+
+def _real_server_interval(defaults: GlobalDefs) -> Lines:
+    """That of virtual servers when nothing is said."""
+    snmp = defaults.snmp_dbus
+    if snmp.rs_stats_update_interval != snmp.vs_stats_update_interval:
+        yield line("snmp_rs_stats_update_interval", number(snmp.rs_stats_update_interval))
 
 
 def _umask(defaults: GlobalDefs) -> Lines:
@@ -295,6 +296,7 @@ _GLOBAL_SPECIAL: dict[str, Callable[[Any], Lines]] = {
     "smtp_server": _mail_server,
     "vrrp_garp_extra_if": _global_extra_if,
     "umask": _umask,
+    "snmp_rs_stats_update_interval": _real_server_interval,
     "vrrp_iptables": _iptables,
     "vrrp_ipsets": _ipsets,
     "nftables": _nftables,
