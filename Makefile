@@ -7,13 +7,17 @@ STAMP := $(VENV)/.installed
 PREFIX ?= /usr/local
 DESTDIR ?=
 LIB := $(PREFIX)/lib/keepalived-py
-APT := python3-venv keepalived ipvsadm user-mode-linux kmod nginx tshark tcpdump nftables iproute2 iputils-ping procps curl openssl shellcheck go-md2man
+UNITS := $(PREFIX)/lib/systemd/system
+COMPLETIONS := $(PREFIX)/share/bash-completion/completions
+DOC := $(PREFIX)/share/doc/keepalived-py
+MAN := keepalived-py.8 keepalived-py.conf.5 keepalivedctl.1
+APT := python3-venv keepalived ipvsadm user-mode-linux kmod nginx tshark tcpdump nftables iproute2 iputils-ping procps curl openssl libpcre2-8-0 shellcheck go-md2man logrotate frr
 PYTEST := $(BIN)/python -m pytest
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
 
-.PHONY: help venv apt run test test-pure test-netns test-ipvs fuzz docs man lint types bench install uninstall clean
+.PHONY: help venv apt run test test-pure test-netns test-ipvs fuzz docs man lint types bench install uninstall deb clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -42,7 +46,7 @@ test-pure: venv ## tests that need no privilege
 	$(PYTEST) -q -n 2 tests/unit tests/property tests/scenarios tests/corpus tests/fuzz
 
 test-netns: venv ## real daemons in network namespaces (root)
-	$(PYTEST) -q tests/netns
+	$(PYTEST) -q -n 3 tests/netns
 
 test-ipvs: venv ## IPVS in this kernel, or in a User-Mode Linux guest (root)
 	$(BIN)/python -m tests.ipvs.uml $(BIN)/python -m pytest -q -p no:cacheprovider tests/ipvs
@@ -50,11 +54,15 @@ test-ipvs: venv ## IPVS in this kernel, or in a User-Mode Linux guest (root)
 fuzz: venv ## fuzz the configuration reader (RUNS=n, SEED=x, CORPUS=dir)
 	$(BIN)/python -m tests.fuzz.fuzz_language --runs $(or $(RUNS),20000) --seed $(or $(SEED),0) $(if $(CORPUS),--corpus "$(CORPUS)")
 
-docs: venv ## the manual page of the configuration, from its tables and docs/keepalived-py.conf.5.prose.md
+docs: venv ## the manual pages and the completion, from the tables of keywords and options and docs/*.prose.md
 	$(BIN)/python -m keepalived_py.config.manual docs/keepalived-py.conf.5.prose.md > docs/keepalived-py.conf.5.md.new
 	mv docs/keepalived-py.conf.5.md.new docs/keepalived-py.conf.5.md
+	$(BIN)/python -m keepalived_py.manual page docs/keepalived-py.8.prose.md > docs/keepalived-py.8.md.new
+	mv docs/keepalived-py.8.md.new docs/keepalived-py.8.md
+	$(BIN)/python -m keepalived_py.manual completion conf.d/bash-completion/keepalived-py > docs/completion.new
+	mv docs/completion.new conf.d/bash-completion/keepalived-py
 
-man: build/man/keepalived-py.conf.5 ## manual pages in troff below build/man (needs go-md2man)
+man: $(addprefix build/man/,$(MAN)) ## manual pages in troff below build/man (needs go-md2man)
 
 build/man/%: docs/%.md
 	install -d build/man
@@ -71,22 +79,33 @@ bench: apt venv ## ours and Debian's keepalived side by side (ONLY=name, QUICK=1
 	ONLY="$(ONLY)" QUICK="$(QUICK)" $(BIN)/python -m tests.bench
 
 install: ## into PREFIX (default /usr/local) and DESTDIR, in a virtual environment of its own
-	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)/etc/keepalived/conf.d $(DESTDIR)/etc/init.d
-	$(PYTHON) -m venv $(DESTDIR)$(LIB)
-	$(DESTDIR)$(LIB)/bin/pip install -q --disable-pip-version-check .
-	sed -i '1s|^#!$(DESTDIR)$(LIB)|#!$(LIB)|' $(DESTDIR)$(LIB)/bin/keepalived-py $(DESTDIR)$(LIB)/bin/keepalivedctl
+	conf.d/make-venv "$(PYTHON)" "$(DESTDIR)" "$(LIB)"
+	install -d $(addprefix $(DESTDIR),/etc/keepalived/conf.d /etc/init.d /etc/default /etc/logrotate.d $(PREFIX)/sbin $(PREFIX)/bin $(UNITS) $(COMPLETIONS) $(DOC)/samples)
 	ln -sf $(LIB)/bin/keepalived-py $(DESTDIR)$(PREFIX)/sbin/keepalived-py
 	ln -sf $(LIB)/bin/keepalivedctl $(DESTDIR)$(PREFIX)/bin/keepalivedctl
-	test -e $(DESTDIR)/etc/keepalived/keepalived.conf || install -m 644 conf.d/keepalived.conf $(DESTDIR)/etc/keepalived/keepalived.conf
-	if command -v go-md2man >/dev/null; then $(MAKE) man && install -d $(DESTDIR)$(PREFIX)/share/man/man5 && \
-	install -m 644 build/man/keepalived-py.conf.5 $(DESTDIR)$(PREFIX)/share/man/man5/; fi
+	test -e $(DESTDIR)$(PREFIX)/bin/genhash || ln -sf $(LIB)/bin/keepalived-py $(DESTDIR)$(PREFIX)/bin/genhash
+	test -e $(DESTDIR)/etc/keepalived/keepalived.conf || install -m 644 conf.d/keepalived.conf $(DESTDIR)/etc/keepalived/
+	test -e $(DESTDIR)/etc/default/keepalived-py || install -m 644 conf.d/default/keepalived-py $(DESTDIR)/etc/default/
 	sed 's|@SBIN@|$(PREFIX)/sbin|' conf.d/init.d/keepalived-py > $(DESTDIR)/etc/init.d/keepalived-py
 	chmod 755 $(DESTDIR)/etc/init.d/keepalived-py
+	sed 's|@SBIN@|$(PREFIX)/sbin|' conf.d/systemd/keepalived-py.service > $(DESTDIR)$(UNITS)/keepalived-py.service
+	install -m 644 conf.d/logrotate.d/keepalived-py $(DESTDIR)/etc/logrotate.d/
+	install -m 644 conf.d/bash-completion/keepalived-py conf.d/bash-completion/keepalivedctl $(DESTDIR)$(COMPLETIONS)/
+	install -m 644 README.md CHANGELOG.md LICENSE docs/differences.md $(DESTDIR)$(DOC)/
+	install -m 644 conf.d/samples/*.conf $(DESTDIR)$(DOC)/samples/
+	if command -v go-md2man >/dev/null; then $(MAKE) --no-print-directory man && for page in $(MAN); do \
+	install -D -m 644 build/man/$$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$$page || exit 1; done; fi
 
-uninstall: ## what install put there; the configuration stays
-	rm -rf $(DESTDIR)$(LIB)
-	rm -f $(DESTDIR)$(PREFIX)/sbin/keepalived-py $(DESTDIR)$(PREFIX)/bin/keepalivedctl $(DESTDIR)/etc/init.d/keepalived-py
-	rm -f $(DESTDIR)$(PREFIX)/share/man/man5/keepalived-py.conf.5
+uninstall: ## what install put there; the configuration and a changed /etc/default/keepalived-py stay
+	rm -rf $(DESTDIR)$(LIB) $(DESTDIR)$(DOC)
+	rm -f $(addprefix $(DESTDIR),$(PREFIX)/sbin/keepalived-py $(PREFIX)/bin/keepalivedctl /etc/init.d/keepalived-py /etc/logrotate.d/keepalived-py)
+	rm -f $(addprefix $(DESTDIR),$(UNITS)/keepalived-py.service $(COMPLETIONS)/keepalived-py $(COMPLETIONS)/keepalivedctl)
+	test "$$(readlink $(DESTDIR)$(PREFIX)/bin/genhash)" != $(LIB)/bin/keepalived-py || rm -f $(DESTDIR)$(PREFIX)/bin/genhash
+	! cmp -s conf.d/default/keepalived-py $(DESTDIR)/etc/default/keepalived-py || rm -f $(DESTDIR)/etc/default/keepalived-py
+	for page in $(MAN); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$$page; done
+
+deb: ## a Debian package in dist/, for the Python of this Debian
+	conf.d/debian/build
 
 clean: ## everything that was made here
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench-results

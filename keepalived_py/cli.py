@@ -14,18 +14,22 @@ from typing import Any
 
 from ipc.messages import ConfigLoaded, Peer
 
-from . import __version__, log
+from . import __version__, log, netns
 from .config.dump import dump, dump_lines
 from .config.load import DEFAULT_FILE, LoadOptions, LoadResult, load
+from .config.model import Config
 from .config.problems import Severity
 from .config.slices import checker_slice, vrrp_slice
 from .config.system import this_machine
+from .dumpfile import temporary_directory
 from .options import Options, parse, usage
 from .parent.daemonize import daemonize
-from .parent.pidfile import AlreadyRunning, PidFile, default_path
+from .parent.pidfile import DIRECTORY, AlreadyRunning, PidFile, default_path
 from .parent.reload import Applied
 from .parent.roles import Plan
 from .parent.supervisor import Supervisor
+from .parent.systemd import Systemd
+from .process_options import core_files, tell_no_effect, umask_of
 from .values import ExitCode
 
 logger = logging.getLogger(__name__)
@@ -40,12 +44,19 @@ SIGNALS = {
     "JSON": signal.SIGRTMIN + 2,
 }
 FACILITIES = {"daemon": 3, "user": 1, **{str(n): 16 + n for n in range(8)}, **{f"local{n}": 16 + n for n in range(8)}}
+DEFAULT_UMASK = 0o177
 CORRECTED = (Severity.WARNING, Severity.MULTIPLE_FILES)
+TOLD_ONLY = "script-security"
+"""Weighs in a configuration test, but a daemon starts with it and does all that the file says."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `keepalived-py`; the exit code."""
+    """Entry point of `keepalived-py`; the exit code. Called through the name `genhash` it is that program."""
+    if argv is None and os.path.basename(sys.argv[0]) == "genhash":
+        return _genhash(sys.argv[1:])
     options = parse(sys.argv[1:] if argv is None else argv)
+    if options.has("genhash"):
+        return _genhash(options.rest)
     if options.rest:
         print(f"Unexpected argument(s): {' '.join(options.rest)}")
     for error in options.errors:
@@ -56,6 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.has(name):
             return answer(options)
     return _run(options)
+
+
+def _genhash(words: Sequence[str]) -> int:
+    from .genhash import main as genhash  # the checkers' imports, which nothing else here needs
+
+    return genhash(words)
 
 
 def _help(options: Options) -> int:
@@ -125,12 +142,26 @@ def _errors(result: LoadResult) -> tuple[str, ...]:
     return tuple(
         f"{problem.id}: {problem.message}"
         for problem in result.problems
-        if problem.severity > Severity.LINT and problem.severity not in CORRECTED
+        if problem.severity > Severity.LINT and problem.severity not in CORRECTED and problem.id != TOLD_ONLY
     )
 
 
-def _load_for_reload(options: Options) -> ConfigLoaded:
+def _acceptable(result: LoadResult, check_log: str) -> bool:
+    """reload_check_config: whether `-t` would say 0; what it would print goes to `check_log`."""
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        with open(os.open(check_log, flags, 0o644), "w", errors="surrogateescape") as file:
+            file.write("".join(problem.render() + "\n" for problem in result.problems))
+    except OSError as exc:
+        logger.error("reload_check_config %s: %s", check_log, exc.strerror)
+    return not result.problems.exit_status()
+
+
+def _load_for_reload(options: Options, current: Config) -> ConfigLoaded:
     result = _load(options)
+    check_log = current.global_defs.reload.check_config
+    if check_log is not None and not _acceptable(result, check_log):
+        return ConfigLoaded(config=None, problems=("New config failed validation",), errors=("validation",))
     worth_telling = [problem for problem in result.problems if problem.severity is not Severity.NOTE or problem.stops]
     return ConfigLoaded(
         config=result.config,
@@ -143,11 +174,24 @@ def _load_for_reload(options: Options) -> ConfigLoaded:
 
 
 def _run(options: Options) -> int:
+    from workers.tuning import remember
+
     foreground = options.has("dont-fork")
-    settings = _log_settings(options, foreground)
+    for name in SIGNALS.keys() - {"STOP"}:
+        signal.signal(SIGNALS[name], signal.SIG_IGN)  # until the parent can obey
+    remember()
+    systemd, umask = Systemd(), umask_of(options)
+    os.umask(DEFAULT_UMASK if umask is None else umask)
+    settings = _log_settings(options, foreground, options.text("namespace"))
     log.set_up(settings, "Keepalived", "")
     logger.info("Starting %s %s", PROGRAM, __version__)
-    result = _load(options)
+    try:
+        result = _load_inside(options)
+    except NoNamespace as exc:
+        logger.error("%s - exiting", exc)
+        if not foreground or not settings.console:
+            print(f"{PROGRAM}: {exc}", file=sys.stderr)
+        return ExitCode.OK
     for problem in result.problems:
         logger.info("%s", problem.log_line())
     if result.config is None:
@@ -156,12 +200,17 @@ def _run(options: Options) -> int:
             print("\n".join(problem.render() for problem in result.problems if problem.stops), file=sys.stderr)
         logger.error("The configuration cannot be used - exiting with %d", code)
         return code
+    check_log = result.config.global_defs.reload.check_config
+    if check_log is not None and not _acceptable(result, check_log):
+        logger.error("The configuration has errors, which reload_check_config does not allow - exiting with 2")
+        return ExitCode.CONFIG
     if options.has("dump-conf"):
         for text in dump_lines(result.config):
             logger.info("%s", text)
     root = result.config.global_defs.root
-    settings = _log_settings(options, foreground, root.instance)
-    pid_files = _pid_files(options, root.instance, root.use_pid_dir)
+    namespace = options.text("namespace", root.net_namespace)
+    settings = _log_settings(options, foreground, namespace, root.instance)
+    pid_files = _pid_files(options, root.instance, root.use_pid_dir or bool(namespace))
     try:
         pid_files[Peer.PARENT].acquire()
     except AlreadyRunning:
@@ -173,26 +222,65 @@ def _run(options: Options) -> int:
     from workers.file_watch import create_files
     from workers.scripts import start
 
-    mains = _worker_mains(options, settings)  # imported before the fork, so that every process shares the pages
+    mains = _worker_mains(options, settings, umask)  # imported before the fork, so that every process shares the pages
     if not foreground and not daemonize():
         return ExitCode.OK
     log.set_up(settings, "Keepalived", "")
     pid_files[Peer.PARENT].write(os.getpid())
     create_files(result.config.track_files)
+    core_pattern = core_files(options)
+
+    def adopt(config: Config) -> None:
+        os.umask(config.global_defs.umask if umask is None else umask)
+        log.use_json(config.global_defs.log_json)
+
+    adopt(result.config)
+    tell_no_effect(options)
     plan = Plan(
         mains=mains,
         warm={Peer.CHECKER: _warm_checker},
         load=partial(_load_for_reload, options),
         start_script=start,
         pid_files=pid_files,
+        adopt=adopt,
+        systemd=systemd,
         respawn=not options.has("dont-respawn"),
         ignore_sigint=options.has("ignore-sigint"),
         run_all=options.has("all"),
     )
-    return Supervisor(plan, Applied(1, result.config, frozenset(_errors(result)))).run()
+    try:
+        return Supervisor(plan, Applied(1, result.config, frozenset(_errors(result)))).run()
+    finally:
+        core_pattern.restore()
+        if namespace:
+            netns.leave(namespace, DIRECTORY)
 
 
-def _log_settings(options: Options, foreground: bool, instance: str = "") -> log.LogSettings:
+class NoNamespace(Exception):
+    """There is no network namespace of that name, or this process may not enter it."""
+
+
+def _load_inside(options: Options) -> LoadResult:
+    """Enter the namespace of option -s or of net_namespace, and read the file in it. Raises NoNamespace."""
+    named = options.text("namespace")
+    if named:
+        _enter(named)
+    result = _load(options)
+    if not named and result.config is not None and result.config.global_defs.root.net_namespace:
+        _enter(result.config.global_defs.root.net_namespace)
+        result = _load(options)  # again: what is said about interfaces is meant for those in there
+    return result
+
+
+def _enter(name: str) -> None:
+    """Raises NoNamespace."""
+    try:
+        netns.enter(name, DIRECTORY)
+    except OSError as exc:
+        raise NoNamespace(f"cannot enter network namespace {name}: {exc.strerror or 'no such name'}") from exc
+
+
+def _log_settings(options: Options, foreground: bool, *names: str) -> log.LogSettings:
     facility = options.text("log-facility", "daemon")
     if facility not in FACILITIES:
         print(f"{PROGRAM}: unknown facility '{facility}', daemon is taken", file=sys.stderr)
@@ -202,14 +290,9 @@ def _log_settings(options: Options, foreground: bool, instance: str = "") -> log
         facility=FACILITIES.get(facility, 3),
         console=foreground and options.has("log-console"),
         detail=options.has("log-detail"),
-        file=os.path.join(_temporary_directory(), file) if file else "",
-        suffix=f"_{instance}" if instance else "",
+        file=os.path.join(temporary_directory(), file) if file else "",
+        suffix="".join(f"_{name}" for name in names if name),
     )
-
-
-def _temporary_directory() -> str:
-    named = os.environ.get("TMPDIR", "")
-    return named if os.path.isabs(named) and os.path.isdir(named) else "/tmp"
 
 
 def _pid_files(options: Options, instance: str, use_directory: bool) -> dict[Peer, PidFile]:
@@ -228,21 +311,27 @@ def _pid_files(options: Options, instance: str, use_directory: bool) -> dict[Pee
 WorkerMain = Callable[[socket.socket, Applied, tuple[Any, ...], int], int]
 
 
-def _worker_mains(options: Options, settings: log.LogSettings) -> dict[Peer, WorkerMain]:
+def _worker_mains(options: Options, settings: log.LogSettings, umask: int | None) -> dict[Peer, WorkerMain]:
     """Main functions of the workers that -C and -P leave. The imports are here so that -t does not pay for them."""
     from workers.vrrp.worker import run_vrrp
     from workers.worker import WorkerContext, WorkerOptions
 
     told = WorkerOptions(
-        keep_vrrp=options.has("dont-release-vrrp"), keep_ipvs=options.has("dont-release-ipvs"), log=settings
+        keep_vrrp=options.has("dont-release-vrrp"),
+        keep_ipvs=options.has("dont-release-ipvs"),
+        umask=umask,
+        trace_memory=(options.has("mem-check") or options.has("mem-check-log")) and not options.has("no-mem-check"),
+        watch_addresses=options.has("address-monitoring"),
+        log=settings,
     )
 
     def vrrp(sock: socket.socket, applied: Applied, reported: tuple[Any, ...], parent: int) -> int:
+        both = Peer.CHECKER in mains and (everything or applied.config.checker.has_work)
         return run_vrrp(
             WorkerContext(
                 sock=sock,
                 generation=applied.generation,
-                config=vrrp_slice(applied.config),
+                config=vrrp_slice(applied.config, checker_runs=both),
                 options=told,
                 parent_pid=parent,
                 reported=reported,

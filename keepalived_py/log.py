@@ -1,24 +1,39 @@
 """Logging of one process: syslog, a file, the console. It never blocks: what a slow sink refuses is lost and counted.
 
 Each process has its own identifier (Keepalived, Keepalived_vrrp, Keepalived_healthcheckers) and its own file, and keeps
-its newest records in a ring.
+its newest records in a ring. Equal records that come thick and fast are counted instead of written, and records that a
+sink has lost are told of as soon as it takes one again.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import os
 import select
 import socket
 import sys
 import time
+import traceback
+from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 RING_SIZE = 500
 DETAIL = logging.DEBUG
 """Lines shown with -D only."""
+EQUAL_RECORDS = 20
+"""How many equal records pass in one window."""
+WINDOW = 1.0
+"""Seconds."""
+WINDOWS_KEPT = 256
+SYSLOG_LIMIT = 8192
+FILE_PERMISSIONS = 0o666
+"""Before the umask."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +47,35 @@ class LogSettings:
     file: str = ""
     suffix: str = ""
     """Instance name, added to identifiers and file names."""
+    json: bool = False
+    """log_format json: of console and files."""
 
 
-class SyslogHandler(logging.Handler):
+class Sink(logging.Handler, ABC):
+    """Where records go. `lost` counts all that were refused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost = 0
+        self._untold = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._untold and self.write(_lost(record, self._untold)):
+            self._untold = 0
+        if self._untold or not self.write(record):
+            self.lost += 1
+            self._untold += 1
+
+    @abstractmethod
+    def write(self, record: logging.LogRecord) -> bool:
+        """False when the record was not taken. Must not wait."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Give descriptors back; a later record opens new ones."""
+
+
+class SyslogHandler(Sink):
     """RFC 3164 datagrams to /dev/log, non-blocking."""
 
     PATH = "/dev/log"
@@ -43,46 +84,104 @@ class SyslogHandler(logging.Handler):
     def __init__(self, ident: str, facility: int) -> None:
         super().__init__()
         self.ident, self.facility = ident, facility
-        self.lost = 0
         self._sock: socket.socket | None = None
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def write(self, record: logging.LogRecord) -> bool:
         severity = next((code for level, code in self.SEVERITY if record.levelno >= level), 6)
-        line = f"<{self.facility * 8 + severity}>{self.ident}[{os.getpid()}]: {record.getMessage()}"
+        line = f"<{self.facility * 8 + severity}>{self.ident}[{os.getpid()}]: {_text(record, ' | ')}"
         try:
             if self._sock is None:
                 self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
                 self._sock.connect(self.PATH)
-            self._sock.send(line.encode("utf-8", "replace")[:8192])
+            self._sock.send(line.encode("utf-8", "replace")[:SYSLOG_LIMIT])
+        except BlockingIOError:
+            return False
         except OSError:
-            self.lost += 1
-            if self._sock is not None:
-                self._sock.close()
-                self._sock = None
+            self.release()
+            return False
+        return True
+
+    def release(self) -> None:
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
 
 
-class StreamHandler(logging.Handler):
-    """Lines to a descriptor: `date: text`, as keepalived's console has them. A pipe that is full loses lines."""
+class StreamHandler(Sink):
+    """Lines to a descriptor: `date: text`, as keepalived's console has them, or JSON. A pipe that is full loses lines.
 
-    def __init__(self, descriptor: int) -> None:
+    With a path: the file there; when it was moved or removed it is made anew.
+    """
+
+    def __init__(
+        self, descriptor: int = -1, *, path: Path | None = None, ident: str = "", as_json: bool = False
+    ) -> None:
+        """With a path OSError when the file cannot be opened."""
         super().__init__()
+        self.ident, self.as_json = ident, as_json
         self.descriptor = descriptor
-        self.lost = 0
-        self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLOUT)
+        self._path = path
+        self._identity = (0, 0)
+        if path is not None:
+            self._follow()
 
-    def emit(self, record: logging.LogRecord) -> None:
-        stamp = time.strftime("%c", time.localtime(record.created))
-        line = f"{stamp}: {record.getMessage()}".encode("utf-8", "replace")[: select.PIPE_BUF - 1] + b"\n"
+    def write(self, record: logging.LogRecord) -> bool:
+        line = self._line(record, select.PIPE_BUF - 1).encode("utf-8", "replace") + b"\n"
         try:
+            if self._path is not None:
+                self._follow()
             # a pipe that polls writable takes PIPE_BUF bytes without blocking (pipe(7)); the descriptor itself stays
             # blocking, since others share it
-            if any(events & select.POLLOUT for _, events in self._poll.poll(0)):
-                os.write(self.descriptor, line)
-                return
+            poll = select.poll()
+            poll.register(self.descriptor, select.POLLOUT)
+            if any(events & select.POLLOUT for _, events in poll.poll(0)):
+                return os.write(self.descriptor, line) == len(line)
         except OSError:
             pass
-        self.lost += 1
+        return False
+
+    def release(self) -> None:
+        if self._path is not None and self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor, self._identity = -1, (0, 0)
+
+    def _follow(self) -> None:
+        """Open the file unless the one that is open is still at its path."""
+        assert self._path is not None
+        with contextlib.suppress(FileNotFoundError):
+            found = os.lstat(self._path)
+            if (found.st_dev, found.st_ino) == self._identity:
+                return
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        descriptor = os.open(self._path, flags, FILE_PERMISSIONS)
+        self.release()
+        self.descriptor = descriptor
+        found = os.fstat(descriptor)
+        self._identity = found.st_dev, found.st_ino
+
+    def _line(self, record: logging.LogRecord, limit: int) -> str:
+        """At most `limit` bytes unless it is for a file."""
+        text = _text(record)
+        if not self.as_json:
+            line = f"{time.strftime('%c', time.localtime(record.created))}: {text}"
+            return line if self._path is not None else _cut(line, limit)
+        line = self._json(record, text)
+        if self._path is None and len(line.encode("utf-8", "replace")) > limit:
+            return self._json(record, text[: limit // 8])  # at most six bytes for a character
+        return line
+
+    def _json(self, record: logging.LogRecord, text: str) -> str:
+        return json.dumps(
+            {
+                "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds"),
+                "level": record.levelname.lower(),
+                "process": self.ident,
+                "pid": os.getpid(),
+                "source": record.name,
+                "message": text,
+            },
+            ensure_ascii=False,
+        )
 
 
 class RingHandler(logging.Handler):
@@ -96,7 +195,91 @@ class RingHandler(logging.Handler):
         self.records.append((record.created, record.levelno, record.getMessage()))
 
 
+@dataclass(slots=True)
+class _Window:
+    ends: float
+    record: logging.LogRecord
+    count: int = 0
+
+
+class Limiter(logging.Handler):
+    """Passes records on to the sinks. Of equal ones EQUAL_RECORDS in a window; the rest is counted and told later."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self.sinks: list[Sink] = []
+        self._clock = clock
+        self._windows: dict[tuple[int, str], _Window] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.tick()
+        key = (record.levelno, record.getMessage())
+        window = self._windows.get(key)
+        if window is None:
+            if len(self._windows) >= WINDOWS_KEPT:
+                self._close(next(iter(self._windows)))
+            window = self._windows[key] = _Window(self._clock() + WINDOW, record)
+        window.count += 1
+        if window.count <= EQUAL_RECORDS:
+            self._pass(record)
+
+    def tick(self) -> None:
+        """Tell of what was held back in windows that are over."""
+        moment = self._clock()
+        while self._windows:
+            key, window = next(iter(self._windows.items()))
+            if window.ends > moment:
+                return
+            self._close(key)
+
+    def flush(self) -> None:
+        for key in list(self._windows):
+            self._close(key)
+
+    def _close(self, key: tuple[int, str]) -> None:
+        window = self._windows.pop(key)
+        held = window.count - EQUAL_RECORDS
+        if held > 0:
+            self._pass(_record(window.record, f"{key[1]} ({held} more times)"))
+
+    def forked(self) -> None:
+        """In a forked process: what was counted and what is open belongs to the other one."""
+        self._windows.clear()
+        for sink in self.sinks:
+            sink.release()
+
+    def _pass(self, record: logging.LogRecord) -> None:
+        ring.handle(record)
+        for sink in self.sinks:
+            sink.handle(record)
+
+
+def _text(record: logging.LogRecord, separator: str = "\n") -> str:
+    """The message, with the traceback if there is one."""
+    text = record.getMessage()
+    if record.exc_info and record.exc_info[0] is not None:
+        lines = "".join(traceback.format_exception(*record.exc_info)).rstrip().split("\n")
+        text = separator.join((text, *lines))
+    return text
+
+
+def _cut(text: str, limit: int) -> str:
+    return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
+
+
+def _record(like: logging.LogRecord, text: str) -> logging.LogRecord:
+    return logging.LogRecord(like.name, like.levelno, like.pathname, like.lineno, text, (), None)
+
+
+def _lost(like: logging.LogRecord, number: int) -> logging.LogRecord:
+    """What tells of lost records; a warning."""
+    text = f"{number} log record{'s were' if number > 1 else ' was'} lost: nobody took them"
+    return logging.LogRecord(like.name, logging.WARNING, like.pathname, like.lineno, text, (), None)
+
+
 ring = RingHandler()
+limiter = Limiter()
+os.register_at_fork(after_in_child=limiter.forked)
 
 
 def file_of(settings: LogSettings, role: str) -> Path:
@@ -113,18 +296,39 @@ def set_up(settings: LogSettings, ident: str, role: str) -> None:
         root.removeHandler(handler)
     root.setLevel(DETAIL if settings.detail else logging.INFO)
     logging.raiseExceptions = False
-    root.addHandler(ring)
+    limiter.flush()
+    for old in limiter.sinks:
+        old.release()
+        old.close()
+    ident += settings.suffix
+    limiter.sinks = []
+    root.addHandler(limiter)
     if settings.syslog:
-        root.addHandler(SyslogHandler(ident + settings.suffix, settings.facility))
+        limiter.sinks.append(SyslogHandler(ident, settings.facility))
     if settings.console:
-        root.addHandler(StreamHandler(sys.stderr.fileno()))
+        limiter.sinks.append(StreamHandler(sys.stderr.fileno(), ident=ident, as_json=settings.json))
     if settings.file:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        root.addHandler(StreamHandler(os.open(file_of(settings, role), flags, 0o600)))
+        path = file_of(settings, role)
+        try:
+            limiter.sinks.append(StreamHandler(path=path, ident=ident, as_json=settings.json))
+        except OSError as exc:
+            root.error("log file %s: %s", path, exc.strerror)
     for noisy in ("asyncio", "pyroute2"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
+def use_json(wanted: bool) -> None:
+    """log_format, from now on."""
+    for sink in limiter.sinks:
+        if isinstance(sink, StreamHandler):
+            sink.as_json = wanted
+
+
+def tick() -> None:
+    """Call it about once a second: what was held back is told."""
+    limiter.tick()
+
+
 def lost_records() -> int:
     """Records of this process that no sink took."""
-    return sum(getattr(handler, "lost", 0) for handler in logging.getLogger().handlers)
+    return sum(sink.lost for sink in limiter.sinks)

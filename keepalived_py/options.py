@@ -34,6 +34,10 @@ OPTIONS = (
     Option("S", "log-facility", Arg.REQUIRED, "FACILITY", "syslog facility: 0-7, local0-local7, user or daemon"),
     Option("g", "log-file", Arg.OPTIONAL, "FILE", "log to a file per process as well"),
     Option("G", "no-syslog", text="do not log to syslog"),
+    Option("", "flush-log-file", text="accepted: every record is written at once"),
+    Option("u", "umask", Arg.REQUIRED, "NUMBER", "mode mask for new files, beats the keyword umask"),
+    Option("X", "release-vips", text="accepted: addresses that were there before are always removed"),
+    Option("s", "namespace", Arg.REQUIRED, "NAME", "run in this network namespace, beats net_namespace"),
     Option("V", "dont-release-vrrp", text="on stop keep virtual addresses"),
     Option("I", "dont-release-ipvs", text="on stop keep the IPVS configuration"),
     Option("d", "dump-conf", text="log the configuration as it is understood; with -t print it"),
@@ -42,12 +46,27 @@ OPTIONS = (
     Option("p", "pid", Arg.REQUIRED, "FILE", "pid file of the parent"),
     Option("r", "vrrp_pid", Arg.REQUIRED, "FILE", "pid file of the VRRP worker"),
     Option("c", "checkers_pid", Arg.REQUIRED, "FILE", "pid file of the checker worker"),
+    Option("B", "no_bfd", text="accepted: there is no BFD process"),
+    Option("b", "bfd_pid", Arg.REQUIRED, "FILE", "accepted: there is no BFD process"),
+    Option("a", "address-monitoring", text="the checker worker logs every address that comes or goes"),
+    Option("x", "snmp", text="accepted: there is no SNMP"),
+    Option("A", "snmp-agent-socket", Arg.REQUIRED, "ADDRESS", "accepted: there is no SNMP"),
+    Option("m", "core-dump", text="core files of any size (of scripts: as before)"),
+    Option("M", "core-dump-pattern", Arg.OPTIONAL, "PATTERN", "as -m, with another kernel.core_pattern meanwhile"),
+    Option("T", "genhash", text="print the digest of a web page; all further words are genhash's (-T -h lists them)"),
     Option("e", "all-config", text="every problem with an include is an error"),
     Option("i", "config-id", Arg.REQUIRED, "ID", "what @ID lines of the configuration are compared with"),
     Option("", "signum", Arg.REQUIRED, "NAME", "print the number of STOP, RELOAD, DATA, STATS, STATS_CLEAR or JSON"),
     Option("t", "config-test", Arg.OPTIONAL, "FILE", "check the configuration and exit; messages to stderr or FILE"),
     Option("", "strict", text="with -t: warnings count as failure (not in keepalived)"),
     Option("", "ignore-sigint", text="ignore SIGINT"),
+    Option("", "mem-check", text="at each reload and at the stop log where memory grew"),
+    Option("L", "mem-check-log", text="the same"),
+    Option("", "no-mem-check", text="not --mem-check"),
+    Option("O", "openssl-mem-check", text="accepted: OpenSSL belongs to Python"),
+    Option("", "perf", Arg.OPTIONAL, "WHEN", "accepted: perf can be run on any process from outside"),
+    Option("", "debug", Arg.OPTIONAL, "LETTERS", "accepted: -D shows all there is"),
+    Option("", "config-fd", Arg.REQUIRED, "N", "accepted: a reload is checked without a second program"),
     Option("v", "version", text="print the version"),
     Option("h", "help", text="print this text"),
 )
@@ -92,6 +111,9 @@ def parse(argv: Sequence[str]) -> Options:
             _short(word[1:], waiting, options)
         else:
             options.rest.append(word)
+        if options.has("genhash"):
+            options.rest += waiting
+            break
     return options
 
 

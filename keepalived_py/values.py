@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import NewType
+from typing import NamedTuple, NewType
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -85,9 +85,8 @@ class Protocol(Enum):
     SCTP = "sctp"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class VirtualRouterKey:
-    """What makes two instances the same instance across a reload (vrrp-behaviour.md 15).
+class VirtualRouterKey(NamedTuple):
+    """What makes two instances the same instance across a reload (vrrp-behaviour.md 15). A tuple: it is hashed a lot.
 
     `interface` is the configured one, "" without; `route` tells unicast (source address) from multicast (group,
     VMAC flags), so that instances which may share a VRID stay apart.
@@ -131,6 +130,9 @@ class RealKey:
 
     address: IPAddress
     port: int
+
+    def __hash__(self) -> int:
+        return hash((int(self.address), self.port))  # an address makes text of itself to be hashed
 
     def __str__(self) -> str:
         return f"[{self.address}]:{self.port}"

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
+import contextlib
 import logging
 import os
-import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from keepalived_py.config.model import TrackFile
+from keepalived_py.inotify import CONTENT, IN_DELETE_SELF, IN_MOVE_SELF, IN_Q_OVERFLOW, Inotify
 from keepalived_py.vrrp.tracking import FILE_BYTES, file_content
 
 logger = logging.getLogger(__name__)
 
-IN_CLOSE_WRITE, IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE = 0x8, 0x40, 0x80, 0x100, 0x200
-IN_DELETE_SELF, IN_MOVE_SELF, IN_Q_OVERFLOW = 0x400, 0x800, 0x4000
-IN_ONLYDIR = 0x01000000
-IN_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
-CONTENT = IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE
-"""After these the file is read. A file that was only created is still being written."""
-MASK = CONTENT | IN_CREATE | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR
-HEAD = struct.Struct("=iIII")
-BUFFER_SIZE = 65536
 TRIES = 10
 """How often a directory that comes and goes meanwhile is looked for again."""
 NOT_WATCHED = -1
@@ -45,8 +36,7 @@ class FileWatcher:
     def __init__(self, changed: Callable[[str], None]) -> None:
         self._changed = changed
         self._files: dict[str, _Watched] = {}
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._inotify = NOT_WATCHED
+        self._inotify: Inotify | None = None
         self._watches: set[int] = set()
         self._refused: set[str] = set()
 
@@ -62,7 +52,7 @@ class FileWatcher:
         """
         wanted = {config.name: config for config in files}
         self._files = {name: each for name, each in self._files.items() if name in wanted}
-        if wanted and self._inotify < 0:
+        if wanted and self._inotify is None:
             self._open()
         for name, config in wanted.items():
             known = self._files.get(name)
@@ -79,18 +69,19 @@ class FileWatcher:
     def stop(self) -> None:
         """Watch nothing any more; may be called twice."""
         self._files.clear()
-        if self._inotify >= 0:
-            asyncio.get_running_loop().remove_reader(self._inotify)
-            os.close(self._inotify)
-            self._inotify = NOT_WATCHED
+        if self._inotify is not None:
+            asyncio.get_running_loop().remove_reader(self._inotify.descriptor)
+            self._inotify.close()
+            self._inotify = None
 
     def _open(self) -> None:
-        self._inotify = self._libc.inotify_init1(IN_FLAGS)
-        if self._inotify < 0:
-            logger.error("Changes of tracked files cannot be seen: %s", os.strerror(ctypes.get_errno()))
+        try:
+            self._inotify = Inotify()
+        except OSError as exc:
+            logger.error("Changes of tracked files cannot be seen: %s", exc.strerror)
             return
         self._watches.clear()
-        asyncio.get_running_loop().add_reader(self._inotify, self._readable)
+        asyncio.get_running_loop().add_reader(self._inotify.descriptor, self._readable)
 
     # where ------------------------------------------------------------------------------------------------------------
 
@@ -105,34 +96,34 @@ class FileWatcher:
         return (watched.wd, watched.entry) != before
 
     def _add(self, directory: str) -> int:
-        if self._inotify < 0:
+        if self._inotify is None:
             return NOT_WATCHED
-        wd: int = self._libc.inotify_add_watch(self._inotify, os.fsencode(directory), MASK)
-        if wd >= 0:
-            self._watches.add(wd)
-            self._refused.discard(directory)
-        elif directory not in self._refused and os.path.isdir(directory):
-            self._refused.add(directory)
-            logger.error("Changes of files in %s cannot be seen: %s", directory, os.strerror(ctypes.get_errno()))
+        try:
+            wd = self._inotify.watch(directory)
+        except OSError as exc:
+            if directory not in self._refused and os.path.isdir(directory):
+                self._refused.add(directory)
+                logger.error("Changes of files in %s cannot be seen: %s", directory, exc.strerror)
+            return NOT_WATCHED
+        self._watches.add(wd)
+        self._refused.discard(directory)
         return wd
 
     def _forget_unused(self) -> None:
         used = {watched.wd for watched in self._files.values()}
-        if self._inotify >= 0:
+        if self._inotify is not None:
             for wd in self._watches - used:
-                self._libc.inotify_rm_watch(self._inotify, wd)  # fails for a directory that is gone, which is well
+                with contextlib.suppress(OSError):  # fails for a directory that is gone, which is well
+                    self._inotify.forget(wd)
             self._watches &= used
 
     # what -------------------------------------------------------------------------------------------------------------
 
     def _readable(self) -> None:
         """Read each file that something happened to once, however often it happened."""
+        assert self._inotify is not None
         moved: dict[str, bool] = {}
-        try:
-            data = os.read(self._inotify, BUFFER_SIZE)
-        except BlockingIOError:
-            return
-        for wd, mask, entry in _events(data):
+        for wd, mask, entry in self._inotify.events():
             for name, watched in self._files.items():
                 everywhere = mask & IN_Q_OVERFLOW or (wd == watched.wd and mask & (IN_DELETE_SELF | IN_MOVE_SELF))
                 if everywhere or (wd == watched.wd and entry == watched.entry):
@@ -185,13 +176,3 @@ def _start_of(path: str) -> bytes:
         return b""
     finally:
         os.close(descriptor)
-
-
-def _events(data: bytes) -> Iterable[tuple[int, int, str]]:
-    """Watch, mask and name of each event (inotify(7))."""
-    at = 0
-    while at < len(data):
-        wd, mask, _, size = HEAD.unpack_from(data, at)
-        at += HEAD.size
-        yield wd, mask, os.fsdecode(data[at : at + size].rstrip(b"\0"))
-        at += size

@@ -159,6 +159,11 @@ class ProcessWatcher:
         state = self._states.get(name)
         return state.count if state is not None else 0
 
+    def delaying(self, name: str) -> bool:
+        """Whether a change of the quorum waits for its delay."""
+        state = self._states.get(name)
+        return state is not None and state.deadline is not None
+
     def apply(self, processes: Iterable[TrackProcess]) -> None:
         """Watch exactly `processes` from now on; those that look for the same keep their state."""
         wanted = {config.name: config for config in processes}

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import logging
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from keepalived_py.clock import now
 from keepalived_py.config.model import Script
+
+from .tuning import restoring, script_umask
 
 logger = logging.getLogger(__name__)
 
 KILL_AFTER = 2.0
 """Seconds between SIGTERM and SIGKILL of a script that runs too long."""
 OUTPUT_LIMIT = 4096
+PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
 WITHHELD = ("IFS", "LD_PRELOAD", "LD_LIBRARY_PATH")
 
 
@@ -76,7 +82,7 @@ async def serve(script: Script, args: tuple[str, ...], stop: asyncio.Event) -> t
     """Run `script` until it ends or `stop` is set, which ends it; how it ended, and the seconds it ran."""
     started = now()
     try:
-        process = start(script, args)
+        process = start(script, args, leaves_with_us=True)
     except (OSError, ValueError, subprocess.SubprocessError) as exc:
         return Outcome(None, error=str(exc)), 0.0
     pidfd = os.pidfd_open(process.pid)
@@ -103,11 +109,23 @@ def start(
     args: tuple[str, ...] = (),
     environment: Mapping[str, str] | None = None,
     output: int = subprocess.DEVNULL,
+    *,
+    leaves_with_us: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """Start `script` as its user, in a process group of its own. OSError and the like when that cannot be."""
+    """Start `script` as its user, in a process group of its own. OSError and the like when that cannot be.
+
+    It gets the scheduling, limits and umask that the daemon was started with. `leaves_with_us`: it gets SIGTERM when
+    this process dies; that costs a full fork.
+    """
     environ = {name: value for name, value in os.environ.items() if name not in WITHHELD}
     environ.update(environment or {})
     own = script.uid in (None, os.geteuid()) and script.gid in (None, os.getegid()) and script.groups is None
+    restore = restoring()
+    if restore is not None:
+        prepare: Callable[[], None] | None = partial(_prepare, restore, None if own else script, leaves_with_us)
+        own = True  # what is restored needs root, and Popen changes the user before it calls `prepare`
+    else:
+        prepare = _leave_with_parent if leaves_with_us else None
     return subprocess.Popen(
         [*script.argv, *args],
         stdin=subprocess.DEVNULL,
@@ -115,10 +133,29 @@ def start(
         stderr=subprocess.STDOUT,
         env=environ,
         process_group=0,
+        umask=script_umask(),
+        preexec_fn=prepare,
         user=None if own else script.uid,
         group=None if own else script.gid,
         extra_groups=None if own else list(script.groups or ()),
     )
+
+
+def _prepare(restore: Callable[[], None], identity: Script | None, leaves_with_us: bool) -> None:
+    """In the forked child: give back what the daemon was started with, then become the script's user."""
+    restore()
+    if identity is not None:
+        os.setgroups(identity.groups or ())
+        if identity.gid is not None:
+            os.setregid(identity.gid, identity.gid)
+        if identity.uid is not None:
+            os.setreuid(identity.uid, identity.uid)
+    if leaves_with_us:
+        _leave_with_parent()
+
+
+def _leave_with_parent() -> None:
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _collect(descriptor: int, output: bytearray) -> None:

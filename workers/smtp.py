@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import os
 import pwd
@@ -12,10 +13,12 @@ from collections import deque
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
-
-import aiosmtplib
+from typing import TYPE_CHECKING
 
 from keepalived_py.config.model import MailSettings
+
+if TYPE_CHECKING:
+    from aiosmtplib import SMTP
 
 logger = logging.getLogger(__name__)
 
@@ -111,8 +114,10 @@ class Mailer:
         try:
             while self._waiting:
                 mail = self._waiting.popleft()
+                # loaded for the first mail, in a thread: most routers send none and need not carry its 3 MB
+                aiosmtplib = await asyncio.to_thread(importlib.import_module, "aiosmtplib")
                 try:
-                    await self._deliver(mail, self.settings)
+                    await self._deliver(aiosmtplib.SMTP, mail, self.settings)
                 except (aiosmtplib.SMTPException, OSError, ValueError) as exc:
                     logger.warning("mail '%s' to %s failed: %s", mail.subject, self._server, exc)
                 if not self._waiting and self.dropped:
@@ -121,14 +126,14 @@ class Mailer:
         finally:
             self._task = None
 
-    async def _deliver(self, mail: Mail, settings: MailSettings) -> None:
+    async def _deliver(self, client_of: type[SMTP], mail: Mail, settings: MailSettings) -> None:
         """One connection, one message. SMTPException, OSError or ValueError when it was not taken."""
         sender = settings.notification_email_from or f"{self._user}@{self._host}"
         secure = settings.smtp_tls != "none"
         # reading the certificates of the authorities takes long and the password may be on a slow disk
         context = await asyncio.to_thread(ssl.create_default_context) if secure else None
         password = await asyncio.to_thread(_password, settings) if settings.smtp_user else ""
-        client = aiosmtplib.SMTP(
+        client = client_of(
             hostname=settings.smtp_server,
             port=settings.smtp_port,
             local_hostname=settings.smtp_helo_name or self._host,
@@ -161,7 +166,9 @@ def _own_user() -> str:
 
 
 def _password(settings: MailSettings) -> str:
-    """OSError when the file cannot be read."""
+    """ValueError without a file, OSError when it cannot be read."""
+    if not settings.smtp_password_file:
+        raise ValueError("smtp_user needs smtp_password_file")
     return Path(settings.smtp_password_file).read_text().rstrip("\r\n")
 
 

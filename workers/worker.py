@@ -15,9 +15,9 @@ import os
 import signal
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Generic, TypeVar
 
 import setproctitle
 
@@ -37,15 +37,22 @@ from ipc.messages import (
     Stop,
     Stopped,
 )
-from keepalived_py import log
+from keepalived_py import log, netns
 from keepalived_py.clock import now
 from keepalived_py.config.model import CheckerSlice, VrrpSlice
+from keepalived_py.dumpfile import save
 from keepalived_py.values import ExitCode
+
+from . import privileges
+from .memory_trace import MemoryTrace
+from .tuning import Tuner, no_new_privileges, raise_descriptors
 
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_INTERVAL = 1.0
 PR_SET_PDEATHSIG = 1
+PLAIN_NAME = "keepalived"
+"""What every process is called without process_names."""
 Slice = TypeVar("Slice", VrrpSlice, CheckerSlice)
 
 
@@ -64,6 +71,10 @@ class WorkerOptions:
     keep_vrrp: bool = False
     keep_ipvs: bool = False
     dump_conf: bool = False
+    umask: int | None = None
+    """Option -u, which beats the keyword."""
+    trace_memory: bool = False
+    watch_addresses: bool = False
     log: log.LogSettings = log.LogSettings()
 
 
@@ -87,7 +98,11 @@ class Worker(ABC, Generic[Slice]):
     """Identifier in the log."""
     log_role = ""
     title = ""
-    """Process name."""
+    """What ps shows as the command line."""
+    process_name = ""
+    """Name of the process with process_names."""
+    needs: ClassVar[Mapping[str, str]] = {}
+    """Capabilities without which there is nothing to do here, and what for."""
 
     def __init__(self, context: WorkerContext[Slice]) -> None:
         self.context: WorkerContext[Slice] = context
@@ -97,6 +112,9 @@ class Worker(ABC, Generic[Slice]):
         self._stopping = asyncio.Event()
         self._drained = False
         self._lateness = 0.0
+        self.tuner = Tuner()
+        self._memory = MemoryTrace(context.options.trace_memory)
+        self._no_new_privileges = False
         self._tasks: set[asyncio.Task[None]] = set()
         self.channel = Channel(context.sock, Peer.PARENT, self._received, self._parent_gone)
 
@@ -129,6 +147,14 @@ class Worker(ABC, Generic[Slice]):
     def dump(self, kind: DumpKind) -> None:
         """Write the file that `kind` asks for."""
 
+    @abstractmethod
+    def describe(self) -> str:
+        """State of everything, for people."""
+
+    def descriptors(self, config: Slice) -> int:
+        """How many files `config` may have open at the same time, beside a few."""
+        return 0
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` beside; an exception of it ends the worker, and the supervisor decides."""
         task = asyncio.get_running_loop().create_task(work)
@@ -139,12 +165,15 @@ class Worker(ABC, Generic[Slice]):
 
     def run(self) -> int:
         """The whole life of the process; its exit code."""
-        log.set_up(self.options.log, self.ident, self.log_role)
+        log_json = self.config.global_defs.log_json
+        log.set_up(replace(self.options.log, json=log_json), self.ident, self.log_role)
         setproctitle.setproctitle(self.title)
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != self.context.parent_pid:
             return ExitCode.OK  # the parent died before it could tell
         try:
+            self._settle_privileges()
+            self._tune(self.config)
             self.prepare()
             return asyncio.run(self._main())
         except WorkerError as exc:
@@ -153,6 +182,40 @@ class Worker(ABC, Generic[Slice]):
         except Exception:
             logger.exception("%s: internal error", self.ident)
             return ExitCode.PROGRAM_ERROR
+
+    def _settle_privileges(self) -> None:
+        """Keep what is needed and no more, where nothing is executed. Raises WorkerError, naming what is missing."""
+        have = privileges.effective()
+        missing = privileges.missing(self.needs, have)
+        if missing:
+            raise WorkerError(f"Missing: {', '.join(missing)}", ExitCode.NO_PERMISSION)
+        scripts = list(privileges.scripts_of(self.config))
+        if not scripts:
+            # with scripts neither: they may need more, and one that gains something by being executed no longer gets
+            # the signal of its parent's death
+            elsewhere = self.config.global_defs.root.net_namespace_ipvs is not None
+            if elsewhere:
+                netns.keep_first()  # which cannot be opened afterwards
+            privileges.keep_only(privileges.WORK | ({privileges.NAMESPACES} if elsewhere else set()))
+            no_new_privileges()
+            self._no_new_privileges = True
+        elif privileges.needs_other_user(scripts, os.geteuid()):
+            for each in privileges.missing(privileges.FOR_SCRIPTS, have):
+                logger.warning("Missing: %s", each)
+
+    def _tune(self, config: Slice) -> None:
+        """Name, umask, scheduling and limits as `config` has them."""
+        defs = config.global_defs
+        tuning = defs.vrrp_process if self.role is Peer.VRRP else defs.checker_process
+        setproctitle.setthreadtitle(tuning.name or (self.process_name if defs.process_names else PLAIN_NAME))
+        os.umask(defs.umask if self.options.umask is None else self.options.umask)
+        self.tuner.configure(defs, tuning)
+        raise_descriptors(self.descriptors(config))
+        if self._no_new_privileges and any(True for _ in privileges.scripts_of(config)):
+            logger.warning(
+                "Scripts are new: until the next start they have the capabilities of this worker and gain no others"
+            )
+            self._no_new_privileges = False
 
     async def _main(self) -> int:
         loop = asyncio.get_running_loop()
@@ -164,7 +227,7 @@ class Worker(ABC, Generic[Slice]):
             (signal.SIGRTMAX - 1, DumpKind.STATS_CLEAR),
             (signal.SIGRTMIN + 2, DumpKind.JSON),
         ):
-            loop.add_signal_handler(signum, self.dump, kind)
+            loop.add_signal_handler(signum, self._dump, kind)
         loop.add_signal_handler(signal.SIGHUP, self._ignore_reload)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         loop.set_exception_handler(self._unhandled)
@@ -173,6 +236,8 @@ class Worker(ABC, Generic[Slice]):
         await self.start()
         gc.collect()
         gc.freeze()
+        self._memory.start()
+        self.tuner.start(loop)
         self.channel.send(ConfigApplied(generation=self.generation))
         heart = loop.create_task(self._beat())
         await self._stopping.wait()
@@ -184,6 +249,7 @@ class Worker(ABC, Generic[Slice]):
 
     async def _shut_down(self) -> None:
         await self.stop()
+        self._memory.report("the stop")
         for task in self._tasks:
             task.cancel()
         self.channel.send(Stopped())
@@ -204,6 +270,8 @@ class Worker(ABC, Generic[Slice]):
             due = now() + HEARTBEAT_INTERVAL
             await asyncio.sleep(HEARTBEAT_INTERVAL)
             self._lateness = max(self._lateness, now() - due)
+            self._noticed_late(now() - due)
+            log.tick()
             self.channel.send(
                 Heartbeat(
                     lateness=round(self._lateness, 6),
@@ -213,6 +281,15 @@ class Worker(ABC, Generic[Slice]):
                 )
             )
             self._lateness = 0.0
+
+    def _noticed_late(self, seconds: float) -> None:
+        """The beat was late; VRRP looks at its own timers instead."""
+        if self.role is not Peer.VRRP:
+            self.tuner.late(seconds)
+
+    def _dump(self, kind: DumpKind) -> None:
+        with self.tuner.at_ease():
+            self.dump(kind)
 
     # what the parent says -----------------------------------------------------------------------------------------
 
@@ -225,7 +302,7 @@ class Worker(ABC, Generic[Slice]):
             case Stop():
                 self._stopping.set()
             case DumpRequest():
-                self.dump(msg.kind)
+                self._dump(msg.kind)
             case _:
                 self.on_message(msg)
 
@@ -233,14 +310,26 @@ class Worker(ABC, Generic[Slice]):
         if type(msg.config) is not type(self.config):
             self.channel.close(f"a {type(msg.config).__name__} is not for {self.role.value}")
             return
+        self._save(msg, "pre")
         try:
-            await self.apply(msg.config)
+            with self.tuner.at_ease():
+                await self.apply(msg.config)
+                self._tune(msg.config)
         except WorkerError as exc:
             logger.error("configuration %d refused: %s", msg.generation, exc)
             self.channel.send(ConfigRefused(generation=msg.generation, reason=str(exc)))
             return
         self.config, self.generation = msg.config, msg.generation
+        log.use_json(self.config.global_defs.log_json)
+        self._save(msg, "post")
+        self._memory.report(f"reload {msg.generation}")
         self.channel.send(ConfigApplied(generation=msg.generation))
+
+    def _save(self, msg: ApplyConfig, when: str) -> None:
+        """config_save_dir: the state before and after a reload."""
+        directory = msg.config.global_defs.reload.config_save_dir
+        if directory:
+            save(directory, f"{self.title}.{os.getpid()}.{msg.generation}.{when}", self.describe())
 
     async def _obey_drain(self) -> None:
         self._drained = True

@@ -6,10 +6,13 @@ from keepalived_py.config.model import CheckTiming
 
 
 class CheckerState:
-    """Up or down, and when to look next. An alpha checker starts down, any other starts up."""
+    """Up or down, and when to look next. An alpha checker starts down, any other starts up.
 
-    def __init__(self, timing: CheckTiming) -> None:
-        self.timing = timing
+    `patient`: it makes all its retries even the first time (SMTP_CHECK).
+    """
+
+    def __init__(self, timing: CheckTiming, *, patient: bool = False) -> None:
+        self.timing, self.patient = timing, patient
         self.up = not timing.alpha
         self.has_run = False
         self.failures = 0
@@ -32,7 +35,7 @@ class CheckerState:
             return False
         self.failures += 1
         # a first run that fails is believed at once: the server was never seen well
-        if self.failures <= self.timing.retry and not first:
+        if self.failures <= self.timing.retry and (self.patient or not first):
             return False
         self.failures, self.up = 0, False
         return True

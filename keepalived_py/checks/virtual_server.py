@@ -5,7 +5,7 @@ Everything is recounted from the real servers each time; a running total drifts.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from keepalived_py.config.model import Forwarding, RealServer, VirtualServer
@@ -49,11 +49,15 @@ class Destination:
 
 @dataclass(slots=True)
 class RealServerState:
-    """What is known of a real server: `failed` are the checkers that are down, `points` what they add to its weight."""
+    """What is known of a real server: `failed` are the checkers that are down, `points` what they add to its weight.
+
+    `told`: somebody has heard of its state; its first failure, of an alpha checker, is told once.
+    """
 
     config: RealServer
     failed: set[Hashable] = field(default_factory=set)
     points: dict[Hashable, int] = field(default_factory=dict)
+    told: bool = False
 
     @property
     def alive(self) -> bool:
@@ -77,14 +81,25 @@ class VirtualServerState:
     def live_weight(self) -> int:
         return sum(real.weight for real in self.reals.values() if real.alive)
 
-    def start(self) -> list[Effect]:
-        """Evaluate the quorum for the first time: being up is told, being down only where a sorry server takes over."""
+    def start(self, init_notifies: bool = False) -> list[Effect]:
+        """Evaluate the quorum for the first time: being up is told, being down only where a sorry server takes over.
+
+        `init_notifies`: of real servers that are up from the start that is told too (rs_init_notifies).
+        """
         self.started = True
         live = self.live_weight
         self.had_quorum = self._has_quorum()
-        if self.had_quorum:
-            return [QuorumChanged(True, live, starting=True)]
-        return [QuorumChanged(False, live, starting=True)] if self.config.sorry_server else []
+        effects = self._introduce(self.reals) if init_notifies else list[Effect]()
+        if self.had_quorum or self.config.sorry_server:
+            effects.append(QuorumChanged(self.had_quorum, live, starting=True))
+        return effects
+
+    def _introduce(self, keys: Iterable[RealKey]) -> list[Effect]:
+        """Real servers that are up when they are first seen."""
+        alive = [key for key in keys if self.reals[key].alive]
+        for key in alive:
+            self.reals[key].told = True
+        return [RealServerChanged(key, True, "initial state") for key in alive]
 
     def checker_changed(self, key: RealKey, checker: Hashable, up: bool, reason: str) -> list[Effect]:
         """One checker of real server `key` went up or down. An unknown server is one that a reload removed."""
@@ -98,7 +113,16 @@ class VirtualServerState:
             real.failed.add(checker)
         if real.alive == was:
             return []
+        real.told = True
         return [RealServerChanged(key, real.alive, reason), *self._recount()]
+
+    def first_failure(self, key: RealKey, reason: str) -> list[Effect]:
+        """An alpha checker failed the first time: its real server stays down, and people hear of it once."""
+        real = self.reals.get(key)
+        if real is None or real.alive or real.told:
+            return []
+        real.told = True
+        return [RealServerChanged(key, False, reason)]
 
     def weight_changed(self, key: RealKey, checker: Hashable, points: int) -> list[Effect]:
         """A checker adds `points` to the weight of real server `key` (dynamic MISC_CHECK)."""
@@ -126,10 +150,12 @@ class VirtualServerState:
         config: VirtualServer,
         failed: Mapping[RealKey, set[Hashable]],
         points: Mapping[RealKey, dict[Hashable, int]],
+        init_notifies: bool = False,
     ) -> list[Effect]:
         """Move to a changed configuration. `failed` and `points` are those of the checkers there are from now on.
 
-        Everything is counted once, when all is in place; of a new server nothing is told (checker-behaviour.md 6).
+        Everything is counted once, when all is in place; of a new server nothing is told (checker-behaviour.md 6) but
+        with `init_notifies`.
         """
         known, effects = self.reals, list[Effect]()
         self.config, self.reals = config, {}
@@ -137,8 +163,14 @@ class VirtualServerState:
             key = real.key
             state = RealServerState(real, set(failed.get(key, ())), dict(points.get(key, {})))
             self.reals[key] = state
-            if key in known and known[key].alive is not state.alive:
-                effects.append(RealServerChanged(key, state.alive, "checkers changed by the reload"))
+            before = known.get(key)
+            if before is not None:
+                state.told = before.told
+                if before.alive is not state.alive:
+                    state.told = True
+                    effects.append(RealServerChanged(key, state.alive, "checkers changed by the reload"))
+        if init_notifies:
+            effects += self._introduce([key for key in self.reals if key not in known])
         return [*effects, *self._recount()]
 
     def destinations(self) -> Mapping[RealKey, Destination]:

@@ -16,6 +16,7 @@ from .model import (
     Endpoint,
     FileCheck,
     GlobalDefs,
+    GrpcCheck,
     HttpCheck,
     HttpUrl,
     MiscCheck,
@@ -73,6 +74,7 @@ class CheckBuilder:
                 connect_timeout=limit,
                 alpha=self.inherited(draft, "alpha", False),
                 log_all_failures=draft.get("log_all_failures", self.defaults.checker_log_all_failures),
+                **draft.pick("rise"),
             )
         )
 
@@ -156,20 +158,40 @@ class CheckBuilder:
         if not urls:
             self.context.report("no-url", f"{draft.head.keyword} has no url and is left out", draft.head)
             return
+        if draft.get("keep_alive") and draft.get("http_protocol") != "1.1":
+            self.context.report(
+                "keep-alive-unused", "keep_alive needs http_protocol 1.1", draft.at("keep_alive"), 0, Severity.LINT
+            )
         yield HttpCheck(
             timing=self.timing(draft, RETRY, HTTP_DELAY),
             endpoint=endpoint,
             urls=urls,
             tls=self._tls(draft) if secure else None,
-            **draft.pick("http_protocol", "fast_recovery"),
+            auth_kind="basic" if draft.has("basic_auth_file") else "bearer" if draft.has("bearer_token_file") else "",
+            auth_file=draft.get("basic_auth_file", draft.get("bearer_token_file", "")),
+            **draft.pick("http_protocol", "fast_recovery", "keep_alive"),
         )
 
     def https(self, draft: Draft) -> Iterator[Check]:
         return self.http(draft, secure=True)
 
+    def grpc(self, draft: Draft) -> Iterator[Check]:
+        endpoint = self.endpoint(draft)
+        if endpoint is not None:
+            tls = self._tls(draft) if draft.get("tls") else None
+            yield GrpcCheck(timing=self.timing(draft), endpoint=endpoint, tls=tls, **draft.pick("service"))
+
     def _tls(self, draft: Draft) -> TlsSettings:
         name = draft.get("sni_name", "")
-        return TlsSettings(sni=draft.get("enable_sni", False) or draft.has("sni_name"), sni_name=name)
+        if draft.has("expected_name") and not draft.get("verify"):
+            self.context.report(
+                "name-without-verify", "expected_name needs verify", draft.at("expected_name"), 0, Severity.LINT
+            )
+        return TlsSettings(
+            sni=draft.get("enable_sni", False) or draft.has("sni_name"),
+            sni_name=name,
+            **draft.pick("verify", "ca", "expected_name", "warn_days"),
+        )
 
     def _urls(self, draft: Draft) -> Iterator[HttpUrl]:
         host = self.inherited(draft, "virtualhost", "")
@@ -190,10 +212,21 @@ class CheckBuilder:
             yield self.context.share(
                 HttpUrl(
                     virtualhost=url.get("virtualhost", host),
+                    headers=tuple(url.many("headers")),
                     regex_min_offset=least,
                     regex_max_offset=most,
                     tls_compliant=url.get("tls_compliant", draft.get("tls_compliant", False)),
-                    **url.pick("path", "digest", "statuses", "regex", "regex_no_match", "regex_options", "regex_stack"),
+                    **url.pick(
+                        "path",
+                        "digest",
+                        "statuses",
+                        "regex",
+                        "regex_no_match",
+                        "regex_options",
+                        "regex_stack",
+                        "method",
+                        "body",
+                    ),
                 )
             )
 
@@ -259,4 +292,5 @@ _BUILDERS: dict[str, Callable[[CheckBuilder, Draft], Iterator[Check]]] = {
     "UDP_CHECK": CheckBuilder.udp,
     "FILE_CHECK": CheckBuilder.file,
     "BFD_CHECK": CheckBuilder.bfd,
+    "GRPC_CHECK": CheckBuilder.grpc,
 }

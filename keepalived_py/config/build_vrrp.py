@@ -287,14 +287,14 @@ class InstanceBuilder:
         }
 
     def _garp(self) -> GarpSettings:
-        """The instance's values, else the global ones; the lower-priority ones default to the master ones."""
+        """The instance's values, else the global ones; there the lower-priority ones default to the master ones."""
         draft, defaults = self.draft, self.defaults.garp
         names = ("master_delay", "master_repeat", "master_refresh", "master_refresh_repeat")
         values = {name: draft.get(f"garp.{name}", getattr(defaults, name)) for name in names}
         for name in ("delay", "repeat"):
             inherited = getattr(defaults, f"lower_prio_{name}")
             values[f"lower_prio_{name}"] = draft.get(
-                f"garp.lower_prio_{name}", values[f"master_{name}"] if inherited is None else inherited
+                f"garp.lower_prio_{name}", getattr(defaults, f"master_{name}") if inherited is None else inherited
             )
         if self.strict:
             for name in ("lower_prio_delay", "lower_prio_repeat"):

@@ -18,6 +18,7 @@ from .model import (
     FileCheck,
     Forwarding,
     GroupRange,
+    GrpcCheck,
     HttpCheck,
     HttpUrl,
     MiscCheck,
@@ -27,6 +28,7 @@ from .model import (
     SmtpCheck,
     SslSettings,
     TcpCheck,
+    TlsSettings,
     UdpCheck,
     VirtualServer,
     VirtualServerGroup,
@@ -177,6 +179,8 @@ def _timing(timing: CheckTiming) -> Iterator[str]:
         yield line(name, number(getattr(timing, name)))
     yield _bool("alpha", timing.alpha)
     yield _bool("log_all_failures", timing.log_all_failures)
+    if timing.rise != 1:
+        yield line("rise", number(timing.rise))
 
 
 def _network(check: Any, real: RealServer) -> Iterator[str]:
@@ -226,10 +230,30 @@ def _http(check: HttpCheck, real: RealServer) -> Iterator[str]:
     yield line("http_protocol", check.http_protocol)
     if check.fast_recovery:
         yield "fast_recovery"
-    if check.tls is not None and check.tls.sni:
-        yield line("sni_name", *check.tls.sni_name.split()) if check.tls.sni_name else "enable_sni"
+    if check.keep_alive:
+        yield "keep_alive"
+    if check.tls is not None:
+        yield from _tls(check.tls)
+    if check.auth_kind:
+        yield line("basic_auth_file" if check.auth_kind == "basic" else "bearer_token_file", check.auth_file)
     for url in check.urls:
         yield from block("url", _url(url))
+
+
+def _tls(tls: TlsSettings) -> Iterator[str]:
+    if tls.sni:
+        yield line("sni_name", *tls.sni_name.split()) if tls.sni_name else "enable_sni"
+    yield from (["verify"] if tls.verify else [])
+    yield from _texts(tls, "ca", "expected_name")
+    yield from ([line("warn_days", number(tls.warn_days))] if tls.warn_days else [])
+
+
+def _grpc(check: GrpcCheck, real: RealServer) -> Iterator[str]:
+    yield from _network(check, real)
+    yield from _texts(check, "service")
+    if check.tls is not None:
+        yield "tls"
+        yield from _tls(check.tls)
 
 
 def _url(url: HttpUrl) -> Iterator[str]:
@@ -248,6 +272,10 @@ def _url(url: HttpUrl) -> Iterator[str]:
         yield line("regex_max_offset", number(url.regex_max_offset))
     if url.regex_stack is not None:
         yield line("regex_stack", *map(number, url.regex_stack))
+    if url.method != "GET":
+        yield line("method", url.method)
+    yield from (line("header", *each) for each in url.headers)
+    yield from _texts(url, "body")
     if url.tls_compliant:
         yield "tls_compliant"
 
@@ -281,4 +309,5 @@ _NAMES: dict[type, tuple[str, Callable[[Any, RealServer], Iterator[str]]]] = {
     MiscCheck: ("MISC_CHECK", _misc),
     FileCheck: ("FILE_CHECK", _file),
     BfdCheck: ("BFD_CHECK", _bfd),
+    GrpcCheck: ("GRPC_CHECK", _grpc),
 }

@@ -12,6 +12,7 @@ from .converters import (
     INT32,
     TIMER_MAX,
     UINT32,
+    absolute_path,
     address,
     boolean,
     choice,
@@ -152,6 +153,14 @@ _TIMING_CHECK = (
     _inherited("warmup", _DELAY, "SECS", "Upper bound of the random start delay.", "real_server"),
     _inherited("alpha", boolean, "[BOOL]", "Start as failed.", "real_server"),
     _inherited("log_all_failures", boolean, "[BOOL]", "Log failures that will be retried.", "checker_log_all_failures"),
+    Keyword(
+        "rise",
+        integer(1, INT32),
+        "N",
+        "Successes in a row that bring a failed checker up.",
+        default="1",
+        ours=True,
+    ),
 )
 _ENDPOINT = (
     Keyword("connect_ip", address, "IPADDR", "Where to connect.", default="real server's address"),
@@ -272,11 +281,59 @@ _URL = (
         default="library's",
     ),
 )
+
+
+def _header(statement: Statement, context: Context) -> tuple[str, str]:
+    """`header NAME VALUE`."""
+    name, value = need(statement), need(statement, 2)
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        raise Bad("bad-header", f"'{name}' is not the name of a header (RFC 9110 5.1)")
+    return name, value
+
+
+_REQUEST = (
+    Keyword(
+        "method",
+        choice("GET", "HEAD", "POST", "PUT", "OPTIONS"),
+        "GET|HEAD|POST|PUT|OPTIONS",
+        "What is asked.",
+        default="GET",
+        ours=True,
+    ),
+    Keyword("header", _header, "NAME VALUE", "One more header.", field="headers", many=True, ours=True),
+    Keyword("body", word, "TEXT", "What is sent behind the headers.", ours=True),
+)
 _TLS_COMPLIANT = Keyword(
     "tls_compliant", boolean, "[BOOL]", "Accepted; TLS connections are always closed properly.", default="off"
 )
-URL = Section("url", _URL)
-TLS_URL = Section("url", (*_URL, _TLS_COMPLIANT))
+URL = Section("url", (*_URL, *_REQUEST))
+TLS_URL = Section("url", (*_URL, *_REQUEST, _TLS_COMPLIANT))
+
+
+_SNI = (
+    Keyword("enable_sni", boolean, "[BOOL]", "Send the host name in TLS.", default="off"),
+    Keyword("sni_name", optional_word(""), "[NAME]", "Host name sent in TLS; bare: the virtualhost."),
+)
+_VERIFY = (
+    Keyword(
+        "verify",
+        boolean,
+        "[BOOL]",
+        "The certificate must be valid, and for expected_name where that is given.",
+        default="off",
+        ours=True,
+    ),
+    Keyword("ca", absolute_path, "FILE", "Authorities to trust.", default="SSL block, else the system's", ours=True),
+    Keyword("expected_name", word, "NAME", "Name that the certificate must be for; needs verify.", ours=True),
+    Keyword(
+        "warn_days",
+        integer(1, 3650),
+        "N",
+        "Log a warning when the certificate ends within so many days.",
+        default="never",
+        ours=True,
+    ),
+)
 
 
 def _http(url: Section) -> tuple[Keyword, ...]:
@@ -292,20 +349,55 @@ def _http(url: Section) -> tuple[Keyword, ...]:
             "HTTP version; 1.0C and 1.1 also send Connection: close.",
             default="1.0",
         ),
-        Keyword("enable_sni", boolean, "[BOOL]", "Send the host name in TLS.", default="off"),
+        *_SNI,
         Keyword(
-            "sni_name",
-            optional_word(""),
-            "[NAME]",
-            "Host name sent in TLS; bare: the virtualhost.",
+            "keep_alive",
+            boolean,
+            "[BOOL]",
+            "Keep the connection for the next run; needs http_protocol 1.1.",
+            default="off",
+            ours=True,
         ),
         Keyword("fast_recovery", boolean, "[BOOL]", "While not proven up, check the urls back to back.", default="off"),
+        Keyword(
+            "basic_auth_file",
+            absolute_path,
+            "PATH",
+            "File that holds USER:PASSWORD.",
+            ours=True,
+        ),
+        Keyword(
+            "bearer_token_file",
+            absolute_path,
+            "PATH",
+            "File that holds a bearer token.",
+            ours=True,
+        ),
         Keyword("url", None, "{ block }", "One request and what must come back.", block=url, many=True),
     )
 
 
 HTTP_GET = Section("HTTP_GET", _http(URL))
-SSL_GET = Section("SSL_GET", (*_http(TLS_URL), _TLS_COMPLIANT))
+SSL_GET = Section(
+    "SSL_GET",
+    (
+        *_http(TLS_URL),
+        _TLS_COMPLIANT,
+        *_VERIFY,
+    ),
+)
+
+GRPC_CHECK = Section(
+    "GRPC_CHECK",
+    (
+        *_ENDPOINT,
+        *_TIMING_CHECK,
+        Keyword("service", word, "NAME", "Service that is asked about.", default="the whole server"),
+        Keyword("tls", boolean, "[BOOL]", "Ask over TLS.", default="off"),
+        *_SNI,
+        *_VERIFY,
+    ),
+)
 
 _HOST = Section("host", (*_ENDPOINT, *_TIMING_CHECK))
 SMTP_CHECK = Section(
@@ -512,6 +604,16 @@ REAL_SERVER = Section(
                 (BFD_CHECK, "State of a bfd_instance.", True),
             )
         ),
+        Keyword(
+            "GRPC_CHECK",
+            None,
+            "{ block }",
+            "Passes when grpc.health.v1.Health says SERVING.",
+            block=GRPC_CHECK,
+            many=True,
+            field="checks",
+            ours=True,
+        ),
     ),
 )
 
@@ -565,7 +667,6 @@ VIRTUAL_SERVER = Section(
             "",
             "Check only while the address is on this machine.",
             default="off",
-            pending=True,
         ),
         Keyword("snmp_name", word, "NAME", "Label in SNMP.", pending=True),
         Keyword("omega", flag(True), "", "At stop run the scripts of servers that go down.", default="off"),

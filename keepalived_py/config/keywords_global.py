@@ -283,7 +283,6 @@ ROOT_SCALARS = (
         "NAME",
         "Network namespace to run in; switches pid files to the pid directory.",
         field="root.net_namespace",
-        pending=True,
         once=True,
     ),
     Keyword(
@@ -294,7 +293,6 @@ ROOT_SCALARS = (
         default="that of the daemon",
         field="root.net_namespace_ipvs",
         once=True,
-        pending=True,
     ),
     Keyword(
         "namespace_with_ipsets",
@@ -303,7 +301,6 @@ ROOT_SCALARS = (
         "Permit ipsets inside a namespace on kernels before 3.13.",
         default="off",
         field="root.namespace_with_ipsets",
-        pending=True,
     ),
     Keyword(
         "linkbeat_use_polling",
@@ -312,7 +309,6 @@ ROOT_SCALARS = (
         "Watch the link of every VRRP interface by polling.",
         default="off",
         field="root.linkbeat_use_polling",
-        pending=True,
     ),
 )
 
@@ -445,7 +441,7 @@ def _process(prefix: str, who: str) -> tuple[Keyword, ...]:
             f"Name of the {who} process.",
             range=f"cut to {PROCESS_NAME} characters",
             field=f"{field}.name",
-            pending=True,
+            pending=prefix == "bfd",
         ),
         Keyword(
             f"{prefix}_priority",
@@ -455,7 +451,7 @@ def _process(prefix: str, who: str) -> tuple[Keyword, ...]:
             default="0",
             range="-20..19",
             field=f"{field}.nice",
-            pending=True,
+            pending=prefix == "bfd",
         ),
         Keyword(
             f"{prefix}_no_swap",
@@ -464,7 +460,7 @@ def _process(prefix: str, who: str) -> tuple[Keyword, ...]:
             f"Lock the memory of the {who} process.",
             default="off",
             field=f"{field}.no_swap",
-            pending=True,
+            pending=prefix == "bfd",
         ),
         Keyword(
             f"{prefix}_rt_priority",
@@ -474,7 +470,7 @@ def _process(prefix: str, who: str) -> tuple[Keyword, ...]:
             default="none",
             range="1..99",
             field=f"{field}.rt_priority",
-            pending=True,
+            pending=prefix == "bfd",
         ),
         Keyword(
             f"{prefix}_cpu_affinity",
@@ -483,7 +479,7 @@ def _process(prefix: str, who: str) -> tuple[Keyword, ...]:
             f"Processors of the {who} process; one bad number discards all.",
             default="all",
             field=f"{field}.cpu_affinity",
-            pending=True,
+            pending=prefix == "bfd",
         ),
         Keyword(
             f"{prefix}_rlimit_rttime",
@@ -493,7 +489,7 @@ def _process(prefix: str, who: str) -> tuple[Keyword, ...]:
             default="10000",
             range="1..4294967295, 1 becomes 2",
             field=f"{field}.rlimit_rttime",
-            pending=True,
+            pending=prefix == "bfd",
         ),
         Keyword(
             f"{prefix}_rlimit_rtime",
@@ -503,7 +499,7 @@ def _process(prefix: str, who: str) -> tuple[Keyword, ...]:
             field=f"{field}.rlimit_rttime",
             alias_of=f"{prefix}_rlimit_rttime",
             deprecated=Severity.LINT,
-            pending=True,
+            pending=prefix == "bfd",
         ),
     )
 
@@ -513,9 +509,8 @@ _PROCESSES = (
         "process_names",
         flag(True),
         "",
-        "Name the workers keepalived_vrrp, keepalived_ipvs and keepalived_bfd.",
+        "Name the workers keepalived_vrrp, keepalived_lvs and keepalived_bfd.",
         default="off",
-        pending=True,
     ),
     Keyword(
         "process_name",
@@ -524,7 +519,6 @@ _PROCESSES = (
         "Name of the parent process.",
         range=f"cut to {PROCESS_NAME} characters",
         field="parent_process_name",
-        pending=True,
     ),
     *_process("vrrp", "VRRP"),
     *_process("checker", "checker"),
@@ -537,7 +531,6 @@ _PROCESSES = (
         field="checker_process.name",
         alias_of="checker_process_name",
         deprecated=Severity.LINT,
-        pending=True,
     ),
     Keyword(
         "max_auto_priority",
@@ -546,7 +539,6 @@ _PROCESSES = (
         "Highest real-time priority reached by itself when timers run late; bare: 99.",
         default="0 (off)",
         range="-1..99",
-        pending=True,
     ),
     Keyword(
         "min_auto_priority_delay",
@@ -555,7 +547,6 @@ _PROCESSES = (
         "Lateness of a timer that raises the priority.",
         default="1000000",
         range="1..10000000",
-        pending=True,
     ),
     Keyword(
         "umask",
@@ -564,7 +555,6 @@ _PROCESSES = (
         "File creation mask; option -u beats it.",
         default="0177",
         range="0..0777",
-        pending=True,
     ),
     Keyword(
         "random_seed",
@@ -688,7 +678,6 @@ _RELOAD = (
         "Refuse a reload, and a start, whose file has any error; its messages go to LOG_FILE.",
         default="off",
         field="reload.check_config",
-        pending=True,
     ),
     Keyword(
         "reload_time_file",
@@ -696,7 +685,6 @@ _RELOAD = (
         "PATH",
         "File that holds the time of a scheduled reload.",
         field="reload.time_file",
-        pending=True,
     ),
     Keyword(
         "reload_repeat",
@@ -705,7 +693,6 @@ _RELOAD = (
         "Reload daily at a time without date.",
         default="off",
         field="reload.repeat",
-        pending=True,
     ),
     Keyword(
         "reload_file",
@@ -714,7 +701,6 @@ _RELOAD = (
         "File that exists while the configuration is read.",
         default="off",
         field="reload.file",
-        pending=True,
     ),
     Keyword(
         "include_check",
@@ -731,7 +717,6 @@ _RELOAD = (
         "Save configuration and state around each reload.",
         default="off",
         field="reload.config_save_dir",
-        pending=True,
     ),
     Keyword(
         "tmp_config_directory",
@@ -750,7 +735,6 @@ _DUMPS = (
         "[BOOL]",
         "Add namespace and instance to the names of dump files.",
         default="off",
-        pending=True,
     ),
     Keyword(
         "state_dump_file",
@@ -758,7 +742,6 @@ _DUMPS = (
         "PATH",
         "Where SIGUSR1 dumps to; a trailing / is a directory.",
         default="/tmp/keepalived.data",
-        pending=True,
     ),
     Keyword(
         "stats_dump_file",
@@ -766,7 +749,6 @@ _DUMPS = (
         "PATH",
         "Where SIGUSR2 dumps to.",
         default="/tmp/keepalived.stats",
-        pending=True,
     ),
     Keyword(
         "json_dump_file",
@@ -774,7 +756,6 @@ _DUMPS = (
         "PATH",
         "Where the JSON signal dumps to.",
         default="/tmp/keepalived.json",
-        pending=True,
     ),
     Keyword(
         "json_version",
@@ -782,7 +763,6 @@ _DUMPS = (
         "1|2",
         "Layout of the JSON dump.",
         default="1",
-        pending=True,
     ),
     Keyword(
         "log_format",
@@ -792,7 +772,6 @@ _DUMPS = (
         default="text",
         field="log_json",
         ours=True,
-        pending=True,
     ),
 )
 
@@ -985,7 +964,6 @@ _GARP = (
         "Least gap between gratuitous ARPs on an interface.",
         default="0",
         field="garp.interval",
-        pending=True,
     ),
     Keyword(
         "vrrp_gna_interval",
@@ -994,7 +972,6 @@ _GARP = (
         "Least gap between unsolicited neighbour advertisements on an interface.",
         default="0",
         field="garp.gna_interval",
-        pending=True,
     ),
     Keyword(
         "vrrp_min_garp",
@@ -1012,7 +989,6 @@ _GARP = (
         default="off",
         range="1..86400 s",
         field="garp.extra_if",
-        pending=True,
     ),
     Keyword(
         "vrrp_vmac_garp_intvl",
@@ -1021,7 +997,6 @@ _GARP = (
         "Old spelling.",
         field="garp.extra_if",
         alias_of="vrrp_garp_extra_if",
-        pending=True,
     ),
 )
 
@@ -1183,7 +1158,6 @@ _VRRP = (
         "Wait after a start before VRRP begins.",
         default="0",
         field="startup_delay",
-        pending=True,
     ),
     Keyword(
         "vrrp_delay_after_boot",
@@ -1192,7 +1166,6 @@ _VRRP = (
         "The same, counted from boot; the longer of both counts.",
         default="0",
         field="delay_after_boot",
-        pending=True,
     ),
     Keyword("log_unknown_vrids", flag(True), "", "Log adverts for VRIDs that are not configured.", default="off"),
     Keyword(
@@ -1210,7 +1183,6 @@ _VRRP = (
         "Beginning of the names made for VMACs of single addresses.",
         default="vmac_prefix",
         once=True,
-        pending=True,
     ),
     Keyword(
         "vrrp_restore_lost",
@@ -1228,7 +1200,6 @@ _VRRP = (
         "[allow_if_changes]",
         "Accept interfaces that do not exist yet; with the word also other ones of the same name.",
         default="off",
-        pending=True,
     ),
     Keyword(
         "default_interface",
@@ -1260,7 +1231,6 @@ _IPVS = (
         "IFNAME [[inst] INSTANCE] [id N] [maxlen N] [port N] [ttl N] [group ADDR]",
         "Run the kernel's connection synchronisation; with an instance following its state.",
         range="id 0..255, maxlen 1..65507, port 1..65535, ttl 1..255, group multicast",
-        pending=True,
     ),
     Keyword(
         "lvs_timeouts",
@@ -1297,7 +1267,6 @@ _IPVS = (
         default="off; bare: keepalived_ipvs",
         field="ipvs.nftables_table",
         once=True,
-        pending=True,
     ),
     Keyword(
         "nftables_ipvs_priority",
@@ -1306,7 +1275,6 @@ _IPVS = (
         "Priority of its chain.",
         default="-1",
         field="ipvs.nftables_priority",
-        pending=True,
     ),
     Keyword(
         "nftables_ipvs_start_fwmark",
@@ -1315,7 +1283,6 @@ _IPVS = (
         "First mark.",
         default="1000",
         field="ipvs.nftables_start_fwmark",
-        pending=True,
     ),
     Keyword(
         "checker_log_all_failures",
@@ -1331,7 +1298,6 @@ _IPVS = (
         "Make equal checks once and share the result.",
         default="on",
         ours=True,
-        pending=True,
     ),
     Keyword(
         "rs_init_notifies",
@@ -1339,7 +1305,6 @@ _IPVS = (
         "[BOOL]",
         "Run notify scripts of real servers for their first state too.",
         default="off",
-        pending=True,
     ),
 )
 

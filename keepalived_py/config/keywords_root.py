@@ -86,7 +86,7 @@ ROOT = Section(
             "Instances that static addresses, routes and rules concern.",
             TRACK_GROUP,
         ),
-        _row("garp_group", "{ block }", "Least gaps between announcements on interfaces.", GARP_GROUP, pending=True),
+        _row("garp_group", "{ block }", "Least gaps between announcements on interfaces.", GARP_GROUP),
         _row("static_ipaddress", "{ ADDRESS line ... }", "Addresses that always stay.", many=True),
         _row("static_routes", "{ ROUTE line ... }", "Routes that always stay.", many=True),
         _row("static_rules", "{ RULE line ... }", "Routing rules that always stay.", many=True),
@@ -95,14 +95,12 @@ ROOT = Section(
             "{ IFNAME DOWN_DELAY [UP_DELAY] ... }",
             "How long an interface must be down or up before it counts; without UP_DELAY both are equal.",
             many=True,
-            pending=True,
         ),
         _row(
             "linkbeat_interfaces",
             "{ IFNAME [MII|ETHTOOL|IOCTL] ... }",
             "Interfaces whose link is polled.",
             many=True,
-            pending=True,
         ),
         _row(
             "virtual_server_group",

@@ -286,7 +286,6 @@ _GARP = (
         default="global",
         range="0..86400 s",
         field="garp.extra_if",
-        pending=True,
     ),
     Keyword(
         "vmac_garp_intvl",
@@ -295,7 +294,6 @@ _GARP = (
         "Old spelling.",
         field="garp.extra_if",
         alias_of="garp_extra_if",
-        pending=True,
     ),
 )
 
@@ -333,7 +331,6 @@ _PATH = (
         "",
         "FAULT while the configured source address is absent.",
         default="off",
-        pending=True,
     ),
     Keyword(
         "unicast_peer",
@@ -372,7 +369,7 @@ _PATH = (
         "Checksum of unicast adverts as before keepalived 1.3.7, or never that.",
         default="as the peer does",
     ),
-    Keyword("vrf", interface, "IFNAME", "VRF of a unicast instance without interface.", pending=True),
+    Keyword("vrf", interface, "IFNAME", "VRF of a unicast instance without interface."),
     Keyword(
         "use_vmac",
         use_vmac,
@@ -388,7 +385,6 @@ _PATH = (
         "A VMAC for every interface that holds addresses.",
         default="off",
         field="vmac_addr",
-        pending=True,
     ),
     Keyword(
         "vmac_xmit_base",
@@ -403,7 +399,6 @@ _PATH = (
         "[[name] IFNAME] [ADDR] [bridge|private|vepa] [group GROUP]",
         "Run on an ipvlan.",
         default="off; bridge",
-        pending=True,
         once=True,
     ),
     Keyword(
@@ -563,7 +558,6 @@ _WATCHING = (
         default="off",
         alias_of="linkbeat_interfaces",
         deprecated=Severity.ERROR,
-        pending=True,
     ),
     Keyword(
         "lvs_sync_daemon_interface",

@@ -8,12 +8,12 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from ipc.channel import Channel
-from ipc.messages import Peer
+from ipc.messages import Heartbeat, Peer
 from keepalived_py.clock import now
 from keepalived_py.values import ExitCode
 
@@ -26,13 +26,18 @@ def fork_process(peer: Peer, keep: set[int], body: Callable[[socket.socket], int
     """Fork; the child runs `body` with its end of a socket pair and exits. Call it outside of any event loop.
 
     `keep` are descriptors that stay open in the child. Signals stay blocked there until it has its own handlers, so
-    that none is lost or handled by a copy of the parent's. Gives the pid and the parent's end.
+    that none is lost or handled by a copy of the parent's. Gives the pid and the parent's end. Raises OSError when
+    there can be no further process or descriptor.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     gc.collect()
     gc.freeze()
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        _undo_preparations(ours, theirs)
+        raise
     if pid == 0:
         code: int = ExitCode.PROGRAM_ERROR
         try:
@@ -44,10 +49,15 @@ def fork_process(peer: Peer, keep: set[int], body: Callable[[socket.socket], int
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
+    _undo_preparations(theirs)
+    return pid, ours
+
+
+def _undo_preparations(*unused: socket.socket) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
     gc.unfreeze()
-    theirs.close()
-    return pid, ours
+    for sock in unused:
+        sock.close()
 
 
 def _leave_parent_behind(keep: set[int]) -> None:
@@ -79,15 +89,19 @@ class Child:
     ready: bool = False
     stopped: bool = False
     last_beat: float = 0.0
+    heartbeat: Heartbeat | None = None
 
     def send(self, msg: Any) -> None:
         self.channel.send(msg)
 
 
-def reap(pid: int) -> int | None:
-    """Exit code of `pid`, or minus its signal; None while it lives."""
-    try:
-        found, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return 0
-    return os.waitstatus_to_exitcode(status) if found else None
+def collected() -> Iterator[tuple[int, int]]:
+    """Every child that ended: its pid, and its exit code or minus its signal."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        yield pid, os.waitstatus_to_exitcode(status)

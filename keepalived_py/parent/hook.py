@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from functools import partial
 
 from keepalived_py.config.model import Script
 
@@ -97,3 +98,45 @@ class Hook:
             self._timer.cancel()
         self._process = self._timer = None
         self._done()
+
+
+class Hooks:
+    """The scripts of one parent, one at a time. `later` runs something outside of the loop."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        later: Callable[[Callable[[], None]], None],
+        start: Callable[[Script], subprocess.Popen[bytes]],
+    ) -> None:
+        self._loop, self._later, self._start = loop, later, start
+        self._current: Hook | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._current is not None
+
+    def run(self, name: str, script: Script | None, limit: float, then: Callable[[], None]) -> None:
+        """Run `script`, if there is one, and `then` go on."""
+        if script is None:
+            then()
+            return
+        self._current = Hook(name, script, limit, self._loop, partial(self._done, then))
+        self._later(partial(self._current.start, self._start))
+
+    def ended(self, pid: int, code: int) -> bool:
+        """Whether the process that was collected is the script."""
+        if self._current is None or pid != self._current.pid:
+            return False
+        self._current.ended(code)
+        return True
+
+    def stop(self) -> bool:
+        """End what runs; whether something does."""
+        if self._current is not None:
+            self._current.stop()
+        return self._current is not None
+
+    def _done(self, then: Callable[[], None]) -> None:
+        self._current = None
+        then()

@@ -26,7 +26,10 @@ class PidFile:
 
     def acquire(self) -> None:
         """Open and lock the file. Raises AlreadyRunning, or OSError when it cannot be written."""
-        os.makedirs(os.path.dirname(self.path) or ".", mode=0o755, exist_ok=True)
+        directory = os.path.dirname(self.path) or "."
+        if not os.path.isdir(directory):
+            os.makedirs(directory)
+            os.chmod(directory, 0o755)  # whatever the umask is
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._descriptor = os.open(self.path, flags, 0o644)
         os.fchmod(self._descriptor, 0o644)
@@ -43,8 +46,8 @@ class PidFile:
         """Put `pid` into the file; opens it first where that has not been done."""
         if self._descriptor < 0:
             self.acquire()
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{pid}\n".encode(), 0)
+        # cut after it was written: whoever reads meanwhile never finds nothing
+        os.ftruncate(self._descriptor, os.pwrite(self._descriptor, f"{pid}\n".encode(), 0))
 
     def remove(self) -> None:
         """Delete the file if it is ours."""

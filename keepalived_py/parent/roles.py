@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ipc.messages import ConfigLoaded, Peer
-from keepalived_py.config.model import Script
+from ipc.messages import ConfigLoaded, Peer, VirtualServerStateChanged
+from keepalived_py.config.model import Config, Script
 
 from .child import Child
 from .pidfile import PidFile
 from .reload import Applied
 from .restart import RestartPolicy
+from .systemd import Systemd
+
+logger = logging.getLogger(__name__)
+
+NAMES = {Peer.VRRP: "VRRP", Peer.CHECKER: "Healthcheck"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,17 +31,30 @@ class Plan:
     """Main functions of the workers that may run: socket, configuration, last reports, parent's pid."""
     warm: Mapping[Peer, Callable[[], None]]
     """What the parent does before it forks a worker of that kind: imports, so that all its successors share them."""
-    load: Callable[[], ConfigLoaded]
-    """Reads the configuration; called in a process of its own."""
+    load: Callable[[Config], ConfigLoaded]
+    """Reads the configuration, told the current one; called in a process of its own."""
     start_script: Callable[[Script], subprocess.Popen[bytes]]
     """Starts startup_script and shutdown_script."""
     pid_files: Mapping[Peer, PidFile]
+    adopt: Callable[[Config], None] = lambda config: None
+    """What a configuration means for the parent itself."""
+    systemd: Systemd = field(default_factory=Systemd)
     title: str = "keepalived"
     respawn: bool = True
     ignore_sigint: bool = False
     run_all: bool = False
     open_descriptors: frozenset[int] = frozenset()
     """Descriptors that children inherit (log files)."""
+
+    def write_pid(self, peer: Peer, pid: int) -> None:
+        """A failure is logged: the worker runs."""
+        pid_file = self.pid_files.get(peer)
+        if pid_file is None:
+            return
+        try:
+            pid_file.write(pid)
+        except OSError as exc:
+            logger.error("pid file %s: %s", pid_file.path, exc.strerror)
 
 
 @dataclass(slots=True)
@@ -47,3 +66,14 @@ class Role:
     reports: dict[Any, Any] = field(default_factory=dict)
     """The newest report per subject: what a successor is told."""
     stalled: bool = False
+    deaths: int = 0
+
+
+def last_words(roles: Mapping[Peer, Role], peer: Peer) -> tuple[Any, ...]:
+    """What a worker is told at its start: what its predecessor said last, and to VRRP what the checker said."""
+    reports = [*roles[peer].reports.values()]
+    if peer is Peer.VRRP and Peer.CHECKER in roles:
+        reports += [
+            report for report in roles[Peer.CHECKER].reports.values() if isinstance(report, VirtualServerStateChanged)
+        ]
+    return tuple(reports)

@@ -12,15 +12,14 @@ import ctypes
 import logging
 import os
 import signal
-import socket
 from collections.abc import Callable
+from errno import EINVAL, EPERM
 from functools import partial
 from typing import Any
 
 import setproctitle
 
 from ipc.channel import Channel
-from ipc.codec import encode
 from ipc.messages import (
     ApplyConfig,
     ConfigApplied,
@@ -40,22 +39,27 @@ from ipc.messages import (
     merge_key,
 )
 from keepalived_py.clock import now
-from keepalived_py.config.model import Config, Script
+from keepalived_py.config.model import Config
 from keepalived_py.config.slices import checker_slice, vrrp_slice
+from keepalived_py.values import ExitCode
 
-from .child import Child, fork_process
-from .hook import Hook
+from .child import Child, collected, fork_process
+from .hook import Hooks
+from .loader import Loader
 from .reload import Applied, ReloadCoordinator
+from .reload_files import ReloadClock, create, reload_file, remove
+from .report import dump_parent, keep_copy, status
 from .restart import GiveUp, RestartPolicy
-from .roles import Plan, Role
+from .roles import NAMES, Plan, Role, last_words
+from .watch import StallWatch
 
 logger = logging.getLogger(__name__)
 
 PR_SET_CHILD_SUBREAPER = 36
-STALL_LIMIT = 5.0
-"""Seconds without a heartbeat before a worker is reported."""
 RELAYS = {VrrpStateChanged: Peer.CHECKER, VirtualServerStateChanged: Peer.VRRP}
-NAMES = {Peer.VRRP: "VRRP", Peer.CHECKER: "Healthcheck"}
+RETRY_FORK = 1.0
+CHECK_LIMIT = 5.0
+"""Seconds that the reading may take with reload_check_config."""
 
 
 class Supervisor:
@@ -69,11 +73,16 @@ class Supervisor:
         self._stopping = False
         self._finished = False
         self._jobs: list[Callable[[], None]] = []
-        self._loader: tuple[int, Channel] | None = None
-        self._hook: Hook | None = None
         self._reload_asked = False
         """A reload was asked for while the start-up script ran."""
         self._loop = asyncio.new_event_loop()
+        self._hooks = Hooks(self._loop, self._later, plan.start_script)
+        self._loader = Loader(self._loop, self._loaded, self._load_failed)
+        self._watch = StallWatch(self._loop, self.roles, self._tell)
+        self._clock = ReloadClock(self._loop, self.request_reload)
+        self._adopted: Config | None = None
+        self._expected: set[Peer] = set()
+        """Workers of the start that have not confirmed."""
         self._wake = asyncio.Event()
 
     def run(self) -> int:
@@ -82,15 +91,19 @@ class Supervisor:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
         asyncio.set_event_loop(None)
         self._install_signals()
+        self._adopt()
+        self.plan.systemd.attend(self._loop)
         defs = self.reload.current.config.global_defs
-        self._run_hook("startup_script", defs.startup_script, defs.startup_script_timeout, self._start_workers)
-        watch = self._loop.call_later(STALL_LIMIT, self._watch)
+        remove(reload_file(defs))
+        self._hooks.run("startup_script", defs.startup_script, defs.startup_script_timeout, self._start_workers)
+        self._watch.start()
         while not self._finished:
             jobs, self._jobs = self._jobs, []
             for job in jobs:
                 job()
             self._loop.run_until_complete(self._until_woken())
-        watch.cancel()
+        self._watch.stop()
+        self._clock.close()
         for pid_file in self.plan.pid_files.values():
             pid_file.remove()
         logger.info("Stopped")
@@ -102,25 +115,28 @@ class Supervisor:
             self._stop_next()
             return
         wanted = [peer for peer in self.roles if self._needed(peer, self.reload.current.config)]
+        self._expected = set(wanted)
         for peer in wanted:
             self._later(partial(self._spawn, peer))
         if not wanted:
             logger.warning("Nothing to run: the configuration names no instance and no virtual server")
         if self._reload_asked:
             self.request_reload()
+        self._tell()
 
-    def _run_hook(self, name: str, script: Script | None, limit: float, then: Callable[[], None]) -> None:
-        """Run a script of the parent's, if there is one, and `then` go on."""
+    def _adopt(self) -> None:
+        """A configuration is in force: what it means for this process."""
+        config = self.reload.current.config
+        if config is not self._adopted:
+            self._adopted = config
+            self.plan.adopt(config)
+            setproctitle.setthreadtitle(config.global_defs.parent_process_name or self.plan.title)
+            self._clock.apply(config.global_defs.reload)
 
-        def done() -> None:
-            self._hook = None
-            then()
-
-        if script is None:
-            then()
-            return
-        self._hook = Hook(name, script, limit, self._loop, done)
-        self._later(partial(self._hook.start, self.plan.start_script))
+    def _tell(self) -> None:
+        """Tell the service manager how things are."""
+        busy = bool(self._expected or self.reload.busy or self._stopping or self._hooks.running)
+        self.plan.systemd.now(status(self.roles, self.reload), busy)
 
     async def _until_woken(self) -> None:
         await self._wake.wait()
@@ -134,6 +150,11 @@ class Supervisor:
     def _needed(self, peer: Peer, config: Config) -> bool:
         work = config.vrrp.has_work if peer is Peer.VRRP else config.checker.has_work
         return work or self.plan.run_all
+
+    def _runs(self, peer: Peer, config: Config) -> bool:
+        """Whether there is a worker of that kind, or there will be one with `config`."""
+        role = self.roles.get(peer)
+        return role is not None and (role.child is not None or self._needed(peer, config))
 
     # signals ------------------------------------------------------------------------------------------------------
 
@@ -150,6 +171,8 @@ class Supervisor:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
     def _relay_dump(self, kind: DumpKind) -> None:
+        if kind is DumpKind.DATA:
+            dump_parent(self.roles, self.reload)
         for peer, role in self.roles.items():
             if role.child is not None and (peer is Peer.VRRP or kind is DumpKind.DATA):
                 role.child.send(DumpRequest(kind=kind))
@@ -158,43 +181,35 @@ class Supervisor:
 
     def _spawn(self, peer: Peer, applied: Applied | None = None) -> None:
         """Fork a worker; runs outside of the loop."""
-        if self._stopping:
-            return
+        if self._stopping or self.roles[peer].child is not None:
+            return  # or a reload was faster than the delay of a respawn
         if peer in self.plan.warm:
             self.plan.warm[peer]()
         role = self.roles[peer]
         applied = applied or self.reload.current
-        reports, parent = self._last_words(peer), os.getpid()
+        reports, parent = last_words(self.roles, peer), os.getpid()
         main = self.plan.mains[peer]
-        pid, sock = fork_process(
-            peer, set(self.plan.open_descriptors), lambda theirs: main(theirs, applied, reports, parent)
-        )
+        try:
+            pid, sock = fork_process(
+                peer, set(self.plan.open_descriptors), lambda theirs: main(theirs, applied, reports, parent)
+            )
+        except OSError as exc:
+            self._not_forked(peer, applied, exc)
+            return
         channel = Channel(sock, peer, partial(self._heard, peer), partial(self._lost, peer, pid))
         role.child = Child(peer, pid, channel, generation=applied.generation, last_beat=now())
         role.stalled = False
         channel.attach(self._loop)
-        self._write_pid(peer, pid)
+        self.plan.write_pid(peer, pid)
         logger.info("Starting %s child process, pid=%d", NAMES[peer], pid)
 
-    def _last_words(self, peer: Peer) -> tuple[Any, ...]:
-        """What a worker is told at its start: what its predecessor said last, and to VRRP what the checker said."""
-        reports = [*self.roles[peer].reports.values()]
-        if peer is Peer.VRRP and Peer.CHECKER in self.roles:
-            reports += [
-                report
-                for report in self.roles[Peer.CHECKER].reports.values()
-                if isinstance(report, VirtualServerStateChanged)
-            ]
-        return tuple(reports)
-
-    def _write_pid(self, peer: Peer, pid: int) -> None:
-        pid_file = self.plan.pid_files.get(peer)
-        if pid_file is None:
-            return
-        try:
-            pid_file.write(pid)
-        except OSError as exc:
-            logger.error("pid file %s: %s", pid_file.path, exc.strerror)
+    def _not_forked(self, peer: Peer, applied: Applied, exc: OSError) -> None:
+        """Out of processes, descriptors or memory: that may pass. A reload does not wait for it."""
+        logger.error("%s child process cannot be started: %s - trying again", NAMES[peer], exc.strerror)
+        if applied is not self.reload.current:
+            self._take_back(peer, "no process for it")
+        else:
+            self._loop.call_later(RETRY_FORK, self._later, partial(self._spawn, peer))
 
     # what workers say ---------------------------------------------------------------------------------------------
 
@@ -206,13 +221,12 @@ class Supervisor:
         child.last_beat = now()
         match msg:
             case Heartbeat():
-                if role.stalled:
-                    logger.warning("%s child answers again", NAMES[peer])
-                    role.stalled = False
+                self._watch.beat(peer, msg)
             case Hello():
                 pass
             case ConfigApplied():
                 child.ready, child.generation = True, msg.generation
+                self._expected.discard(peer)
                 self.reload.confirmed(peer, msg.generation)
                 self._after_reload()
             case ConfigRefused():
@@ -244,33 +258,15 @@ class Supervisor:
             logger.error("%s child process(%d) has to be killed", NAMES[peer], pid)
             os.kill(pid, signal.SIGKILL)
 
-    def _watch(self) -> None:
-        """Report a worker whose loop does not turn."""
-        self._loop.call_later(STALL_LIMIT / 2, self._watch)
-        for peer, role in self.roles.items():
-            if role.child is not None and not role.stalled and now() - role.child.last_beat > STALL_LIMIT:
-                logger.warning("%s child process(%d) does not answer", NAMES[peer], role.child.pid)
-                role.stalled = True
-
     # death --------------------------------------------------------------------------------------------------------
 
     def _reap(self) -> None:
         """Collect every process that ended; as PID 1 also those that others left behind."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                break
-            if not pid:
-                break
-            self._ended(pid, os.waitstatus_to_exitcode(status))
+        for pid, code in collected():
+            self._ended(pid, code)
 
     def _ended(self, pid: int, code: int) -> None:
-        if self._loader is not None and pid == self._loader[0]:
-            self._loader_ended(code)
-            return
-        if self._hook is not None and pid == self._hook.pid:
-            self._hook.ended(code)
+        if self._loader.ended(pid, code) or self._hooks.ended(pid, code):
             return
         for peer, role in self.roles.items():
             if role.child is not None and role.child.pid == pid:
@@ -280,6 +276,7 @@ class Supervisor:
         child, role.child = role.child, None
         assert child is not None
         child.channel.close()
+        role.deaths += 1
         if self._stopping:
             self._stop_next()
             return
@@ -289,6 +286,8 @@ class Supervisor:
         if isinstance(verdict, GiveUp):
             logger.error("%s child process(%d) ended: %s - stopping", NAMES[peer], child.pid, verdict.reason)
             self.exit_code = verdict.code
+            if verdict.code:
+                self.plan.systemd.failed(EPERM if verdict.code == ExitCode.NO_PERMISSION else EINVAL)
             self.request_stop()
             return
         logger.warning(
@@ -307,39 +306,31 @@ class Supervisor:
 
     def request_reload(self) -> None:
         """SIGHUP."""
-        if self._hook is not None:
+        if self._hooks.running:
             self._reload_asked = True
         elif not self._stopping and self.reload.request():
+            self.plan.systemd.reloading()
             self._later(self._start_loader)
 
     def _start_loader(self) -> None:
-        def body(sock: socket.socket) -> int:
-            frame = encode(self.plan.load())
-            sock.sendall(len(frame).to_bytes(4) + frame)
-            return 0
+        config = self.reload.current.config
+        checked = config.global_defs.reload.check_config is not None
+        create(reload_file(config.global_defs))
+        self._loader.start(
+            partial(self.plan.load, config), self.plan.open_descriptors, CHECK_LIMIT if checked else None
+        )
 
-        pid, sock = fork_process(Peer.LOADER, set(self.plan.open_descriptors), body)
-        channel = Channel(sock, Peer.LOADER, self._loaded, lambda reason: None)
-        channel.attach(self._loop)
-        self._loader = (pid, channel)
-
-    def _loader_ended(self, code: int) -> None:
-        """Its message may still wait in the socket; without one the reload has failed."""
-        assert self._loader is not None
-        _, channel = self._loader
-        if code:
-            channel.close()
-            self._loader = None
-            self.reload.failed(f"loader ended with {code}")
-            self._after_reload()
+    def _load_failed(self, reason: str) -> None:
+        remove(reload_file(self.reload.current.config.global_defs))
+        self.reload.failed(reason)
+        self._after_reload()
 
     def _loaded(self, found: ConfigLoaded) -> None:
-        if self._loader is not None:
-            self._loader[1].close()
-            self._loader = None
+        remove(reload_file(self.reload.current.config.global_defs))
         applied = self.reload.loaded(found)
         if applied is not None:
-            peers = [peer for peer, role in self.roles.items() if role.child or self._needed(peer, applied.config)]
+            keep_copy(applied)
+            peers = [peer for peer in self.roles if self._runs(peer, applied.config)]
             self.reload.handed_out(applied, peers)
             for peer in peers:
                 self._hand_out(peer, applied)
@@ -350,8 +341,9 @@ class Supervisor:
         if child is None:
             self._later(partial(self._spawn, peer, applied))
             return
-        config = vrrp_slice(applied.config) if peer is Peer.VRRP else checker_slice(applied.config)
-        child.send(ApplyConfig(generation=applied.generation, config=config))
+        both = self._runs(Peer.CHECKER, applied.config)
+        vrrp, checker = vrrp_slice(applied.config, checker_runs=both), checker_slice(applied.config)
+        child.send(ApplyConfig(generation=applied.generation, config=vrrp if peer is Peer.VRRP else checker))
 
     def _take_back(self, peer: Peer, reason: str) -> None:
         """All others return to the configuration before."""
@@ -364,8 +356,10 @@ class Supervisor:
         self._after_reload()
 
     def _after_reload(self) -> None:
+        self._adopt()
         if self.reload.take_queued():
             self.request_reload()
+        self._tell()
 
     # stop ---------------------------------------------------------------------------------------------------------
 
@@ -375,13 +369,13 @@ class Supervisor:
             return
         self._stopping = True
         logger.info("Stopping")
+        self.plan.systemd.stopping()
         checker = self.roles.get(Peer.CHECKER)
         if checker is not None and checker.child is not None:
             checker.child.send(Drain())
         wait = self.reload.current.config.global_defs.root.child_wait_time
         self._loop.call_later(wait, self._kill_all)
-        if self._hook is not None:
-            self._hook.stop()
+        if self._hooks.stop():
             return
         self._stop_next()
 
@@ -392,7 +386,7 @@ class Supervisor:
                 role.child.send(Stop())
                 return
         defs = self.reload.current.config.global_defs
-        self._run_hook("shutdown_script", defs.shutdown_script, defs.shutdown_script_timeout, self._finish)
+        self._hooks.run("shutdown_script", defs.shutdown_script, defs.shutdown_script_timeout, self._finish)
 
     def _finish(self) -> None:
         self._finished = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from keepalived_py.checks.virtual_server import Destination, VirtualServerState
 from keepalived_py.config.model import GroupRange, VirtualServer
@@ -98,10 +99,18 @@ class DeleteDestination:
 Op = AddService | EditService | DeleteService | AddDestination | EditDestination | DeleteDestination
 
 
-def service_ids(config: VirtualServer) -> tuple[ServiceId, ...]:
+Marks = Mapping[tuple[str, Protocol], int]
+"""Firewall marks that stand for all addresses of a group and protocol (nftables_ipvs)."""
+NO_MARKS: Marks = MappingProxyType({})
+
+
+def service_ids(config: VirtualServer, marks: Marks = NO_MARKS) -> tuple[ServiceId, ...]:
     """The services that a virtual server becomes: one, or one for every address and mark of its group."""
     key = config.key
     if key.group:
+        mark = marks.get((key.group, key.protocol), 0)
+        if mark:
+            return tuple(dict.fromkeys(id for entry in config.group_entries for id in _marked(entry, key, mark)))
         return tuple(id for entry in config.group_entries for id in _services_of(entry, key))
     if key.address is None:
         return (ServiceId(family=key.family, fwmark=key.fwmark),)
@@ -116,6 +125,14 @@ def _services_of(entry: GroupRange, key: ServiceKey) -> Iterator[ServiceId]:
         return
     for offset in range(int(last) - int(first) + 1):
         yield ServiceId(first.version, key.protocol, first + offset, entry.port)
+
+
+def _marked(entry: GroupRange, key: ServiceKey, mark: int) -> Iterator[ServiceId]:
+    """The same where nftables gives the packets to the addresses a mark."""
+    if entry.first is None:
+        yield from _services_of(entry, key)
+    else:
+        yield ServiceId(family=entry.first.version, fwmark=mark)
 
 
 def service_of(config: VirtualServer, family: int) -> Service:
@@ -134,15 +151,27 @@ def service_of(config: VirtualServer, family: int) -> Service:
     )
 
 
-def desired_table(states: Iterable[VirtualServerState]) -> Table:
+def desired_table(states: Iterable[VirtualServerState], marks: Marks = NO_MARKS) -> Table:
     """What the kernel should hold."""
     table: Table = {}
     for state in states:
-        rows = state.destinations()
-        for id in service_ids(state.config):
-            destinations = {_placed(key, id, row): row for key, row in rows.items()}
-            table[id] = Entry(service_of(state.config, id.family), destinations)
+        table.update(_entries(state, service_ids(state.config, marks)))
     return table
+
+
+def desired_entries(pairs: Iterable[tuple[VirtualServerState, ServiceId]]) -> Table:
+    """The same for some services of virtual servers only."""
+    table: Table = {}
+    for state, id in pairs:
+        table.update(_entries(state, (id,)))
+    return table
+
+
+def _entries(state: VirtualServerState, ids: Iterable[ServiceId]) -> Iterator[tuple[ServiceId, Entry]]:
+    rows = state.destinations()
+    for id in ids:
+        destinations = {_placed(key, id, row): row for key, row in rows.items()}
+        yield id, Entry(service_of(state.config, id.family), destinations)
 
 
 def _placed(key: RealKey, id: ServiceId, row: Destination) -> RealKey:
@@ -163,6 +192,15 @@ def reconcile(desired: Table, actual: Table, owned: Iterable[ServiceId]) -> Iter
     for id in owned:
         if id in actual and id not in desired:
             yield DeleteService(id)
+
+
+def compare(desired: Table, put: Table, actual: Table) -> tuple[list[Op], list[Op]]:
+    """Intent, what we put and the kernel, for the same services: operations from `actual` to `desired`, and the part of
+    them that is drift, putting back what others changed. The rest should have been done already and was refused.
+    """
+    due = frozenset(reconcile(desired, put, put))
+    ops = list(reconcile(desired, actual, put))
+    return ops, [op for op in ops if op not in due]
 
 
 def _reconcile_destinations(

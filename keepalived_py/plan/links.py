@@ -36,17 +36,45 @@ class DeleteAddress:
 Op = AddAddress | DeleteAddress
 
 
+Place = tuple[str, int]
+"""Interface and family of addresses that have a VMAC of their own."""
+
+
+def _place(config: VrrpInstance, row: Address) -> Place | None:
+    """Where an address with a VMAC beside that of its instance goes, None for others (vrrp-behaviour.md 13)."""
+    dev = row.dev or config.interface
+    at_home = row.family == config.family and dev == config.interface
+    asked = row.use_vmac or (config.vmac_addr and not at_home)
+    return (dev, row.family) if dev and asked and not (at_home and config.vmac is not None) else None
+
+
+def extra_vmacs(config: VrrpInstance) -> tuple[Place, ...]:
+    """The VMACs that addresses ask for, in the order of the addresses."""
+    places = (_place(config, row) for row in (*config.addresses, *config.excluded))
+    return tuple(dict.fromkeys(place for place in places if place is not None))
+
+
 def desired_addresses(
-    config: VrrpInstance, own_index: int, index_of: Mapping[str, int], base_index: int = 0
+    config: VrrpInstance,
+    own_index: int,
+    index_of: Mapping[str, int],
+    base_index: int = 0,
+    extra: Mapping[Place, int] | None = None,
 ) -> dict[AddressKey, Address]:
     """What `config` holds while MASTER. An address whose interface does not exist is left out.
 
-    Addresses of the instance's family go to its VMAC, the others to `base_index` below it (vrrp-behaviour.md 11).
+    Addresses of the instance's family go to its VMAC, the others, and those of an ipvlan, to `base_index` below it
+    (vrrp-behaviour.md 11); those with a VMAC of their own to that in `extra`.
     """
     rows: dict[AddressKey, Address] = {}
     for row in (*config.addresses, *config.excluded):
-        own = own_index if row.family == config.family or config.vmac is None else base_index
-        index = index_of.get(row.dev) if row.dev else own
+        at_vmac = config.vmac is None or (row.family == config.family and config.vmac.kind == "macvlan")
+        own = own_index if at_vmac else base_index
+        place = _place(config, row)
+        if place is not None:
+            index = (extra or {}).get(place)
+        else:
+            index = own if row.dev in ("", config.interface) else index_of.get(row.dev)
         if index:
             rows[AddressKey(index, row.address, row.prefixlen)] = row
     return rows

@@ -211,12 +211,7 @@ def _unicast_lines(found: InstanceSnapshot) -> list[str]:
     config = found.config
     if not config.unicast:
         return []
-    peers = [
-        f"{each.address} min_ttl {each.min_ttl} max_ttl {each.max_ttl}"
-        if config.check_unicast_src
-        else str(each.address)
-        for each in config.unicast_peers
-    ]
+    peers = [f"{each.address} min_ttl {each.min_ttl} max_ttl {each.max_ttl}" for each in config.unicast_peers]
     ttl = 255 if config.unicast_ttl is None and config.family == 4 else config.unicast_ttl
     compatible = "no" if not config.old_unicast_checksum else "yes"
     return [

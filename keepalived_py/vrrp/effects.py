@@ -29,6 +29,11 @@ class AnnounceVips:
 
 
 @dataclass(frozen=True, slots=True)
+class AnnounceExtra:
+    """One announcement on each interface that holds addresses and sends no adverts (vrrp-behaviour.md 10)."""
+
+
+@dataclass(frozen=True, slots=True)
 class StopAnnouncing:
     """Forget announcements that still wait."""
 
@@ -81,6 +86,7 @@ Effect = (
     SendAdvert
     | SetVips
     | AnnounceVips
+    | AnnounceExtra
     | AnnounceSource
     | StopAnnouncing
     | Transition

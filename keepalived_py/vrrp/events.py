@@ -22,6 +22,13 @@ class Startup:
 
 
 @dataclass(frozen=True, slots=True)
+class StartDelayed:
+    """A reload moved the end of the start-up delay (vrrp-behaviour.md 15). One that has passed stays over."""
+
+    not_before: float
+
+
+@dataclass(frozen=True, slots=True)
 class Shutdown:
     """The daemon stops. `keep` leaves addresses and sends no farewell (--dont-release-vrrp)."""
 
@@ -129,6 +136,7 @@ class GroupAnnounced:
 
 Event = (
     Startup
+    | StartDelayed
     | Shutdown
     | TimerExpired
     | AdvertReceived

@@ -60,7 +60,7 @@ class Examiner:
 
         The same datagram as last time, byte for byte, has the same result: that makes the usual case cheap.
         """
-        if self._last is not None and self._last[0] == datagram:
+        if self._last is not None and (self._last[0] is datagram or self._last[0] == datagram):
             self.counters.received += 1
             return self._last[1]
         try:

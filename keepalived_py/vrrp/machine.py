@@ -14,6 +14,7 @@ from keepalived_py.config.model import VrrpInstance
 from keepalived_py.values import OWNER, Centiseconds, IPAddress, seconds
 
 from .effects import (
+    AnnounceExtra,
     AnnounceSource,
     AnnounceVips,
     Effect,
@@ -42,6 +43,7 @@ from .events import (
     PriorityChanged,
     Shutdown,
     SourceChanged,
+    StartDelayed,
     Startup,
     TimerExpired,
 )
@@ -117,6 +119,10 @@ class VirtualRouter:
     def step(self, event: Event, now: float) -> list[Effect]:
         """Effects of `event` at `now` (seconds, CLOCK_MONOTONIC). Raises IllegalEvent and changes nothing then."""
         match self.state, event:
+            case State.MASTER, TimerExpired():  # nearly all that happens, so these two come first
+                return self._timer_in_master(event.timer, now)
+            case State.BACKUP, AdvertReceived():
+                return self._advert_in_backup(event, now) if now >= self.not_before else []
             case State.INIT, Startup() if not self.started:
                 self.started, self.not_before = True, event.not_before
                 return self._start(event.adopted, now)
@@ -144,16 +150,15 @@ class VirtualRouter:
             case _, SourceChanged():
                 self.source = event.source
                 return []
+            case _, StartDelayed():
+                self._move_start(event.not_before, now)
+                return []
             case _, ConfigChanged():
                 return self._reconfigure(event.config, now)
-            case State.BACKUP, AdvertReceived():
-                return self._advert_in_backup(event, now) if now >= self.not_before else []
             case State.MASTER, AdvertReceived():
                 return self._advert_in_master(event, now)
             case State.BACKUP, TimerExpired():
                 return self._timer_in_backup(event.timer, now)
-            case State.MASTER, TimerExpired():
-                return self._timer_in_master(event.timer, now)
             case State.BACKUP, GroupPromoted():
                 return self._become_master(now, event.reason)
             case State.MASTER, GroupDemoted():
@@ -199,6 +204,15 @@ class VirtualRouter:
         self.wants_master = True
         return [*effects, WantMaster(owner_reason)]
 
+    def _move_start(self, not_before: float, now: float) -> None:
+        """A running delay ends at another time, and what waits for its end moves with it."""
+        old = self.not_before
+        if now >= old:
+            return
+        self.not_before = not_before
+        if self.state is State.BACKUP:
+            self.deadlines[Timer.MASTER_DOWN] += max(now, not_before) - old
+
     def _shutdown(self, event: Shutdown) -> list[Effect]:
         was = self._enter(State.INIT)
         self.started = False
@@ -229,6 +243,8 @@ class VirtualRouter:
             self.deadlines[Timer.SECOND_BURST] = now + garp.master_delay
         if garp.master_refresh:
             self.deadlines[Timer.REFRESH] = now + garp.master_delay + garp.master_refresh
+        if garp.extra_if:
+            self.deadlines[Timer.EXTRA] = now + garp.extra_if
         return [
             SendAdvert(self.priority),
             SetVips(True),
@@ -320,8 +336,8 @@ class VirtualRouter:
         self._await_master(now)
 
     def _advert_in_master(self, advert: AdvertReceived, now: float) -> list[Effect]:
-        if advert.priority == 0:
-            return self._advertise_again(now)
+        if advert.priority == 0:  # whoever says farewell may have spoken for our addresses
+            return [*self._advertise_again(now), *self._announce_again(now)]
         if advert.priority == OWNER == self.priority and not self._outranked_by(advert):
             return self._other_owner(advert, now)
         if self._outranked_by(advert):
@@ -420,6 +436,9 @@ class VirtualRouter:
             case Timer.REFRESH:
                 self.deadlines[timer] = now + garp.master_refresh
                 return [AnnounceVips(garp.master_refresh_repeat)]
+            case Timer.EXTRA:
+                self.deadlines[timer] = now + garp.extra_if
+                return [AnnounceExtra()]
         raise IllegalEvent(f"{self.config.name}: timer {timer.value} in MASTER")
 
     def _advert_due(self, now: float) -> list[Effect]:
@@ -490,6 +509,10 @@ class VirtualRouter:
             self.deadlines.pop(Timer.REFRESH, None)
         elif Timer.REFRESH not in self.deadlines:
             self.deadlines[Timer.REFRESH] = now + config.garp.master_refresh
+        if not config.garp.extra_if:
+            self.deadlines.pop(Timer.EXTRA, None)
+        elif old.garp.extra_if != config.garp.extra_if:
+            self.deadlines[Timer.EXTRA] = now + config.garp.extra_if
         return [] if _holds(old) == _holds(config) else [SetVips(True)]
 
 

@@ -9,7 +9,7 @@ or an address count of 0 is discarded; another address list is only reported, un
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from keepalived_py.config.model import VrrpInstance
@@ -82,14 +82,15 @@ class PacketError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Datagram:
-    """What a socket delivered, IP header taken apart. `ip_header` is kept for the authentication header (IPv4)."""
+    """What a socket delivered, IP header taken apart. `ip_header` is kept for the authentication header (IPv4); it has
+    another identification each time, so it does not count when two are compared."""
 
     source: IPAddress
     destination: IPAddress
     ttl: int
     payload: bytes
     protocol: int = IPPROTO_VRRP
-    ip_header: bytes = b""
+    ip_header: bytes = field(default=b"", compare=False)
 
     @property
     def vrid(self) -> int:

@@ -23,3 +23,4 @@ class Timer(Enum):
     SECOND_BURST = "second burst"
     REFRESH = "refresh"
     LOWER_PRIORITY_BURST = "lower priority burst"
+    EXTRA = "extra interfaces"

@@ -268,9 +268,79 @@ def reload_loop(program: str, seconds: int) -> Figures:
     }
 
 
+PER_LINK = 250
+"""VRIDs used on each interface."""
+
+
+def many_instances(count: int) -> str:
+    """Instances at 0.1 s with an address each, on as many interfaces as their VRIDs need."""
+    return "".join(
+        f"""
+vrrp_instance VI_{number} {{
+    interface eth{number // PER_LINK}
+    version 3
+    virtual_router_id {number % PER_LINK + 1}
+    priority {PRIORITY}
+    advert_int 0.1
+    garp_master_repeat 1
+    garp_master_delay 0
+    virtual_ipaddress {{
+        10.{99 + number // PER_LINK}.0.{number % PER_LINK + 1}/32
+    }}
+}}
+"""
+        for number in range(count)
+    )
+
+
+def cpu(pid: int) -> float:
+    """User and system time of a process, in seconds."""
+    with open(f"/proc/{pid}/stat") as file:
+        behind_name = file.read().rpartition(")")[2].split()
+    return (int(behind_name[11]) + int(behind_name[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def instances(program: str, count: int) -> Figures:
+    """First advert to all masters, in ms; adverts a second; CPU for each, in us; how late the p99 and the last are."""
+    with Rig() as rig:
+        router = rig.host("router")
+        wires = []
+        for number in range((count + PER_LINK - 1) // PER_LINK):
+            lan = rig.switch(f"lan{number}")
+            router.plug(lan, f"eth{number}", f"10.{number}.0.1/16")
+            wires.append(lan.capture())
+        daemon = router.start(program, many_instances(count))
+
+        def seen() -> dict[tuple[int, int], list[float]]:
+            found: dict[tuple[int, int], list[float]] = {}
+            for link, wire in enumerate(wires):
+                for frame in wire.adverts():
+                    found.setdefault((link, frame.vrrp[1] if frame.vrrp else 0), []).append(frame.time)
+            return found
+
+        rig.wait(lambda: len(seen()) == count, 30, 0.5)
+        firsts = [times[0] for times in seen().values()]
+        time.sleep(1.0)
+        pid, period = daemon.pid_of("vrrp"), 5.0
+        begin, used = time.monotonic(), cpu(pid)
+        time.sleep(period)
+        end, used = time.monotonic(), cpu(pid) - used
+        within = [[each for each in times if begin <= each <= end] for times in seen().values()]
+        late = sorted(later - earlier - 0.1 for times in within for earlier, later in pairwise(times))
+        sent = sum(map(len, within))
+        return {
+            "all masters (ms)": 1000 * (max(firsts) - min(firsts)),
+            "adverts a second": sent / (end - begin),
+            "CPU for an advert (us)": 1e6 * used / sent,
+            "late, p99 (ms)": 1000 * late[len(late) * 99 // 100],
+            "late, worst (ms)": 1000 * late[-1],
+        }
+
+
 BENCHES = (
     Bench("takeover", "ms", takeover, sizes=(1, 10, 100), runs=7, label="takeover at {size} cs"),
     Bench("addresses", "ms", many, sizes=(100, 1000, 4000), label="{size} addresses"),
+    Bench("instances", "", instances, sizes=(50, 250, 1000), runs=3, label="{size} instances at 0.1 s"),
     Bench("owner", "ms", owner, label="exec of an owner"),
     Bench("stop", "ms", stop, label="SIGTERM"),
     Bench("drift", "us", drift, sizes=(3, 10), runs=3, label="drift over {size} s"),

@@ -22,6 +22,8 @@ UML = "linux.uml"
 MODULES = (
     "ip_vs",
     "macvlan",
+    "ipvlan",
+    "vrf",
     "veth",
     "bridge",
     "dummy",

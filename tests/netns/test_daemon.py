@@ -1,10 +1,9 @@
-"""The daemon as people meet it: reload, broken files, killed workers, junk on the wire, stop, unicast, groups."""
+"""The daemon as people meet it: reload, broken files, killed workers, stop, unicast, groups."""
 
 from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.netns.conftest import Pair
-from tests.netns.rig import OURS, THEIRS, Daemon, Host, children_of, inside
+from tests.netns.rig import OURS, THEIRS, Daemon, children_of, inside
 from tests.netns.test_vrrp_takeover import VIP4, config
 
 pytestmark = pytest.mark.netns
@@ -151,57 +150,6 @@ def test_an_address_that_somebody_removes_is_put_back_and_announced(pair: Pair) 
     assert pair.rig.wait(lambda: pair.one.has(VIP4), 1) < 0.2
     pair.rig.wait(lambda: wire.announcements(VIP4), 1)
     assert daemon.log.count("Entering MASTER STATE") == 1
-
-
-def junk(host: Host, to: str, protocol: int, payloads: list[bytes], ttl: int = 255) -> None:
-    """Send raw IP payloads from a host."""
-    with inside(host.namespace), socket.socket(socket.AF_INET, socket.SOCK_RAW, protocol) as sock:
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, ttl)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0\0")
-        for payload in payloads:
-            sock.sendto(payload, (to, 0))
-
-
-def test_junk_is_counted_and_moves_no_timer(pair: Pair) -> None:
-    daemon = master(pair)
-    wire = pair.lan.capture()
-    bad = bytes.fromhex("3133ff0100140000") + socket.inet_aton(VIP4)
-    payloads = [b"", b"\x31", os.urandom(40), bad, b"\x31\x33\x64\x07" + os.urandom(8), bytes(1400)]
-    for _ in range(40):
-        junk(pair.client, "224.0.0.18", 112, payloads)
-        time.sleep(0.05)
-    assert pair.one.has(VIP4)
-    assert daemon.log.count("Entering") == 2
-    gaps = [b.time - a.time for a, b in zip(wire.adverts("10.0.0.1"), wire.adverts("10.0.0.1")[1:], strict=False)]
-    assert len(gaps) > 8
-    assert max(gaps) < 0.3
-    assert daemon.log.count("discarded: checksum") == 1  # once, not forty times
-    daemon.signal(signal.SIGUSR1)
-    stats = daemon.directory / "keepalived.stats"
-    os.kill(daemon.process.pid, signal.SIGUSR2)
-    pair.rig.wait(stats.exists, 2)
-    assert "Length: " in stats.read_text()
-    assert "Length: 0\n" not in stats.read_text()
-
-
-def test_interval_0_and_no_addresses_are_refused(pair: Pair) -> None:
-    daemon = pair.one.start(OURS, fast(150))
-    pair.rig.wait(lambda: pair.one.has(VIP4), 4)
-
-    def message(interval: int, addresses: list[str]) -> bytes:
-        body = b"".join(map(socket.inet_aton, addresses))
-        head = bytes((0x31, 51, 254, len(addresses))) + interval.to_bytes(2)
-        total = sum(int.from_bytes((head + body)[at : at + 2]) for at in range(0, len(head + body), 2))
-        while total >> 16:
-            total = (total & 0xFFFF) + (total >> 16)
-        return head + (~total & 0xFFFF).to_bytes(2) + body
-
-    for _ in range(5):
-        junk(pair.client, "224.0.0.18", 112, [message(0, [VIP4]), message(20, [])])
-        time.sleep(0.1)
-    assert pair.one.has(VIP4)
-    assert "advertisement interval 0" in daemon.log
-    assert "no address" in daemon.log
 
 
 @pytest.mark.parametrize("peer", [OURS, THEIRS])

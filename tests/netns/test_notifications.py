@@ -359,6 +359,24 @@ def test_a_killed_program_is_started_again(pair: Pair) -> None:
     assert len((directory / "pids").read_text().split()) == 2
 
 
+def test_the_program_leaves_with_a_worker_that_is_killed(pair: Pair) -> None:
+    directory = pair.rig.directory
+    fifo, seen, script = directory / "made", directory / "seen", directory / "reader"
+    script.write_text(
+        f'#!/bin/sh\nexec 3<>"$1"\necho $$ >> {directory}/pids\nwhile read line <&3; do echo "$line" >> {seen}; done\n'
+    )
+    script.chmod(0o755)
+    text = f"global_defs {{\n script_user root\n notify_fifo {fifo}\n notify_fifo_script {script}\n}}\n{fast(150)}"
+    daemon = pair.one.start(OURS, text)
+    pair.rig.wait(lambda: seen.exists() and "MASTER" in seen.read_text(), 5)
+    first = int((directory / "pids").read_text())
+    os.kill(daemon.pid_of("vrrp"), signal.SIGKILL)
+    pair.rig.wait(lambda: not os.path.exists(f"/proc/{first}"), 2)
+    pair.rig.wait(lambda: len((directory / "pids").read_text().split()) == 2, 5)
+    pair.one.cut("eth0")
+    pair.rig.wait(lambda: seen.read_text().count("FAULT") == 1, 5)
+
+
 def test_all_states_are_written_after_a_reload(pair: Pair) -> None:
     fifo = pair.rig.directory / "fifo"
     os.mkfifo(fifo)

@@ -18,32 +18,54 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     VALUES: (set(), set()),
     f"{K}.clock": (set(), set()),
     f"{K}.pattern": (set(), set()),
+    f"{K}.inotify": (set(), set()),
+    f"{K}.dumpfile": ({MODEL}, set()),
     f"{K}.log": (set(), set()),
+    f"{K}.netns": (set(), set()),
     f"{K}.options": (set(), set()),
     f"{K}.config": ({VALUES, f"{K}.pattern"}, set()),
     f"{K}.vrrp": ({VALUES, MODEL}, set()),
     f"{K}.checks": ({VALUES, MODEL}, set()),
     f"{K}.plan": ({VALUES, MODEL, f"{K}.checks"}, set()),
     "ipc": ({VALUES, MODEL}, {"msgpack"}),
-    f"{K}.parent": ({f"{K}.config", VALUES, f"{K}.clock", f"{K}.log", "ipc"}, {"setproctitle"}),
+    f"{K}.parent": (
+        {f"{K}.config", VALUES, f"{K}.clock", f"{K}.log", f"{K}.inotify", f"{K}.dumpfile", "ipc"},
+        {"setproctitle"},
+    ),
     f"{K}.ctl": ({VALUES, f"{K}.config", "ipc"}, {"rich"}),
     "workers": (
-        {VALUES, f"{K}.clock", f"{K}.log", f"{K}.pattern", MODEL, DIFF, f"{K}.vrrp", f"{K}.checks", f"{K}.plan", "ipc"},
-        {"pyroute2", "aiohttp", "dns", "aiosmtplib", "setproctitle", "yarl"},
+        {
+            *(VALUES, MODEL, DIFF, "ipc"),
+            *(
+                f"{K}.{name}"
+                for name in ("clock", "log", "netns", "pattern", "inotify", "dumpfile", "vrrp", "checks", "plan")
+            ),
+        },
+        {"pyroute2", "aiohttp", "dns", "aiosmtplib", "setproctitle", "yarl", "h2"},
     ),
     "workers.vrrp": (
         {
             "workers.worker",
             "workers.scripts",
             "workers.notify",
-            "workers.dump",
             "workers.file_watch",
             "workers.process_watch",
+            "workers.netlink",
+            "workers.nftables",
+            "workers.sync_daemon",
         },
         set(),
     ),
     "workers.checker": (
-        {"workers.worker", "workers.scripts", "workers.notify", "workers.dump", "workers.file_watch"},
+        {
+            "workers.worker",
+            "workers.scripts",
+            "workers.notify",
+            "workers.file_watch",
+            "workers.netlink",
+            "workers.nftables",
+            "workers.sync_daemon",
+        },
         set(),
     ),
 }

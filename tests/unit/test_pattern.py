@@ -73,20 +73,20 @@ def test_a_pattern_that_backtracks_without_end_is_given_up() -> None:
     started = time.monotonic()
     with pytest.raises(SearchGivenUp, match="too many steps"):
         Pattern("(a+)+$").search(b"a" * 60 + b"b")
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
 
 
 def test_a_search_that_takes_too_long_is_given_up() -> None:
     started = time.monotonic()
     with pytest.raises(SearchGivenUp, match="too long"):
         Pattern("(?s).{1,3000}[xy]").search(b"a" * 1_000_000, until=started + 0.1)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
 
 
 def test_a_whole_body_is_searched_in_little_time() -> None:
     started = time.monotonic()
     assert not Pattern("needle").search(b"hay " * (1 << 18))
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
 
 
 def test_every_option_of_the_language_is_known() -> None:

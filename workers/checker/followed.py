@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from keepalived_py.config.model import BfdCheck, Check, CheckerSlice, FileCheck
-from workers.file_watch import FileWatcher, create_files
+from workers.file_watch import FileWatcher
 
 from .bfd import BfdChecker, BfdSessions
 from .file import FileChecker
@@ -22,13 +22,10 @@ class Followed:
         self.files = FileWatcher(lambda name: changed(FileCheck, name))
         self.sessions = BfdSessions(lambda name: changed(BfdCheck, name))
 
-    def apply(self, config: CheckerSlice, create: bool = False) -> None:
-        """Follow the files that a FILE_CHECK names; `create`: and write first values. Raises OSError."""
+    def apply(self, config: CheckerSlice) -> None:
+        """Follow the files that a FILE_CHECK names; the daemon has written first values before. Raises OSError."""
         names = {check.track_file for check in _checks(config) if isinstance(check, FileCheck)}
-        files = [file for file in config.track_files if file.name in names]
-        if create:
-            create_files(files)
-        self.files.apply(files)
+        self.files.apply(file for file in config.track_files if file.name in names)
 
     def checker(self, config: FollowedCheck) -> Checker:
         if isinstance(config, FileCheck):

@@ -10,8 +10,10 @@ import asyncio
 import hashlib
 import socket
 import ssl
+from base64 import b64encode
 from collections.abc import Hashable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -23,13 +25,17 @@ from keepalived_py.pattern import Pattern, PatternError, SearchGivenUp, compiled
 from . import probe
 from .probe import CheckFailed, CheckNotMade, prepare_socket
 from .searcher import Searcher
-from .tls import TlsContexts, TlsError, server_name
+from .tls import TlsContexts, TlsError, server_name, tls_reason
 
 USER_AGENT = "KeepAliveClient"
 CHUNK = 65536
 HEADER_LIMIT = 16384
 BODY_LIMIT = 1 << 20
 """Bytes of a body in which a pattern is looked for."""
+
+
+KEPT_FOR = 600.0
+"""Seconds that an idle connection is kept, if the server agrees."""
 
 
 class HttpClient:
@@ -41,17 +47,17 @@ class HttpClient:
     def __init__(self, ssl: SslSettings | None = None) -> None:
         self.tls = TlsContexts(ssl)
         self.searcher = Searcher()
-        self._sessions: dict[tuple[Hashable, bool], aiohttp.ClientSession] = {}
+        self._sessions: dict[tuple[Hashable, bool, bool], aiohttp.ClientSession] = {}
 
-    def session(self, endpoint: Endpoint, newer: bool) -> aiohttp.ClientSession:
-        """The session for checks of `endpoint`; `newer` speaks HTTP/1.1, else 1.0."""
-        key = ((endpoint.bindto, endpoint.bind_port, endpoint.bind_if, endpoint.fwmark), newer)
+    def session(self, endpoint: Endpoint, newer: bool, keep: bool = False) -> aiohttp.ClientSession:
+        """The session for checks of `endpoint`; `newer` speaks HTTP/1.1, else 1.0; `keep` keeps connections."""
+        key = ((endpoint.bindto, endpoint.bind_port, endpoint.bind_if, endpoint.fwmark), newer, keep)
         found = self._sessions.get(key)
         if found is None:
-            found = self._sessions[key] = self._open(endpoint, newer)
+            found = self._sessions[key] = self._open(endpoint, newer, keep)
         return found
 
-    def _open(self, endpoint: Endpoint, newer: bool) -> aiohttp.ClientSession:
+    def _open(self, endpoint: Endpoint, newer: bool, keep: bool) -> aiohttp.ClientSession:
         def make(info: Any) -> socket.socket:
             try:
                 sock = socket.socket(info[0], info[1] | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, info[2])
@@ -65,7 +71,13 @@ class HttpClient:
             return sock
 
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=make, happy_eyeballs_delay=None),
+            connector=aiohttp.TCPConnector(
+                limit=0,
+                force_close=not keep,
+                keepalive_timeout=KEPT_FOR if keep else None,
+                socket_factory=make,
+                happy_eyeballs_delay=None,
+            ),
             timeout=aiohttp.ClientTimeout(total=None),
             version=aiohttp.HttpVersion11 if newer else aiohttp.HttpVersion10,
             auto_decompress=False,
@@ -103,25 +115,34 @@ class HttpChecker:
 
     async def _get(self, url: HttpUrl, until: float) -> None:
         endpoint = self.config.endpoint
-        session = self.client.session(endpoint, self.config.http_protocol == "1.1")
+        session = self.client.session(endpoint, self.config.http_protocol == "1.1", self._keeps)
         try:
             async with session.request(
-                "GET", self._target(url), headers=self._headers(url), allow_redirects=False, **self._tls(url)
+                url.method,
+                self._target(url),
+                headers=self._headers(url),
+                data=url.body.encode() or None,
+                allow_redirects=False,
+                **self._tls(url),
             ) as response:
                 await self._judge(url, response, until)
         except aiohttp.ClientConnectorCertificateError as exc:
-            raise CheckFailed(f"TLS: {_tls_reason(exc.certificate_error)}") from exc
+            raise CheckFailed(f"TLS: {tls_reason(exc.certificate_error)}") from exc
         except aiohttp.ClientConnectorError as exc:
             error = exc.os_error
             if isinstance(error, ssl.SSLError):
-                raise CheckFailed(f"TLS: {_tls_reason(error)}") from exc
+                raise CheckFailed(f"TLS: {tls_reason(error)}") from exc
             raise CheckFailed(f"connect: {probe.reason(error)}") from exc
         except aiohttp.ClientError as exc:
             raise CheckFailed(f"{url.path}: {_reason(exc)}") from exc
         except ssl.SSLError as exc:
-            raise CheckFailed(f"TLS: {_tls_reason(exc)}") from exc
+            raise CheckFailed(f"TLS: {tls_reason(exc)}") from exc
         except OSError as exc:
             raise CheckNotMade(f"socket: {exc.strerror or exc}") from exc
+
+    @property
+    def _keeps(self) -> bool:
+        return self.config.keep_alive and self.config.http_protocol == "1.1"
 
     def _host(self) -> str:
         endpoint = self.config.endpoint
@@ -135,9 +156,21 @@ class HttpChecker:
 
     def _headers(self, url: HttpUrl) -> dict[str, str]:
         headers = {"User-Agent": USER_AGENT, "Host": url.virtualhost or self._host()}
-        if self.config.http_protocol != "1.0":
+        if self.config.http_protocol != "1.0" and not self._keeps:
             headers["Connection"] = "close"
-        return headers
+        if self.config.auth_kind:
+            headers["Authorization"] = self._authorization()
+        return headers | dict(url.headers)
+
+    def _authorization(self) -> str:
+        """Raises CheckNotMade. The file is read each time, so a new secret needs no reload."""
+        try:
+            secret = Path(self.config.auth_file).read_bytes().strip()
+        except OSError as exc:
+            raise CheckNotMade(f"{self.config.auth_file}: {exc.strerror}") from exc
+        if self.config.auth_kind == "basic":
+            return f"Basic {b64encode(secret).decode()}"
+        return f"Bearer {secret.decode(errors='replace')}"
 
     def _tls(self, url: HttpUrl) -> dict[str, Any]:
         """Arguments for the request. Raises CheckNotMade."""
@@ -185,14 +218,6 @@ def _pattern(url: HttpUrl) -> Pattern | None:
         return compiled(url.regex, url.regex_options) if url.regex else None
     except PatternError:
         return None
-
-
-def _tls_reason(exc: Exception) -> str:
-    """The library's own words without its numbers."""
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return exc.verify_message
-    text = exc.reason if isinstance(exc, ssl.SSLError) else ""
-    return (text or str(exc)).replace("_", " ").lower()[:200]
 
 
 def _reason(exc: aiohttp.ClientError) -> str:

@@ -9,58 +9,53 @@ shared between objects.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 import struct
-import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cache
 
-from keepalived_py.checks.virtual_server import Destination
-from keepalived_py.config.model import Forwarding
+from keepalived_py import netns
 from keepalived_py.plan.ipvs import (
-    FLAG_MASK,
-    LOCAL,
     AddDestination,
     AddService,
     DeleteDestination,
     DeleteService,
     EditDestination,
-    EditService,
     Entry,
     Op,
-    Service,
     ServiceId,
     Table,
 )
-from keepalived_py.values import IPAddress, IPv4Address, IPv6Address, Protocol, RealKey
+
+from .ipvs_messages import (
+    CMD_DEST,
+    CMD_SERVICE,
+    CMD_TIMEOUTS,
+    FLUSH,
+    GET_CONFIG,
+    GET_DEST,
+    GET_SERVICE,
+    NESTED,
+    SET_CONFIG,
+    attribute,
+    attributes,
+    decode_destination,
+    decode_service,
+    encode,
+    number,
+    service_id,
+    u32,
+)
 
 NLMSG = struct.Struct("=IHHII")
 GENL = struct.Struct("=BBH")
-ATTRIBUTE = struct.Struct("=HH")
 NETLINK_GENERIC = 16
-NESTED = 0x8000
-TYPE_MASK = 0x3FFF
 VERSION = 1
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
-
-NEW_SERVICE, SET_SERVICE, DEL_SERVICE, GET_SERVICE, NEW_DEST, SET_DEST, DEL_DEST, GET_DEST = range(1, 9)
-SET_CONFIG, GET_CONFIG = 12, 13
-FLUSH = 17
-CMD_SERVICE, CMD_DEST = 1, 2
-CMD_TIMEOUTS = {"tcp": 4, "tcpfin": 5, "udp": 6}
-SVC_AF, SVC_PROTOCOL, SVC_ADDR, SVC_PORT, SVC_FWMARK, SVC_SCHED, SVC_FLAGS, SVC_TIMEOUT, SVC_NETMASK = range(1, 10)
-SVC_PE = 11
-DEST_ADDR, DEST_PORT, DEST_FWD, DEST_WEIGHT, DEST_UTHRESH, DEST_LTHRESH = range(1, 7)
-DEST_FAMILY, DEST_TUN_TYPE, DEST_TUN_PORT, DEST_TUN_FLAGS = 11, 13, 14, 15
-FORWARDING = {"NAT": 0, "TUN": 2, "DR": 3}
-FORWARDING_MASK = 0x7
-TUNNELS = ("ipip", "gue", "gre")
-CHECKSUMS = {"nocsum": 0, "csum": 1, "remcsum": 2}
-PROTOCOLS = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP, Protocol.SCTP: 132, Protocol.NONE: 0}
-PROTOCOL_OF = {number: protocol for protocol, number in PROTOCOLS.items()}
 BUFFER_SIZE = 1 << 18
 BATCH = 500
 """Requests per sendmsg."""
@@ -83,6 +78,7 @@ def resolve_family() -> int:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
+        logging.disable()  # it tells its whole life
         os.write(writing, str(_ask_pyroute2()).encode())
         os._exit(0)
     os.close(writing)
@@ -108,177 +104,14 @@ def _ask_pyroute2() -> int:
         return -int(getattr(exc, "code", errno.ENOENT))
 
 
-# encoding ---------------------------------------------------------------------------------------------------------
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    size = ATTRIBUTE.size + len(value)
-    return ATTRIBUTE.pack(size, kind) + value + bytes(-size % 4)
-
-
-def _u16(kind: int, value: int) -> bytes:
-    return _attribute(kind, struct.pack("=H", value))
-
-
-def _u32(kind: int, value: int) -> bytes:
-    return _attribute(kind, struct.pack("=I", value))
-
-
-def _af(family: int) -> int:
-    return int(socket.AF_INET if family == 4 else socket.AF_INET6)
-
-
-def _id(id: ServiceId) -> bytes:
-    body = _u16(SVC_AF, _af(id.family))
-    if id.address is None:
-        return body + _u32(SVC_FWMARK, id.fwmark)
-    return (
-        body
-        + _u16(SVC_PROTOCOL, PROTOCOLS[id.protocol])
-        + _attribute(SVC_ADDR, id.address.packed)
-        + _attribute(SVC_PORT, id.port.to_bytes(2))
-    )
-
-
-def _service(id: ServiceId, service: Service) -> bytes:
-    # IPv4 wants the mask in network order, IPv6 a prefix length in host order
-    netmask = service.netmask.to_bytes(4) if id.family == 4 else struct.pack("=I", service.netmask)
-    body = (
-        _id(id)
-        + _attribute(SVC_SCHED, service.scheduler.encode() + b"\0")
-        + _attribute(SVC_FLAGS, struct.pack("=II", service.flags, 0xFFFFFFFF))
-        + _u32(SVC_TIMEOUT, service.timeout)
-        + _attribute(SVC_NETMASK, netmask)
-    )
-    if service.engine:
-        body += _attribute(SVC_PE, service.engine.encode() + b"\0")
-    return body
-
-
-def _real(key: RealKey) -> bytes:
-    return (
-        _attribute(DEST_ADDR, key.address.packed)
-        + _attribute(DEST_PORT, key.port.to_bytes(2))
-        + _u16(DEST_FAMILY, _af(key.address.version))
-    )
-
-
-def _destination(key: RealKey, destination: Destination) -> bytes:
-    forwarding = destination.forwarding
-    body = (
-        _real(key)
-        + _u32(DEST_FWD, FORWARDING[forwarding.method])
-        + _u32(DEST_WEIGHT, destination.weight)
-        + _u32(DEST_UTHRESH, destination.uthreshold)
-        + _u32(DEST_LTHRESH, destination.lthreshold)
-    )
-    if forwarding.method == "TUN" and forwarding.tunnel_type != "ipip":
-        body += _attribute(DEST_TUN_TYPE, bytes((TUNNELS.index(forwarding.tunnel_type),)))
-        body += _attribute(DEST_TUN_PORT, forwarding.tunnel_port.to_bytes(2))
-        body += _u16(DEST_TUN_FLAGS, CHECKSUMS[forwarding.tunnel_csum])
-    return body
-
-
-def encode(op: Op) -> tuple[int, bytes]:
-    """Command and attributes of one operation."""
-    match op:
-        case AddService():
-            return NEW_SERVICE, _attribute(CMD_SERVICE | NESTED, _service(op.id, op.service))
-        case EditService():
-            return SET_SERVICE, _attribute(CMD_SERVICE | NESTED, _service(op.id, op.service))
-        case DeleteService():
-            return DEL_SERVICE, _attribute(CMD_SERVICE | NESTED, _id(op.id))
-        case AddDestination():
-            command, body = NEW_DEST, _destination(op.key, op.destination)
-        case EditDestination():
-            command, body = SET_DEST, _destination(op.key, op.destination)
-        case DeleteDestination():
-            command, body = DEL_DEST, _real(op.key)
-    return command, _attribute(CMD_SERVICE | NESTED, _id(op.id)) + _attribute(CMD_DEST | NESTED, body)
-
-
-# decoding ---------------------------------------------------------------------------------------------------------
-
-
-def attributes(data: memoryview) -> dict[int, memoryview]:
-    """Attributes of one level by type. Malformed ends are dropped."""
-    found: dict[int, memoryview] = {}
-    position = 0
-    while position + ATTRIBUTE.size <= len(data):
-        length, kind = ATTRIBUTE.unpack_from(data, position)
-        if length < ATTRIBUTE.size:
-            break
-        found[kind & TYPE_MASK] = data[position + ATTRIBUTE.size : position + length]
-        position += length + -length % 4
-    return found
-
-
-def _number(value: memoryview | None) -> int:
-    return int.from_bytes(value or b"", sys.byteorder)
-
-
-def _address(value: memoryview, family: int) -> IPAddress:
-    return IPv4Address(bytes(value[:4])) if family == 4 else IPv6Address(bytes(value[:16]))
-
-
-def _text(value: memoryview | None) -> str:
-    return bytes(value or b"").rstrip(b"\0").decode()
-
-
-def decode_service(body: memoryview) -> tuple[ServiceId, Service]:
-    found = attributes(body)
-    family = 4 if _number(found.get(SVC_AF)) == socket.AF_INET else 6
-    if SVC_FWMARK in found:
-        id = ServiceId(family=family, fwmark=_number(found[SVC_FWMARK]))
-    else:
-        id = ServiceId(
-            family=family,
-            protocol=PROTOCOL_OF.get(_number(found.get(SVC_PROTOCOL)), Protocol.NONE),
-            address=_address(found[SVC_ADDR], family),
-            port=int.from_bytes(found[SVC_PORT]),
-        )
-    raw = found.get(SVC_NETMASK, memoryview(b"\xff\xff\xff\xff"))
-    flags = _number(found[SVC_FLAGS][:4]) & FLAG_MASK if SVC_FLAGS in found else 0
-    return id, Service(
-        scheduler=_text(found.get(SVC_SCHED)),
-        flags=flags,
-        timeout=_number(found.get(SVC_TIMEOUT)) if flags & 1 else 0,
-        netmask=int.from_bytes(raw) if family == 4 else _number(raw),
-        engine=_text(found.get(SVC_PE)),
-    )
-
-
-def decode_destination(body: memoryview, family: int) -> tuple[RealKey, Destination]:
-    found = attributes(body)
-    if DEST_FAMILY in found:
-        family = 4 if _number(found[DEST_FAMILY]) == socket.AF_INET else 6
-    method = _number(found.get(DEST_FWD)) & FORWARDING_MASK
-    name = next((name for name, number in FORWARDING.items() if number == method), LOCAL)
-    if name == "TUN":
-        csum = next((name for name, bit in CHECKSUMS.items() if bit == _number(found.get(DEST_TUN_FLAGS))), "nocsum")
-        forwarding = Forwarding(
-            method="TUN",
-            tunnel_type=TUNNELS[min(_number(found.get(DEST_TUN_TYPE)), 2)],
-            tunnel_port=int.from_bytes(found.get(DEST_TUN_PORT, b"")),
-            tunnel_csum=csum,
-        )
-    else:
-        forwarding = Forwarding(method=name)
-    return RealKey(_address(found[DEST_ADDR], family), int.from_bytes(found[DEST_PORT])), Destination(
-        weight=_number(found.get(DEST_WEIGHT)),
-        forwarding=forwarding,
-        uthreshold=_number(found.get(DEST_UTHRESH)),
-        lthreshold=_number(found.get(DEST_LTHRESH)),
-    )
-
-
 class IpvsKernel:
-    """The kernel's table: read it, change it."""
+    """The kernel's table: read it, change it. `namespace` is whose: None for that of this process. Raises OSError."""
 
-    def __init__(self, family: int) -> None:
+    def __init__(self, family: int, namespace: str | None = None) -> None:
         self._family = family
         self._sequence = 0
-        self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_GENERIC)
+        with nullcontext() if namespace is None else netns.inside(namespace):
+            self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_GENERIC)
         self._sock.bind((0, 0))
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self._buffer = bytearray(BUFFER_SIZE)
@@ -346,11 +179,28 @@ class IpvsKernel:
             id, service = decode_service(attributes(body)[CMD_SERVICE])
             table[id] = Entry(service)
         for id, entry in table.items():
-            request = _attribute(CMD_SERVICE | NESTED, _id(id))
-            for body in self._dump(GET_DEST, request):
-                key, destination = decode_destination(attributes(body)[CMD_DEST], id.family)
-                entry.destinations[key] = destination
+            self._read_destinations(id, entry)
         return table
+
+    def entry(self, id: ServiceId) -> Entry | None:
+        """One service as it is, None when it is not there. Raises IpvsError."""
+        request = attribute(CMD_SERVICE | NESTED, service_id(id))
+        self._sock.sendall(self._message(GET_SERVICE, REQUEST, request))
+        for kind, _, body in _messages(memoryview(self._sock.recv(BUFFER_SIZE))):
+            if kind == NLMSG_ERROR:
+                (code,) = struct.unpack_from("=i", body)
+                if -code in (errno.ENOENT, errno.ESRCH):
+                    return None
+                raise IpvsError(f"reading {id}", -code)
+            entry = Entry(decode_service(attributes(body[GENL.size :])[CMD_SERVICE])[1])
+            self._read_destinations(id, entry)
+            return entry
+        return None
+
+    def _read_destinations(self, id: ServiceId, entry: Entry) -> None:
+        for body in self._dump(GET_DEST, attribute(CMD_SERVICE | NESTED, service_id(id))):
+            key, destination = decode_destination(attributes(body)[CMD_DEST], id.family)
+            entry.destinations[key] = destination
 
     def _command(self, command: int, body: bytes, what: str) -> None:
         self._sock.sendall(self._message(command, REQUEST | ACK, body))
@@ -367,11 +217,11 @@ class IpvsKernel:
         self._sock.sendall(self._message(GET_CONFIG, REQUEST, b""))
         data = memoryview(self._sock.recv(BUFFER_SIZE))
         found = next(attributes(body[GENL.size :]) for kind, _, body in _messages(data) if kind == self._family)
-        return {name: _number(found.get(kind)) for name, kind in CMD_TIMEOUTS.items()}
+        return {name: number(found.get(kind)) for name, kind in CMD_TIMEOUTS.items()}
 
     def set_timeouts(self, values: dict[str, int]) -> None:
         """Set all three timeouts, in seconds."""
-        body = b"".join(_u32(CMD_TIMEOUTS[name], value) for name, value in values.items())
+        body = b"".join(u32(CMD_TIMEOUTS[name], value) for name, value in values.items())
         self._command(SET_CONFIG, body, "timeouts")
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from keepalived_py.config.model import (
     BfdCheck,
     Check,
     DnsCheck,
     FileCheck,
+    GrpcCheck,
     HttpCheck,
     MiscCheck,
     PingCheck,
@@ -18,26 +17,14 @@ from keepalived_py.config.model import (
     UdpCheck,
 )
 
-from .dns import DnsChecker
 from .followed import Followed
 from .http import HttpChecker, HttpClient
 from .misc import MiscChecker
 from .ping import PingChecker
-from .probe import Checker, CheckNotMade
+from .probe import Checker
 from .smtp import SmtpChecker
 from .tcp import TcpChecker
 from .udp import UdpChecker
-
-
-@dataclass(frozen=True, slots=True)
-class MissingChecker:
-    """Stands for a kind that this version does not have: it never says anything about the server."""
-
-    name: str
-    limit: float = 1.0
-
-    async def check(self) -> None:
-        raise CheckNotMade("this version has no such checker")
 
 
 def make_checker(config: Check, real: RealServer, client: HttpClient, followed: Followed) -> Checker:
@@ -52,6 +39,8 @@ def make_checker(config: Check, real: RealServer, client: HttpClient, followed: 
         case UdpCheck():
             return UdpChecker(config)
         case DnsCheck():
+            from .dns import DnsChecker  # dnspython is 3 MB in each process that loads it
+
             return DnsChecker(config)
         case SmtpCheck():
             return SmtpChecker(config)
@@ -59,4 +48,7 @@ def make_checker(config: Check, real: RealServer, client: HttpClient, followed: 
             return PingChecker(config)
         case FileCheck() | BfdCheck():
             return followed.checker(config)
-    return MissingChecker(type(config).__name__)
+        case GrpcCheck():
+            from .grpc import GrpcChecker  # h2 is as large
+
+            return GrpcChecker(config, client.tls)

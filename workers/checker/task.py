@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from keepalived_py.checks.state import CheckerState
@@ -15,9 +15,12 @@ from keepalived_py.config.model import Check
 from keepalived_py.values import RealKey, ServiceKey
 
 from .probe import Checker, Result, probe
+from .sharing import Sharing
 
 FIRST_DELAY = 1.0
-"""Seconds from start or reload to the first check, before the random part (checker-behaviour.md 3)."""
+"""Seconds from start or reload to the first check, before the part that differs (checker-behaviour.md 3)."""
+GOLDEN = 0.6180339887498949
+"""Steps of this size, modulo 1, fill an interval evenly, however many they are."""
 
 
 @dataclass(slots=True, eq=False)
@@ -40,6 +43,18 @@ class CheckerTask:
     """Tells it from every other, those that are gone included."""
     measured_from_start: bool = field(default=False)
     """MISC_CHECK counts its interval from the start of a run."""
+    suspended: bool = False
+    """Results do not count for it, and it asks for none (ha_suspend)."""
+    leader: CheckerTask | None = None
+    """The task that makes its checks."""
+    followers: dict[int, CheckerTask] | None = None
+    """Those that it makes checks for, by number."""
+
+    def members(self) -> list[CheckerTask]:
+        """Itself and its followers, as far as they want results."""
+        if not self.followers:
+            return [] if self.suspended else [self]
+        return [each for each in (self, *self.followers.values()) if not each.suspended]
 
 
 class Scheduler:
@@ -52,16 +67,50 @@ class Scheduler:
         self._handle: asyncio.TimerHandle | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._stopped = False
+        self._spread = random.random()
+        self.sharing = Sharing()
         self.worst_lateness = 0.0
 
     def add(self, task: CheckerTask) -> None:
-        """Check for the first time after a second and a random part of the warm-up, so that starts are spread."""
-        self._schedule(task, now() + FIRST_DELAY + random.random() * task.state.timing.warmup)
+        """Check for the first time after a second and a part of the warm-up, for each another part."""
+        warmup = task.state.timing.warmup
+        leader = self.sharing.join(task)
+        if leader is task:
+            self._spread = (self._spread + GOLDEN) % 1
+            self._schedule(task, now() + FIRST_DELAY + self._spread * warmup)
+        else:
+            self._not_after(leader, now() + FIRST_DELAY + warmup)
+
+    def hasten(self, task: CheckerTask) -> None:
+        """`task` counts again: check as soon as at a start."""
+        self._spread = (self._spread + GOLDEN) % 1
+        self._not_after(task.leader or task, now() + FIRST_DELAY + self._spread * task.state.timing.warmup)
+
+    def _not_after(self, task: CheckerTask, due: float) -> None:
+        if task.running is None and task.due > due:
+            self._schedule(task, due)
 
     def remove(self, task: CheckerTask) -> None:
         task.active = False
+        heir = self.sharing.leave(task)
         if task.running is not None:
             task.running.cancel()
+            task.running.add_done_callback(self._running.discard)  # it may not have begun
+            task.running = None
+        if heir is not None:
+            self._schedule(heir, max(task.due, now()))
+
+    def share(self, enabled: bool, tasks: Iterable[CheckerTask]) -> None:
+        """Switch sharing on or off, for `tasks`, which are all there are."""
+        if enabled is self.sharing.enabled:
+            return
+        waiting = list(tasks)
+        for task in waiting:
+            self.remove(task)
+        self.sharing = Sharing(enabled)
+        for task in waiting:
+            task.active, task.due = True, 0.0  # what is in the heap from before is void
+            self.add(task)
 
     async def stop(self) -> None:
         """Start nothing more and end what runs."""
@@ -98,19 +147,32 @@ class Scheduler:
             due, _, task = heapq.heappop(self._heap)
             if not task.active or task.due != due:
                 continue
+            if not task.members():
+                self._schedule(task, moment + task.state.timing.delay_loop)
+                continue
             self.worst_lateness = max(self.worst_lateness, moment - due)
             task.running = loop.create_task(self._run(task))
             self._running.add(task.running)
-            task.running.add_done_callback(self._running.discard)
         self._arm()
 
     async def _run(self, task: CheckerTask) -> None:
-        started = now()
-        result = await probe(task.checker)
-        task.running = None
-        if not task.active:
-            return
-        task.last, task.runs = result, task.runs + 1
-        self._finished(task, result)
-        base = started if task.measured_from_start else now()
-        self._schedule(task, max(base + task.state.next_delay, now()))
+        started, running = now(), task.running
+        try:
+            result = await probe(task.checker)
+        finally:
+            if running is not None:
+                self._running.discard(running)
+                if task.running is running:
+                    task.running = None
+        if task.active:
+            self._hand_out(task, result)
+        if task.active:
+            base = started if task.measured_from_start else now()
+            delay = min((each.state.next_delay for each in task.members()), default=task.state.timing.delay_loop)
+            self._schedule(task, max(base + delay, now()))
+
+    def _hand_out(self, task: CheckerTask, result: Result) -> None:
+        for each in task.members():
+            if each.active:
+                each.last, each.runs = result, each.runs + 1
+                self._finished(each, result)

@@ -14,6 +14,7 @@ from keepalived_py.config.model import (
     CheckerSlice,
     DnsCheck,
     FileCheck,
+    GrpcCheck,
     HttpCheck,
     MiscCheck,
     PingCheck,
@@ -54,7 +55,7 @@ def mail_body(check: Check, up: bool, failure: str) -> str:
             text = f"BFD CHECK {check.name} {'succeeded' if up else 'failed'} on service"
         case FileCheck():
             return ""
-        case _:
+        case GrpcCheck():
             text = f"GRPC CHECK {word} on service"
     return f"=> {text} <="
 
@@ -91,34 +92,40 @@ class Teller:
 
     def gone(self, service: VirtualServer, real: RealServer, why: str) -> None:
         """An alive real server is taken away: `why` is REMOVING by a reload, or SHUTTING_DOWN."""
+        self.report_real(service, real, False, why.lower())
         self._run(service, real, real.notify_down, why.lower())
         self._line_real(service, real, False)
         if real.smtp_alert:
             self._mail_real(service, real, False, f"=> {why} <=")
 
-    def stopped(self, service: VirtualServer) -> None:
-        """A virtual server with omega goes with the daemon."""
+    def stopped(self, service: VirtualServer, why: str) -> None:
+        """A virtual server with omega goes, for the same reasons."""
         self._notifier.run(f"VS {service.key}", service.quorum_down, (), {"KEEPALIVED_VS": str(service.key)})
         self._line_service(service, False)
         if service.smtp_alert:
-            self._mail_service(service, False, f"=> {SHUTTING_DOWN} <=")
+            self._mail_service(service, False, f"=> {why} <=")
 
     # real servers -------------------------------------------------------------------------------------------------
 
     def _real(self, state: VirtualServerState, effect: RealServerChanged) -> None:
-        service, name = str(state.config.key), effect.key.text(state.config.protocol)
+        service, name = state.config.key, effect.key.text(state.config.protocol)
         known = state.reals.get(effect.key)
         verb = ("Adding", "to") if effect.up else ("Removing", "from")
         if known is not None and known.config.inhibit_on_failure:
             verb = ("Enabling", "of") if effect.up else ("Disabling", "of")
         logger.info("%s service %s %s VS %s (%s)", verb[0], name, verb[1], service, effect.reason)
-        self._channel.send(
-            RealServerStateChanged(service=service, real=name, up=effect.up, reason=effect.reason, time=now())
-        )
         if known is not None:
             real = known.config
+            self.report_real(state.config, real, effect.up, effect.reason)
             self._run(state.config, real, real.notify_up if effect.up else real.notify_down, effect.reason)
             self._line_real(state.config, real, effect.up)
+
+    def report_real(self, service: VirtualServer, real: RealServer, up: bool, reason: str) -> None:
+        """To the parent, which tells a successor of this process."""
+        name = real.key.text(service.protocol)
+        self._channel.send(
+            RealServerStateChanged(service=str(service.key), real=name, up=up, reason=reason, time=now())
+        )
 
     def _run(self, service: VirtualServer, real: RealServer, script: Script | None, reason: str) -> None:
         name = real.key.text(service.protocol)

@@ -1,4 +1,4 @@
-"""TLS of SSL_GET (checker-behaviour.md 4): no verification unless it is asked for, material from the SSL block."""
+"""TLS of SSL_GET (checker-behaviour.md 4) and GRPC_CHECK: nothing is verified unless it is asked for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from calendar import timegm
 from collections.abc import Iterator
 from typing import Any
 
-from keepalived_py.config.model import CheckerSlice, HttpCheck, SslSettings, TlsSettings
+from keepalived_py.config.model import CheckerSlice, GrpcCheck, HttpCheck, SslSettings, TlsSettings
 
 logger = logging.getLogger(__name__)
 
@@ -27,20 +27,26 @@ class TlsContexts:
 
     def __init__(self, settings: SslSettings | None = None) -> None:
         self.settings = settings or SslSettings()
-        self._contexts: dict[tuple[bool, str, bool, int], ssl.SSLContext] = {}
+        self._contexts: dict[tuple[bool, str, bool, int, tuple[str, ...]], ssl.SSLContext] = {}
 
     def load(self, config: CheckerSlice) -> None:
         """Load the SSL block's material if a check uses it. Raises TlsError."""
         reals = (real for server in config.checker.virtual_servers for real in server.real_servers)
-        if any(isinstance(check, HttpCheck) and check.tls is not None for real in reals for check in real.checks):
+        if any(
+            isinstance(check, HttpCheck | GrpcCheck) and check.tls is not None
+            for real in reals
+            for check in real.checks
+        ):
             self.context(TlsSettings())
 
-    def context(self, tls: TlsSettings) -> ssl.SSLContext:
-        """Raises TlsError."""
-        key = (tls.verify, tls.ca, bool(tls.expected_name), tls.warn_days)
+    def context(self, tls: TlsSettings, *protocols: str) -> ssl.SSLContext:
+        """`protocols` are offered by ALPN. Raises TlsError."""
+        key = (tls.verify, tls.ca, bool(tls.expected_name), tls.warn_days, protocols)
         found = self._contexts.get(key)
         if found is None:
             found = self._contexts[key] = self._open(tls)
+            if protocols:
+                found.set_alpn_protocols(protocols)
         return found
 
     def _open(self, tls: TlsSettings) -> ssl.SSLContext:
@@ -75,6 +81,14 @@ def server_name(tls: TlsSettings, virtualhost: str) -> str | None:
         return None
     name = tls.sni_name or virtualhost
     return None if name.startswith("[") else name.partition(":")[0] or None
+
+
+def tls_reason(exc: Exception) -> str:
+    """The library's own words without its numbers."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return exc.verify_message
+    text = exc.reason if isinstance(exc, ssl.SSLError) else ""
+    return (text or str(exc)).replace("_", " ").lower()[:200]
 
 
 # how long the certificate is good for -----------------------------------------------------------------------------

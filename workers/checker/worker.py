@@ -6,41 +6,42 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Hashable, Iterator
-from dataclasses import replace
-from typing import Any
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar
 
 from ipc.messages import DumpKind, Peer, RealServerStateChanged, VrrpStateChanged
-from keepalived_py.checks.state import CheckerState
-from keepalived_py.checks.virtual_server import Effect, VirtualServerState
+from keepalived_py import dumpfile
+from keepalived_py.checks.virtual_server import Effect, QuorumChanged, VirtualServerState
 from keepalived_py.config.diff import diff_by_key
 from keepalived_py.config.model import (
     Check,
     CheckerSlice,
-    CheckTiming,
     MiscCheck,
     RealServer,
-    SmtpCheck,
     VirtualServer,
 )
 from keepalived_py.plan import ipvs
 from keepalived_py.values import ExitCode, RealKey, ServiceKey
-from workers import dump
 from workers.notify import Notifier
+from workers.sync_daemon import BOTH, SyncDaemon
 from workers.worker import Worker, WorkerContext, WorkerError
 
+from . import describe
+from .address_log import AddressLog
 from .followed import Followed, FollowedCheck, follows, judge
 from .http import HttpClient
-from .ipvs_kernel import IpvsError, IpvsKernel, resolve_family
+from .ipvs_kernel import IpvsError, resolve_family
+from .marks import GroupMarks
+from .matching import TaskMaker
 from .probe import Checker, Result
 from .registry import make_checker
+from .suspend import HostAddresses, suspend
+from .table import ServiceTable
 from .task import CheckerTask, Scheduler
 from .teller import REMOVING, SHUTTING_DOWN, Teller
 from .tls import TlsContexts, TlsError
 
 logger = logging.getLogger(__name__)
-
-SAME_TIMING = CheckTiming()
 
 
 def run_checker(context: WorkerContext[CheckerSlice]) -> int:
@@ -54,11 +55,6 @@ def warm() -> None:
         resolve_family()
 
 
-def identity(check: Check) -> Check:
-    """What makes two checkers the same across a reload: everything but their timing."""
-    return replace(check, timing=SAME_TIMING)
-
-
 class CheckerWorker(Worker[CheckerSlice]):
     """All virtual servers of this machine."""
 
@@ -66,21 +62,24 @@ class CheckerWorker(Worker[CheckerSlice]):
     ident = "Keepalived_healthcheckers"
     log_role = "check"
     title = "keepalived_checker"
+    process_name = "keepalived_lvs"
+    needs: ClassVar[Mapping[str, str]] = {"CAP_NET_ADMIN": "IPVS"}
 
     def __init__(self, context: WorkerContext[CheckerSlice]) -> None:
         super().__init__(context)
         self.states: dict[ServiceKey, VirtualServerState] = {}
         self.tasks: dict[ServiceKey, dict[RealKey, list[CheckerTask]]] = {}
-        self.table: ipvs.Table = {}
-        """Our services as the kernel has them."""
         self.scheduler = Scheduler(self._checked)
+        self.maker = TaskMaker(self.scheduler, self._checker)
         self.notifier = Notifier(self.config.global_defs.script_time_limit)
         self.teller = Teller(self.notifier, self.channel)
         self._dirty: set[ServiceKey] = set()
         self._told: list[tuple[VirtualServerState, Effect]] = []
         self._sync_due = False
-        self._old_timeouts: dict[str, int] = {}
         self._family = 0
+        self.addresses = HostAddresses(self._addresses_changed)
+        self.marks = GroupMarks(self.config.global_defs.root.net_namespace_ipvs)
+        self.sync_daemon = SyncDaemon(self.config.global_defs.root.net_namespace_ipvs)
         self._errors: Counter[str] = Counter()
 
     def prepare(self) -> None:
@@ -91,34 +90,57 @@ class CheckerWorker(Worker[CheckerSlice]):
 
     async def start(self) -> None:
         self.client, self.followed = HttpClient(), Followed(self._subject_changed)
-        self._prepare_checkers(self.config, create=not self.context.reported)
-        try:
-            self.kernel = IpvsKernel(self._family)
-            if self.config.global_defs.ipvs.flush and not self.context.reported:
-                self.kernel.flush()
-            actual = self.kernel.table()
-        except (IpvsError, OSError) as exc:
-            raise WorkerError(f"{exc}; CAP_NET_ADMIN is needed", ExitCode.FATAL) from exc
-        self._set_timeouts(self.config)
+        if self.options.watch_addresses:
+            self.address_log = AddressLog()
+        self._prepare_checkers(self.config)
+        self.scheduler.sharing.enabled = self.config.global_defs.checker_share_probes
         self.teller.configure(self.config)
         for config in self.config.checker.virtual_servers:
             self._add(config)
         self._adopt_reports()
-        ours = {id for state in self.states.values() for id in ipvs.service_ids(state.config)}
-        self.table = {id: entry for id, entry in actual.items() if id in ours}
+        await self._take_table()
+        self._arrange(self.config)
         for state in self.states.values():
-            self._evaluate(state)
+            self._evaluate(state, self.config.global_defs.rs_init_notifies and not self.context.reported)
         self._mark(*self.states)
         self._sync()
 
+    async def _take_table(self) -> None:
+        """What stands from before stays, as far as it is ours. Raises WorkerError."""
+        servers, settings = self.config.checker.virtual_servers, self.config.global_defs.ipvs
+        try:
+            self.table = ServiceTable(self._family, self.config.global_defs.root.net_namespace_ipvs)
+            if settings.flush and not self.context.reported:
+                self.table.kernel.flush()
+            self.table.marks = await self.marks.apply(settings, servers)
+            self.table.adopt(self.states.values())
+        except (IpvsError, OSError) as exc:
+            raise WorkerError(f"{exc}; CAP_NET_ADMIN is needed", ExitCode.FATAL) from exc
+        self.spawn(self.table.watch(lambda: list(self.states.values())))
+
+    def _arrange(self, config: CheckerSlice) -> None:
+        """What concerns all virtual servers: timeouts, the sync daemon, addresses that ha_suspend looks at."""
+        self.table.set_timeouts(config.global_defs.ipvs)
+        settings = config.global_defs.lvs_sync_daemon
+        alone = settings if settings is not None and not settings.instance else None
+        self.sync_daemon.set(alone, BOTH, (alone.syncid or 0) if alone else 0)
+        self.addresses.watch(any(server.ha_suspend for server in config.checker.virtual_servers))
+        self._addresses_changed()
+
+    def _addresses_changed(self) -> None:
+        """ha_suspend."""
+        for key, state in self.states.items():
+            tasks = (task for tasks in self.tasks[key].values() for task in tasks)
+            suspend(state.config, tasks, self.addresses.present, self.scheduler)
+
     # virtual servers and their checkers ---------------------------------------------------------------------------
 
-    def _prepare_checkers(self, config: CheckerSlice, create: bool = False) -> None:
+    def _prepare_checkers(self, config: CheckerSlice) -> None:
         """Load what the checkers need. Raises WorkerError, with nothing changed."""
         contexts = TlsContexts(config.checker.ssl)
         try:
             contexts.load(config)
-            self.followed.apply(config, create)
+            self.followed.apply(config)
         except (TlsError, OSError) as exc:
             raise WorkerError(str(exc)) from exc
         self.client.tls = contexts
@@ -127,19 +149,9 @@ class CheckerWorker(Worker[CheckerSlice]):
         state = self.states[config.key] = VirtualServerState(config)
         self.tasks[config.key] = {}
         for real in config.real_servers:
-            tasks = self.tasks[config.key][real.key] = [self._task(config, real, check) for check in real.checks]
-            for task in tasks:
-                self._begin(task)
+            tasks = self.tasks[config.key][real.key] = self.maker.new(config.key, real)
             state.reals[real.key].failed = {_id(task) for task in tasks if not task.state.up}
             state.reals[real.key].points = {_id(task): task.points for task in tasks if task.points}
-
-    def _begin(self, task: CheckerTask) -> None:
-        """What is followed is known at once; every other checker waits for its turn."""
-        result = judge(task)
-        if result is None:
-            self.scheduler.add(task)
-        else:
-            task.state.up, task.points, task.last = result.success, result.points or 0, result
 
     def _subject_changed(self, kind: type[FollowedCheck], name: str) -> None:
         """A file or a session that checkers follow is another now."""
@@ -159,33 +171,23 @@ class CheckerWorker(Worker[CheckerSlice]):
     def _checker(self, check: Check, real: RealServer) -> Checker:
         return make_checker(check, real, self.client, self.followed)
 
-    def _task(self, config: VirtualServer, real: RealServer, check: Check) -> CheckerTask:
-        # what is followed needs no second look, and SMTP_CHECK makes its retries even the first time
-        state = CheckerState(replace(check.timing, retry=0) if isinstance(check, FollowedCheck) else check.timing)
-        state.has_run = isinstance(check, SmtpCheck)
-        return CheckerTask(
-            service=config.key,
-            real=real.key,
-            config=check,
-            checker=self._checker(check, real),
-            state=state,
-            measured_from_start=isinstance(check, MiscCheck),
-        )
-
     def _adopt_reports(self) -> None:
-        """What the predecessor said last: a server that was down stays down until a check says otherwise."""
-        down = {
-            (report.service, report.real)
+        """What the predecessor said last holds until a check says otherwise."""
+        said = {
+            (report.service, report.real): report.up
             for report in self.context.reported
-            if isinstance(report, RealServerStateChanged) and not report.up
+            if isinstance(report, RealServerStateChanged)
         }
         for key, state in self.states.items():
             for real_key, real in state.reals.items():
-                if (str(key), real_key.text(key.protocol)) in down:
-                    for task in self.tasks[key][real_key]:
-                        if not isinstance(task.config, FollowedCheck):
-                            task.state.up, task.state.has_run = False, True
-                            real.failed.add(_id(task))
+                up = said.get((str(key), real_key.text(key.protocol)))
+                if up is None:
+                    continue
+                real.told = True
+                for task in self.tasks[key][real_key]:
+                    if not isinstance(task.config, FollowedCheck):
+                        task.state.up, task.state.has_run = up, True
+                        (real.failed.discard if up else real.failed.add)(_id(task))
 
     def _remove(self, key: ServiceKey) -> None:
         state = self.states.pop(key)
@@ -194,6 +196,8 @@ class CheckerWorker(Worker[CheckerSlice]):
                 self.scheduler.remove(task)
             if state.reals[real_key].alive:
                 self.teller.gone(state.config, state.reals[real_key].config, REMOVING)
+        if state.config.omega:
+            self.teller.stopped(state.config, REMOVING)
 
     async def apply(self, new: CheckerSlice) -> None:
         """Move to `new`; what did not change is not touched (checker-behaviour.md 6)."""
@@ -202,67 +206,60 @@ class CheckerWorker(Worker[CheckerSlice]):
         )
         self._prepare_checkers(new)
         self.teller.configure(new)
-        gone = [id for config in changes.removed for id in ipvs.service_ids(config)]
+        waiting = [task for task in self._all_tasks() if not isinstance(task.config, FollowedCheck)]
+        self.scheduler.share(new.global_defs.checker_share_probes, waiting)
+        before, init_notifies = self.table.marks, new.global_defs.rs_init_notifies
+        self.table.marks = await self.marks.apply(new.global_defs.ipvs, new.checker.virtual_servers)
         for config in changes.removed:
             self._remove(config.key)
         for config in changes.added:
             self._add(config)
-            self._evaluate(self.states[config.key])
+            self._evaluate(self.states[config.key], init_notifies)
+            self._introduce(self.states[config.key], ())
         for _, config in changes.changed:
-            self._reconfigure(config)
-        self._set_timeouts(new)
+            self._reconfigure(config, init_notifies)
         self.config = new
+        self._arrange(new)
         self._mark(*(config.key for config in changes.added), *(config.key for _, config in changes.changed))
         for task in self._all_tasks():
             self._judge_again(task)  # a track_file may be another one now
-        self._sync(gone)
+        ours = self.table.ids(self.states.values())
+        if self.table.marks != before:
+            self._mark(*self.states)
+        self._sync([id for id in self.table.rows if id not in ours])
+        self.table.look_again()
 
-    def _reconfigure(self, config: VirtualServer) -> None:
+    def _reconfigure(self, config: VirtualServer, init_notifies: bool) -> None:
         state = self.states[config.key]
         known = self.tasks[config.key]
         old_reals = state.reals
-        for key in set(known) - {real.key for real in config.real_servers}:
+        reals = {real.key: real for real in config.real_servers}
+        for key in [key for key in known if key not in reals]:
             for task in known[key]:
                 self.scheduler.remove(task)
             if old_reals[key].alive:
                 self.teller.gone(state.config, old_reals[key].config, REMOVING)
-        self.tasks[config.key] = {}
+        ours = self.tasks[config.key] = {}
         failed: dict[RealKey, set[Hashable]] = {}
         points: dict[RealKey, dict[Hashable, int]] = {}
-        for real in config.real_servers:
-            tasks = self.tasks[config.key][real.key] = self._matched(config, real, known.get(real.key, []))
-            failed[real.key] = {_id(task) for task in tasks if not task.state.up}
-            points[real.key] = {_id(task): task.points for task in tasks if task.points}
-        self._tell_later(state, state.reconfigure(config, failed, points))
-
-    def _matched(self, config: VirtualServer, real: RealServer, before: list[CheckerTask]) -> list[CheckerTask]:
-        """Tasks for the checkers of `real`; equal ones carry on where they stood."""
-        spare = list(before)
-        known = self.states[config.key].reals.get(real.key)
-        old_weight = known.config.weight if known is not None else real.weight
-        had_failed = any(not task.state.up for task in before)
-        tasks = []
-        for check in real.checks:
-            same = next((task for task in spare if identity(task.config) == identity(check)), None)
-            if same is not None and same.config == check and same.checker == self._checker(check, real):
-                spare.remove(same)
-                tasks.append(same)
+        for key, real in reals.items():
+            if not (real.checks or known.get(key)):
+                ours[key] = []
                 continue
-            task = self._task(config, real, check)
-            if same is not None:
-                spare.remove(same)
-                self.scheduler.remove(same)
-                task.state.adopt(same.state)
-                if same.points:
-                    # the status said what the weight is to be; the points count from the configured one
-                    task.points = same.points + old_weight - real.weight
-            elif had_failed:
-                task.state.up = False
-            self._begin(task)
-            tasks.append(task)
-        for task in spare:
-            self.scheduler.remove(task)
-        return tasks
+            old_weight = old_reals[key].config.weight if key in old_reals else real.weight
+            tasks = ours[key] = self.maker.matched(config.key, real, known.get(key, []), old_weight)
+            if not all(task.state.up for task in tasks):
+                failed[key] = {_id(task) for task in tasks if not task.state.up}
+            if any(task.points for task in tasks):
+                points[key] = {_id(task): task.points for task in tasks if task.points}
+        self._tell_later(state, state.reconfigure(config, failed, points, init_notifies))
+        self._introduce(state, old_reals)
+
+    def _introduce(self, state: VirtualServerState, known: Container[RealKey]) -> None:
+        """The parent hears of new real servers: it may remember others of that name, which were taken away."""
+        for key, real in state.reals.items():
+            if key not in known:
+                self.teller.report_real(state.config, real.config, real.alive, "added by a reload")
 
     # results ------------------------------------------------------------------------------------------------------
 
@@ -288,8 +285,11 @@ class CheckerWorker(Worker[CheckerSlice]):
             effects = state.checker_changed(task.real, _id(task), task.state.up, reason)
             self._absorb(state, effects)
             self._mail(task, state, result, moved=bool(effects))
-        elif not result.success and task.state.timing.log_all_failures:
-            logger.info("%s on service %s failed: %s", task.checker.name, self._name(task), result.failure)
+        elif not result.success:
+            if first and not task.state.up:
+                self._absorb(state, state.first_failure(task.real, f"{task.checker.name} {result.failure}"))
+            if task.state.timing.log_all_failures:
+                logger.info("%s on service %s failed: %s", task.checker.name, self._name(task), result.failure)
         if result.points is not None and task.points != result.points:
             task.points = result.points
             self._absorb(state, state.weight_changed(task.real, _id(task), result.points))
@@ -316,11 +316,11 @@ class CheckerWorker(Worker[CheckerSlice]):
     def _mark(self, *keys: ServiceKey) -> None:
         self._dirty.update(keys)
 
-    def _evaluate(self, state: VirtualServerState) -> None:
+    def _evaluate(self, state: VirtualServerState, init_notifies: bool) -> None:
         """The quorum for the first time. VRRP hears of a missing one even where nobody else is told."""
-        effects = state.start()
+        effects = state.start(init_notifies)
         self._tell_later(state, effects)
-        if not effects:
+        if not any(isinstance(effect, QuorumChanged) for effect in effects):
             self.teller.report(state.config, False, state.live_weight)
 
     def _tell_later(self, state: VirtualServerState, effects: list[Effect]) -> None:
@@ -328,69 +328,44 @@ class CheckerWorker(Worker[CheckerSlice]):
 
     # the table ----------------------------------------------------------------------------------------------------
 
-    def _sync(self, gone: list[ipvs.ServiceId] | None = None) -> None:
+    def _sync(self, gone: Iterable[ipvs.ServiceId] = ()) -> None:
         """Bring the services that changed to what they should be, then tell."""
         self._sync_due = False
         states = [self.states[key] for key in self._dirty if key in self.states]
         self._dirty.clear()
-        desired = ipvs.desired_table(states)
-        self._perform(list(ipvs.reconcile(desired, self.table, gone or ())))
+        self.table.sync(states, gone)
         told, self._told = self._told, []
         for state, effect in told:
             self.teller.tell(state, effect)
 
-    def _perform(self, ops: list[ipvs.Op]) -> None:
-        if not ops:
-            return
-        failed = self.kernel.apply(ops)
-        refused = {id(op) for op, _ in failed}
-        for _, error in failed:
-            logger.error("%s", error)
-        for op in ops:
-            if id(op) not in refused:
-                ipvs.apply(op, self.table)
-
-    def _set_timeouts(self, config: CheckerSlice) -> None:
-        """lvs_timeouts; without them what the kernel had is put back."""
-        settings = config.global_defs.ipvs
-        wanted = {"tcp": settings.timeout_tcp, "tcpfin": settings.timeout_tcpfin, "udp": settings.timeout_udp}
-        try:
-            if any(wanted.values()):
-                self._old_timeouts = self._old_timeouts or self.kernel.timeouts()
-                self.kernel.set_timeouts({name: value or self._old_timeouts[name] for name, value in wanted.items()})
-            elif self._old_timeouts:
-                self.kernel.set_timeouts(self._old_timeouts)
-                self._old_timeouts = {}
-        except IpvsError as exc:
-            logger.error("%s", exc)
-
     # orders -------------------------------------------------------------------------------------------------------
 
     def on_message(self, msg: Any) -> None:
-        if not isinstance(msg, VrrpStateChanged):
+        if isinstance(msg, VrrpStateChanged):
+            self.addresses.read_all()  # addresses move with instances, and a notice may have been lost
+        else:
             super().on_message(msg)
 
     async def drain(self) -> None:
+        self.table.rest()
         self.followed.stop()
         await self.scheduler.stop()
 
     async def stop(self) -> None:
         """Services out, scripts of omega servers, then people get a second."""
         await self.scheduler.stop()
+        self.table.rest()
+        self.addresses.watch(False)
         if not self.options.keep_ipvs:
             self._take_services_away()
+            self.sync_daemon.set(None, BOTH)
+            await self.marks.close()
         self.followed.stop()
         await self.client.close()
         await self.notifier.finish()
 
     def _take_services_away(self) -> None:
-        if self.config.global_defs.ipvs.flush_on_stop == "all":
-            self.kernel.flush()
-            self.table.clear()
-        else:
-            self._perform([ipvs.DeleteService(id) for id in self.table])
-        if self._old_timeouts:
-            self.kernel.set_timeouts(self._old_timeouts)
+        self.table.clear(flush=self.config.global_defs.ipvs.flush_on_stop == "all")
         for state in self.states.values():
             if state.config.omega:
                 self._tell_farewell(state)
@@ -400,24 +375,23 @@ class CheckerWorker(Worker[CheckerSlice]):
         for real in state.reals.values():
             if real.alive and self.config.global_defs.ipvs.flush_on_stop == "no":
                 self.teller.gone(state.config, real.config, SHUTTING_DOWN)
-        self.teller.stopped(state.config)
+        self.teller.stopped(state.config, SHUTTING_DOWN)
+
+    def descriptors(self, config: CheckerSlice) -> int:
+        """Two for each check: its connection, and what it resolves or executes."""
+        servers = config.checker.virtual_servers
+        return 2 * sum(len(real.checks) for server in servers for real in server.real_servers)
 
     def dump(self, kind: DumpKind) -> None:
         if kind is DumpKind.DATA:
-            dump.write("keepalived_check.data", self._describe())
+            dumpfile.write(dumpfile.state_path(self.config.global_defs, self.log_role), self.describe())
 
-    def _describe(self) -> str:
-        """States with the last result of every checker, for people."""
-        lines = [f"Worst lateness of a check: {self.scheduler.worst_lateness * 1000:.3f} ms"]
-        for key, state in self.states.items():
-            lines.append(
-                f"Virtual server {key}: quorum {'up' if state.had_quorum else 'down'}, weight {state.live_weight}"
-            )
-            for real_key, real in state.reals.items():
-                lines.append(f"  Real server {real_key}: {'up' if real.alive else 'down'}, weight {real.weight}")
-                for task in self.tasks[key][real_key]:
-                    last = "not checked yet" if task.last is None else task.last.failure or "well"
-                    lines.append(f"    {task.checker.name}: {'up' if task.state.up else 'down'}, last: {last}")
+    def describe(self) -> str:
+        lines = (
+            f"Worst lateness of a check: {self.scheduler.worst_lateness * 1000:.3f} ms",
+            f"Operations that put back what others had changed in IPVS: {self.table.repaired}",
+            *describe.servers(self.states, self.tasks),
+        )
         return "\n".join(lines) + "\n"
 
 

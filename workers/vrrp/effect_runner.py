@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable
 from functools import partial
+from itertools import chain
 
-from keepalived_py.config.model import SyncGroup
+from keepalived_py.config.model import GarpDefaults, GarpGroup, SyncGroup
 from keepalived_py.plan.links import AddAddress, AddressKey, desired_addresses, reconcile
 from keepalived_py.plan.routes import AddEntry, desired_entries, insertions, reconcile_entries
+from keepalived_py.values import VirtualRouterKey
 from keepalived_py.vrrp.effects import (
+    AnnounceExtra,
     AnnounceSource,
     AnnounceVips,
     Effect,
@@ -26,20 +30,19 @@ from keepalived_py.vrrp.effects import (
 )
 from keepalived_py.vrrp.states import State
 from keepalived_py.vrrp.sync_group import GroupTransition
+from workers.sync_daemon import InstanceFollower
 
 from .announce import Announcer, Frames
 from .firewall import Firewall, is_closed, vips
 from .instance import Instance, Prepared
 from .link_monitor import LinkMonitor
+from .pacing import QUEUE_FULL_PAUSE, timed_pacer
 from .route_netlink import encode_entry
 from .rtnetlink import Batch, RequestSocket, batches
 from .slices import SIZE, SliceQueue
 from .teller import STOP, Teller
 
 logger = logging.getLogger(__name__)
-
-QUEUE_FULL_PAUSE = 0.01
-"""Seconds that a full interface queue gets before announcements go on."""
 
 SCRIPT_STATE = {State.INIT: STOP}
 
@@ -68,6 +71,18 @@ class EffectRunner:
         self._requests, self._monitor, self._announcer = requests, monitor, announcer
         self._teller, self._slices = teller, slices
         self.firewall = Firewall()
+        self.sync = InstanceFollower()
+        self._bursts: dict[VirtualRouterKey, Counter[int]] = {}
+        """How many times each piece of an instance's announcements waits for its turn."""
+        self._pacer = timed_pacer(announcer.send, monitor.base_of)
+
+    def pace(self, defaults: GarpDefaults, groups: Iterable[GarpGroup]) -> None:
+        """Least gaps between announcements."""
+        self._pacer.configure(defaults, groups)
+
+    def queued(self) -> int:
+        """Announcements that wait for their gap."""
+        return self._pacer.waiting()
 
     def perform(self, instance: Instance, effects: Iterable[Effect]) -> None:
         for effect in effects:
@@ -78,10 +93,14 @@ class EffectRunner:
                     self.set_addresses(instance, effect.present)
                 case AnnounceVips():
                     self.announce(instance, None, effect.rounds)
+                case AnnounceExtra():
+                    self._announce_extra(instance)
                 case AnnounceSource():
                     self._announce_source(instance)
                 case StopAnnouncing():
                     self._slices.cancel(instance.key)
+                    self._pacer.drop(instance.key)
+                    self._bursts.pop(instance.key, None)
                 case Transition():
                     self._transition(instance, effect)
                 case Note():
@@ -111,7 +130,7 @@ class EffectRunner:
     def prepare(self, instance: Instance) -> Prepared:
         """Encode what becoming and leaving master will need; again only when links or configuration changed."""
         config, index_of = instance.config, self._monitor.index_of()
-        desired = desired_addresses(config, instance.ifindex, index_of, instance.base_index)
+        desired = desired_addresses(config, instance.ifindex, index_of, instance.base_index, instance.extra)
         macs = {key.ifindex: self._monitor.links[key.ifindex] for key in desired if key.ifindex in self._monitor.links}
         tables = self._monitor.tables()
         where = (index_of, tables) if config.routes else ()
@@ -146,6 +165,8 @@ class EffectRunner:
         else:
             steps = difference(instance, prepared, present)
         instance.rows, instance.entries = dict(desired), entries
+        if present and instance.prepared is not None:
+            self._pacer.retain(instance.key, chain.from_iterable(instance.prepared.frames))
         if present:
             self.guard(instance)  # before the addresses: not one packet is to get through
         for batch in steps:
@@ -199,20 +220,43 @@ class EffectRunner:
         else:
             chunks = [self._announcer.frames(keys, self._monitor.links)]
         for _ in range(rounds):
-            for chunk in chunks:
-                self._slices.add(instance.key, partial(self._send, instance, chunk))
+            for number, chunk in enumerate(chunks):
+                self._queue(instance, chunk, rounds, number if keys is None else None)
 
-    def _send(self, instance: Instance, frames: Frames) -> None:
+    def _queue(self, instance: Instance, chunk: Frames, rounds: int, number: int | None) -> None:
+        """One piece of a burst; of all the addresses no piece (`number`) waits more often than there are rounds."""
+        if number is None:
+            self._slices.add(instance.key, partial(self._send, instance, chunk, rounds))
+            return
+        waiting = self._bursts.setdefault(instance.key, Counter())
+        if waiting[number] < rounds:
+            waiting[number] += 1
+            self._slices.add(instance.key, partial(self._send_piece, waiting, number, instance, chunk, rounds))
+
+    def _send_piece(self, waiting: Counter[int], number: int, instance: Instance, chunk: Frames, rounds: int) -> None:
+        waiting[number] -= 1
+        self._send(instance, chunk, rounds)
+
+    def _announce_extra(self, instance: Instance) -> None:
+        """One address of each interface that holds some and sends no adverts: VMACs, or all with garp_extra_if all."""
+        links = self._monitor.links
+        first = {key.ifindex: key for key in reversed(instance.rows) if key.ifindex != instance.advert_index}
+        everywhere = instance.config.garp.extra_if_all
+        extra = [key for key in first.values() if everywhere or (key.ifindex in links and links[key.ifindex].is_vmac)]
+        self.announce(instance, extra, 1)
+
+    def _send(self, instance: Instance, frames: Frames, repeat: int) -> None:
         """What the interface does not take now comes again in a moment, while it still is to be announced."""
-        rest = self._announcer.send(frames)
+        rest = self._pacer.send(instance.key, frames, repeat)
         if rest and instance.router.state is State.MASTER:
-            asyncio.get_running_loop().call_later(QUEUE_FULL_PAUSE, self._send, instance, rest)
+            asyncio.get_running_loop().call_later(QUEUE_FULL_PAUSE, self._send, instance, rest, repeat)
 
     # telling ------------------------------------------------------------------------------------------------------
 
     def _transition(self, instance: Instance, effect: Transition) -> None:
         instance.reported.clear()
         instance.last_transition = time.time()
+        self.sync.moved(instance.name, None if effect.new is State.INIT else effect.new is State.MASTER)
         if effect.new is State.MASTER:
             instance.counters.became_master += 1
             instance.losses.clear()

@@ -6,18 +6,17 @@ removes elements, by one netlink batch. Layouts: linux/netfilter/nf_tables.h, nf
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import logging
 import os
 import socket
 import struct
-from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
 from keepalived_py.config.model import FirewallSettings, VrrpInstance
 from keepalived_py.plan.links import AddressKey
+from workers.nftables import FAMILIES, load
 
 from .rtnetlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, NLMSG, NLMSG_ERROR, attribute, message, messages
 
@@ -30,10 +29,7 @@ NESTED = 0x8000
 NFGENMSG = struct.Struct("!BBH")
 LIST_TABLE, LIST_SET, LIST_ELEMENTS = 1, 2, 3
 LIST_ELEMENT, ELEMENT_KEY, ELEMENT_DATA, DATA_VALUE = 1, 1, 2, 1
-NFT_LIMIT = 10.0
-"""Seconds that nft may take; it is no part of becoming master."""
-COMMAND = ("nft", "-f", "-")
-FAMILIES = {4: "ip", 6: "ip6"}
+WITHOUT = "accept mode and VMAC filters are without effect"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -156,7 +152,7 @@ class Firewall:
         self._made, self.settings = wanted, settings
         if not started and not (wanted.closed or wanted.vmacs):
             return
-        if await self._run(ruleset(wanted, settings)):
+        if await load(ruleset(wanted, settings), WITHOUT):
             everything, self._elements = self._elements, {}
             for owner, elements in everything.items():
                 self.set(owner, elements)
@@ -175,7 +171,7 @@ class Firewall:
     async def close(self) -> None:
         """Take the tables away."""
         if self._made.closed or self._made.vmacs:
-            await self._run(ruleset(Needs(), self.settings))
+            await load(ruleset(Needs(), self.settings), WITHOUT)
         self._made = Needs()
         if self._sock is not None:
             self._sock.close()
@@ -209,19 +205,6 @@ class Firewall:
                     (code,) = struct.unpack_from("=i", body)
                     if code:
                         yield -code
-
-    async def _run(self, text: str) -> bool:
-        """Adverts go on while nft works."""
-        try:
-            async with asyncio.timeout(NFT_LIMIT):
-                process = await asyncio.create_subprocess_exec(*COMMAND, stdin=PIPE, stdout=DEVNULL, stderr=PIPE)
-                _, said = await process.communicate(text.encode())
-        except (OSError, TimeoutError) as exc:
-            logger.error("nft cannot be run (%s): accept mode and VMAC filters are without effect", exc)
-            return False
-        if process.returncode:
-            logger.error("nft: %s", said.decode(errors="replace").partition("\n")[0] or process.returncode)
-        return process.returncode == 0
 
 
 def encode(kind: int, elements: Iterable[Element], table: str) -> bytes:

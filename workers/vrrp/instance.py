@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from keepalived_py.config.model import Address, VrrpInstance
-from keepalived_py.plan.links import AddressKey
+from keepalived_py.plan.links import AddressKey, Place, extra_vmacs
 from keepalived_py.plan.routes import Entry, held_interfaces, named_interfaces
 from keepalived_py.values import IPAddress, VirtualRouterKey
 from keepalived_py.vrrp.examiner import Counters, Examiner
@@ -18,11 +18,11 @@ from .sockets import ReceiverKey, Sender
 HELD_FOR = 10.0
 """Seconds after which what was put back counts as safe."""
 
-Losses = dict[AddressKey | Entry, tuple[int, float]]
+Losses = dict[AddressKey | Entry | str, tuple[int, float]]
 """How many times in a row others removed something, and when last (CLOCK_MONOTONIC, seconds)."""
 
 
-def count_loss(losses: Losses, what: AddressKey | Entry, at: float) -> int:
+def count_loss(losses: Losses, what: AddressKey | Entry | str, at: float) -> int:
     """How many times in a row `what` was removed now; what held for a while starts afresh."""
     count, last = losses.get(what, (0, at))
     count = count + 1 if at - last < HELD_FOR else 1
@@ -58,6 +58,10 @@ class Instance:
     """Its configured interface."""
     advert_index: int = 0
     """Where adverts come and go."""
+    extra: dict[Place, int] = field(default_factory=dict)
+    """VMACs of its addresses."""
+    links: tuple[object, ...] = ()
+    """What it had to do with when it was connected last."""
     sender: Sender | None = None
     receiver: ReceiverKey | None = None
     prepared: Prepared | None = None
@@ -65,7 +69,7 @@ class Instance:
     """Addresses of ours that are, or are being put, on the interfaces."""
     entries: tuple[Entry, ...] = ()
     """Routes and rules of ours, likewise."""
-    _interfaces: tuple[VrrpInstance, frozenset[str], frozenset[str]] | None = None
+    _interfaces: tuple[VrrpInstance, frozenset[str], frozenset[str], tuple[Place, ...]] | None = None
     last_transition: float = 0.0
     """Wall clock, for dumps."""
     reported: set[object] = field(default_factory=set)
@@ -88,10 +92,16 @@ class Instance:
         """Interfaces and VRFs that its addresses and routes name."""
         return self._named()[2]
 
-    def _named(self) -> tuple[VrrpInstance, frozenset[str], frozenset[str]]:
+    @property
+    def extra_places(self) -> tuple[Place, ...]:
+        """Where its addresses ask for VMACs of their own."""
+        return self._named()[3]
+
+    def _named(self) -> tuple[VrrpInstance, frozenset[str], frozenset[str], tuple[Place, ...]]:
         """Worked out once for each configuration: there may be thousands of rows."""
         if self._interfaces is None or self._interfaces[0] is not self.config:
-            self._interfaces = self.config, held_interfaces(self.config), named_interfaces(self.config)
+            config = self.config
+            self._interfaces = config, held_interfaces(config), named_interfaces(config), extra_vmacs(config)
         return self._interfaces
 
     @property

@@ -9,7 +9,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from keepalived_py.clock import now
 from keepalived_py.plan.links import AddressKey
 from keepalived_py.plan.routes import Entry, RouteKey, RuleKey
-from keepalived_py.values import VirtualRouterKey
+from keepalived_py.values import IPAddress, VirtualRouterKey
 from keepalived_py.vrrp.events import AddressesLost
 from keepalived_py.vrrp.states import State
 
@@ -36,6 +36,8 @@ class Keeper:
     ) -> None:
         self.limit = 0
         """How many losses in a row are put up with."""
+        self.holders: Mapping[IPAddress, list[VirtualRouterKey]] = {}
+        """Instances by the addresses of their configuration."""
         self._instances, self._runner, self._monitor, self._give_up = instances, runner, monitor, give_up
         self._lost: set[AddressKey | RouteKey | RuleKey] = set()
         self._stirred = False
@@ -44,11 +46,15 @@ class Keeper:
 
     def removed(self, key: AddressKey | RouteKey | RuleKey) -> None:
         """By somebody else, or so it seems by now. Addresses that we remove ourselves come by here in thousands."""
-        if isinstance(key, AddressKey) and not any(key in each.rows for each in self._instances.values()):
+        if isinstance(key, AddressKey) and not self._is_held(key):
             return
         if not self._lost:
             asyncio.get_running_loop().call_soon(self._restore_lost)
         self._lost.add(key)
+
+    def _is_held(self, key: AddressKey) -> bool:
+        instances = map(self._instances.get, self.holders.get(key.address, ()))
+        return any(instance is not None and key in instance.rows for instance in instances)
 
     def reread(self) -> None:
         """All links and addresses were read again."""

@@ -37,6 +37,10 @@ class LinkMonitor:
         self.links: dict[int, Link] = {}
         self.addresses: dict[AddressKey, bool] = {}
         """Whether each is tentative."""
+        self._names: tuple[dict[str, int], dict[str, int]] | None = None
+        """Interfaces and routing tables by name; None: to be worked out again."""
+        self._on_link: dict[int, dict[AddressKey, None]] = {}
+        """Addresses by interface, in the kernel's order."""
         self.overruns = 0
         self._changed, self._reread = changed, reread
         self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
@@ -61,42 +65,72 @@ class LinkMonitor:
     def read_all(self) -> None:
         self.links.clear()
         self.addresses.clear()
+        self._names, self._on_link = None, {}
         for each in self._requests.dump():
             self._take(each)
 
     def index_of(self) -> dict[str, int]:
-        """Interface indices by name."""
-        return {link.name: link.index for link in self.links.values()}
+        """Interface indices by name; another dictionary after each change."""
+        return self._by_name()[0]
 
     def tables(self) -> dict[str, int]:
-        """Routing tables of VRFs by name."""
-        return {link.name: link.table for link in self.links.values() if link.table}
+        """Routing tables of VRFs by name; another dictionary after each change."""
+        return self._by_name()[1]
+
+    def _by_name(self) -> tuple[dict[str, int], dict[str, int]]:
+        if self._names is None:
+            links = self.links.values()
+            tables = {link.name: link.table for link in links if link.table}
+            self._names = {link.name: link.index for link in links}, tables
+        return self._names
 
     def by_name(self, name: str) -> Link | None:
-        return next((link for link in self.links.values() if link.name == name), None)
+        index = self._by_name()[0].get(name)
+        return None if index is None else self.links.get(index)
+
+    def base_of(self, name: str) -> str:
+        """The interface whose wire an interface uses: the one below a VMAC, else itself."""
+        link = self.by_name(name)
+        base = self.links.get(link.parent) if link is not None and link.is_vmac else None
+        return name if base is None else base.name
 
     def own_addresses(self, index: int, family: int, but_not: frozenset[IPAddress]) -> list[IPAddress]:
         """Usable addresses of an interface in the kernel's order; IPv6: link-local ones only."""
         return [
             key.address
-            for key, tentative in self.addresses.items()
-            if key.ifindex == index
-            and key.address.version == family
+            for key in self._on_link.get(index, ())
+            if key.address.version == family
             and key.address not in but_not
-            and not tentative
+            and not self.addresses[key]
             and (family == 4 or key.address.is_link_local)
         ]
 
+    def _is_known(self, each: LinkNotice | AddressNotice) -> bool:
+        """Whether a notice says nothing new: an interface says something each time that one is made above it."""
+        return isinstance(each, LinkNotice) and each.present and self.links.get(each.link.index) == each.link
+
     def _take(self, each: LinkNotice | AddressNotice) -> None:
         if isinstance(each, LinkNotice):
-            if each.present:
-                self.links[each.link.index] = each.link
-            else:
-                self.links.pop(each.link.index, None)
+            self._take_link(each)
         elif each.present:
             self.addresses[each.key] = each.tentative
+            self._on_link.setdefault(each.key.ifindex, {})[each.key] = None
         else:
             self.addresses.pop(each.key, None)
+            self._on_link.get(each.key.ifindex, {}).pop(each.key, None)
+
+    def _take_link(self, notice: LinkNotice) -> None:
+        link = notice.link
+        before = self.links.pop(link.index, None) if not notice.present else self.links.get(link.index)
+        if notice.present:
+            self.links[link.index] = link
+        if before is not None and notice.present and (before.name, before.table) == (link.name, link.table):
+            return
+        self._names = None
+
+    def forget(self, link: Link) -> None:
+        """The kernel does not know `link` any more; its notice is still on the way."""
+        self._take_link(LinkNotice(link, present=False))
 
     def read_waiting(self) -> None:
         """Take every notice that is there now."""
@@ -127,6 +161,6 @@ class LinkMonitor:
                 continue  # only the kernel is believed
             for kind, _, _, body in messages(memoryview(self._buffer)[:size]):
                 found = notice(kind, body)
-                if found is not None:
+                if found is not None and not self._is_known(found):
                     self._take(found)
                     tell(found)

@@ -19,18 +19,26 @@ from keepalived_py.config.model import Address
 from keepalived_py.plan.links import AddAddress, AddressKey, Op
 from keepalived_py.plan.routes import AddEntry, DeleteEntry, EntryOp
 from keepalived_py.values import IPAddress, IPv4Address, IPv6Address
+from workers.netlink import BUFFER_SIZE as BUFFER_SIZE
+from workers.netlink import NLM_F_ACK as NLM_F_ACK
+from workers.netlink import NLM_F_CREATE as NLM_F_CREATE
+from workers.netlink import NLM_F_DUMP as NLM_F_DUMP
+from workers.netlink import NLM_F_EXCL as NLM_F_EXCL
+from workers.netlink import NLM_F_REQUEST as NLM_F_REQUEST
+from workers.netlink import NLMSG as NLMSG
+from workers.netlink import NLMSG_DONE as NLMSG_DONE
+from workers.netlink import NLMSG_ERROR as NLMSG_ERROR
+from workers.netlink import attribute as attribute
+from workers.netlink import attributes as attributes
+from workers.netlink import message as message
+from workers.netlink import messages as messages
 
-NLMSG = struct.Struct("=IHHII")
 IFINFOMSG = struct.Struct("=BxHiII")
 IFADDRMSG = struct.Struct("=BBBBI")
-RTATTR = struct.Struct("=HH")
 CACHEINFO = struct.Struct("=IIII")
 
-NLMSG_ERROR, NLMSG_DONE = 2, 3
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
-NLM_F_EXCL, NLM_F_CREATE = 0x200, 0x400
 IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_BROADCAST, IFA_CACHEINFO, IFA_FLAGS, IFA_PROTO = 1, 2, 3, 4, 6, 8, 11
 IFA_F_NODAD, IFA_F_HOMEADDRESS, IFA_F_MANAGETEMPADDR, IFA_F_NOPREFIXROUTE, IFA_F_MCAUTOJOIN = (
     0x02,
@@ -47,7 +55,6 @@ RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR = 0x1, 0x10, 0x100
 ADDRESS_PROTOCOL = 18
 """IFAPROT keepalived."""
 FOREVER = 0xFFFFFFFF
-BUFFER_SIZE = 1 << 18
 
 
 class KernelError(Exception):
@@ -82,6 +89,11 @@ class Link:
     def running(self) -> bool:
         return bool(self.flags & IFF_UP and self.flags & IFF_RUNNING)
 
+    @property
+    def is_vmac(self) -> bool:
+        """An interface above another that can be a virtual router's own."""
+        return self.kind in ("macvlan", "ipvlan")
+
 
 @dataclass(frozen=True, slots=True)
 class LinkNotice:
@@ -94,15 +106,6 @@ class AddressNotice:
     key: AddressKey
     present: bool
     tentative: bool
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    size = RTATTR.size + len(value)
-    return RTATTR.pack(size, kind) + value + bytes(-size % 4)
-
-
-def message(kind: int, flags: int, body: bytes) -> bytes:
-    return NLMSG.pack(NLMSG.size + len(body), kind, flags, 0, 0) + body
 
 
 def encode(op: Op) -> bytes:
@@ -142,30 +145,6 @@ def _flags(row: Address) -> int:
     ):
         flags |= bit if wanted else 0
     return flags
-
-
-def messages(data: bytes | memoryview) -> Iterator[tuple[int, int, int, memoryview]]:
-    """Type, flags, sequence number and body of every message in a datagram."""
-    view = memoryview(data)
-    position = 0
-    while position + NLMSG.size <= len(view):
-        length, kind, flags, sequence, _ = NLMSG.unpack_from(view, position)
-        if length < NLMSG.size or position + length > len(view):
-            return
-        yield kind, flags, sequence, view[position + NLMSG.size : position + length]
-        position += length + -length % 4
-
-
-def attributes(body: memoryview) -> dict[int, memoryview]:
-    found: dict[int, memoryview] = {}
-    position = 0
-    while position + RTATTR.size <= len(body):
-        length, kind = RTATTR.unpack_from(body, position)
-        if length < RTATTR.size:
-            break
-        found[kind] = body[position + RTATTR.size : position + length]
-        position += length + -length % 4
-    return found
 
 
 def _kind_of(info: memoryview | None) -> tuple[str, int]:

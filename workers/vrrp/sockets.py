@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import errno
 import logging
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from keepalived_py.config.model import VrrpInstance
@@ -30,14 +30,21 @@ from keepalived_py.vrrp.packet import (
 logger = logging.getLogger(__name__)
 
 IP_FREEBIND = 15
-SO_ATTACH_FILTER = 26
-BPF_RETURN = 0x06
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
+BPF_SIZE = 8
+BPF_RETURN, BPF_JUMP_EQUAL = 0x06, 0x15
+BPF_LOAD_BYTE, BPF_LOAD_BYTE_BEHIND, BPF_LOAD_HEADER_SIZE = 0x30, 0x50, 0xB1
+"""From a fixed offset; from one behind the IPv4 header; the size of that header."""
 IP_MULTICAST_ALL = 49
 IPV6_MULTICAST_ALL = 29
 IPV6_FREEBIND = 78
 RECEIVE_SIZE = 65536
 MAX_PER_WAKEUP = 256
-"""Datagrams taken from one socket before other sockets get their turn."""
+"""Datagrams taken from one socket before other sockets get their turn; the default buffer holds about as many."""
+PARSED_REMEMBERED = 1024
+ADVERTS_PER_VRID, ADVERT_ROOM = 5, 1024
+"""What a buffer holds for each VRID: more adverts than a master down interval has, and the bytes that one takes."""
+SO_RCVBUFFORCE = 33
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +66,12 @@ class Receiver:
         key: ReceiverKey,
         interface: str,
         deliver: Callable[[ReceiverKey, Datagram], None],
-        malformed: Callable[[ReceiverKey, PacketError], None],
+        malformed: Callable[[ReceiverKey, str, PacketError], None],
     ) -> None:
         self.key = key
         self._deliver, self._malformed = deliver, malformed
+        self._limit = MAX_PER_WAKEUP
+        self._parsed: dict[bytes, Datagram] = {}
         domain = socket.AF_INET if key.family == 4 else socket.AF_INET6
         self.sock = socket.socket(domain, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, key.protocol)
         try:
@@ -98,7 +107,7 @@ class Receiver:
 
     def drain(self) -> None:
         """Read until the socket is empty, within reason."""
-        for _ in range(MAX_PER_WAKEUP):
+        for _ in range(self._limit):
             try:
                 data, ancillary, _, sender = self.sock.recvmsg(RECEIVE_SIZE, 256)
             except BlockingIOError:
@@ -107,14 +116,41 @@ class Receiver:
                 logger.debug("receiving: %s", exc.strerror)
                 return
             try:
-                datagram = parse_ipv4(data) if self.key.family == 4 else _ipv6(data, ancillary, sender)
+                datagram = self._ipv4(data) if self.key.family == 4 else _ipv6(data, ancillary, sender)
             except PacketError as exc:
-                self._malformed(self.key, exc)
+                self._malformed(self.key, sender[0], exc)
                 continue
             self._deliver(self.key, datagram)
 
-    def close(self, loop: asyncio.AbstractEventLoop) -> None:
-        loop.remove_reader(self.sock)
+    def _ipv4(self, data: bytes) -> Datagram:
+        """Taken apart once for packets that differ in identification and header checksum only. Raises PacketError."""
+        if self.key.protocol == IPPROTO_AH:
+            return parse_ipv4(data)
+        same = data[:4] + data[6:10] + data[12:]
+        found = self._parsed.get(same)
+        if found is None:
+            found = parse_ipv4(data)
+            if len(self._parsed) >= PARSED_REMEMBERED:
+                self._parsed.clear()
+            self._parsed[same] = found
+        return found
+
+    def make_room(self, vrids: int) -> None:
+        """For the adverts of so many VRIDs: what waits during a stall must not be lost, nor taken for silence."""
+        if vrids * ADVERTS_PER_VRID > self._limit:
+            self._limit = vrids * ADVERTS_PER_VRID
+            with suppress(OSError):
+                self.sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, self._limit * ADVERT_ROOM)
+
+    def hear_only(self, vrids: Iterable[int] | None) -> None:
+        """Let the kernel drop adverts for other VRIDs, so that they wake nobody; None: hear all."""
+        if vrids is None:
+            with suppress(OSError):  # there may be none
+                self.sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+            return
+        _attach(self.sock, vrid_filter(vrids, self.key.family, self.key.protocol))
+
+    def close(self) -> None:
         self.sock.close()
 
 
@@ -133,11 +169,42 @@ class _Filter(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("program", ctypes.c_void_p))
 
 
+def vrid_filter(vrids: Iterable[int], family: int, protocol: int) -> bytes:
+    """A classic BPF program that passes packets for `vrids`; one that is too short for a VRID does not pass.
+
+    A raw IPv4 socket sees the IP header, a raw IPv6 socket what comes behind it.
+    """
+    wanted = sorted(set(vrids))
+    offset = 1 + (AH_SIZE if protocol == IPPROTO_AH else 0)
+    if family == 4:
+        head = [(BPF_LOAD_HEADER_SIZE, 0, 0, 0), (BPF_LOAD_BYTE_BEHIND, 0, 0, offset)]
+    else:
+        head = [(BPF_LOAD_BYTE, 0, 0, offset)]
+    compare = [(BPF_JUMP_EQUAL, len(wanted) - number, 0, vrid) for number, vrid in enumerate(wanted)]
+    tail = [(BPF_RETURN, 0, 0, 0), (BPF_RETURN, 0, 0, 0xFFFFFFFF)]
+    return b"".join(struct.pack("=HBBI", *each) for each in (*head, *compare, *tail))
+
+
+def _attach(sock: socket.socket, program: bytes) -> None:
+    buffer = ctypes.create_string_buffer(program)
+    fprog = _Filter(len(program) // BPF_SIZE, ctypes.cast(buffer, ctypes.c_void_p))
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, bytes(fprog))
+
+
 def _deafen(sock: socket.socket) -> None:
     """A raw IPv6 socket hears all VRRP there is; this one only sends, so a filter drops everything in the kernel."""
-    program = ctypes.create_string_buffer(struct.pack("=HBBI", BPF_RETURN, 0, 0, 0))
-    fprog = _Filter(1, ctypes.cast(program, ctypes.c_void_p))
-    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, bytes(fprog))
+    _attach(sock, struct.pack("=HBBI", BPF_RETURN, 0, 0, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """An advert for one destination. `front` and `back`: the IPv4 header around its identification."""
+
+    destination: IPAddress
+    target: tuple[str, int] | tuple[str, int, int, int]
+    message: bytes
+    front: bytes = b""
+    back: bytes = b""
 
 
 class Sender:
@@ -149,7 +216,14 @@ class Sender:
         self.config, self.source, self.ifindex, self._examiner = config, source, ifindex, examiner
         self._old_checksum = examiner.old_checksum
         self._identification = 0
-        self._messages: dict[tuple[int, IPAddress], bytes] = {}
+        self._ready: dict[int, list[_Ready]] = {}
+        own = config.authentication
+        self._seals = own is not None and own.auth_type == "ah"
+        self._ancillary = (
+            []
+            if config.family == 4
+            else [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, struct.pack("=16sI", source.packed, ifindex))]
+        )
         domain = socket.AF_INET if config.family == 4 else socket.AF_INET6
         proto = socket.IPPROTO_RAW if config.family == 4 else IPPROTO_VRRP
         self._sock = socket.socket(domain, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, proto)
@@ -179,52 +253,68 @@ class Sender:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, config.unicast_ttl)
         _deafen(sock)
 
-    def prepare(self, priority: int) -> None:
+    def prepare(self, priority: int) -> list[_Ready]:
         """Encode ahead what an advert of `priority` will need."""
         if self._old_checksum != self._examiner.old_checksum:
             self._old_checksum = self._examiner.old_checksum
-            self._messages.clear()
-        for destination in self._destinations:
-            if (priority, destination) not in self._messages:
-                self._messages[priority, destination] = self._examiner.message(priority, self.source, destination)
+            self._ready.clear()
+        ready = self._ready.get(priority)
+        if ready is None:
+            ready = self._ready[priority] = [self._encode(priority, each) for each in self._destinations]
+        return ready
+
+    def _encode(self, priority: int, destination: IPAddress) -> _Ready:
+        message = self._examiner.message(priority, self.source, destination)
+        if self.config.family == 4:
+            header = self._header(destination, len(message), 0, IPPROTO_VRRP)
+            return _Ready(destination, (str(destination), 0), message, header[:4], header[6:])
+        local = destination.is_link_local or destination.is_multicast
+        return _Ready(destination, (str(destination), 0, 0, self.ifindex if local else 0), message)
+
+    def _header(self, destination: IPAddress, size: int, identification: int, protocol: int) -> bytes:
+        unicast = not destination.is_multicast
+        ttl = self.config.unicast_ttl if unicast and self.config.unicast_ttl is not None else TTL
+        return ipv4_header(self.source, destination, size, ttl, identification, protocol)
 
     def send(self, priority: int) -> str:
         """Send one advert to every destination; what went wrong, "" when nothing did."""
-        if self.config.authentication is not None and self.config.authentication.auth_type == "ah":
+        if self._seals:
             self._examiner.sequence = next_sequence(self._examiner.sequence)
         errors = []
-        for destination in self._destinations:
+        for ready in self.prepare(priority):
             try:
-                self._send_to(priority, destination)
+                self._send(ready)
             except OSError as exc:
                 if not (priority == 0 and exc.errno in (errno.ENETUNREACH, errno.ENETDOWN)):
-                    errors.append(f"{destination}: {exc.strerror}")
+                    errors.append(f"{ready.destination}: {exc.strerror}")
         return ", ".join(errors)
 
-    def _send_to(self, priority: int, destination: IPAddress) -> None:
-        self.prepare(priority)
-        message = self._messages[priority, destination]
-        message += self._examiner.trailer(message, self.source, time.time())
-        if self.config.family == 4:
-            self._sock.sendto(self._ipv4(message, destination), (str(destination), 0))
+    def _send(self, ready: _Ready) -> None:
+        message = ready.message
+        if self.config.auth_hmac is not None:
+            message += self._examiner.trailer(message, self.source, time.time())
+        if self.config.family == 6:
+            self._sock.sendmsg([message], self._ancillary, 0, ready.target)
             return
-        info = struct.pack("=16sI", self.source.packed, self.ifindex)
-        ancillary = [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, info)]
-        local = destination.is_link_local or destination.is_multicast
-        address = (str(destination), 0, 0, self.ifindex if local else 0)
-        self._sock.sendmsg([message], ancillary, 0, address)
+        number = self._identification = self._identification % 0xFFFF + 1
+        if self._seals:
+            packet = self._sealed(ready.destination, message)
+        elif message is ready.message:
+            packet = ready.front + number.to_bytes(2) + ready.back + message
+        else:
+            packet = self._header(ready.destination, len(message), number, IPPROTO_VRRP) + message
+        self._sock.sendto(packet, ready.target)
 
-    def _ipv4(self, message: bytes, destination: IPAddress) -> bytes:
-        self._identification = self._identification % 0xFFFF + 1
-        unicast = not destination.is_multicast
-        ttl = self.config.unicast_ttl if unicast and self.config.unicast_ttl is not None else TTL
+    def _sealed(self, destination: IPAddress, message: bytes) -> bytes:
+        """With IP and authentication header."""
         own = self.config.authentication
-        if own is None or own.auth_type != "ah":
-            return (
-                ipv4_header(self.source, destination, len(message), ttl, self._identification, IPPROTO_VRRP) + message
-            )
-        header = ipv4_header(self.source, destination, AH_SIZE + len(message), ttl, self._identification, IPPROTO_AH)
-        return header + seal(header, self._examiner.sequence, message, own.password, unicast) + message
+        assert own is not None
+        header = self._header(destination, AH_SIZE + len(message), self._identification, IPPROTO_AH)
+        return header + seal(header, self._examiner.sequence, message, own.password, self.config.unicast) + message
+
+    @property
+    def descriptor(self) -> int:
+        return self._sock.fileno()
 
     def close(self) -> None:
         self._sock.close()

@@ -89,9 +89,14 @@ class StaticEntries:
 
     def stir(self) -> None:
         """Links or addresses changed: what was dropped or refused may be possible now."""
-        if not self._stirred and self._config.has_work:
+        if not self._stirred and self._has_work:
             self._stirred = True
             asyncio.get_running_loop().call_later(SETTLE, self._renew)
+
+    @property
+    def _has_work(self) -> bool:
+        config = self._config
+        return bool(config.static_addresses or config.static_routes or config.static_rules)
 
     def _renew(self) -> None:
         self._stirred = False
@@ -102,7 +107,8 @@ class StaticEntries:
         again = [each for each in entries if self._is_kept(each, each.tracked and not each.transient, held)]
         self._submit(batches(insertions(again), SIZE, encode_entry))
         self._adopt(rows, entries)
-        self._judge()
+        if self._members:
+            self._judge()
 
     def _is_kept(self, what: AddressKey | Entry, tracked: bool, held: Container[object]) -> bool:
         """Whether it is put again; what is not tracked, only until it was there once."""
@@ -127,7 +133,7 @@ class StaticEntries:
             self._submit(batches([AddAddress(each, self.rows[each]) for each in back if each in self.rows], SIZE))
             entries = [each for each in back if not isinstance(each, AddressKey)]
             self._submit(batches(insertions(entries), SIZE, encode_entry))
-        if missing:
+        if missing and self._members:
             self._judge()
 
     def _may_return(self, what: AddressKey | Entry) -> bool:

@@ -89,7 +89,10 @@ class TimerDriver:
         self._count = 0
         self._timer = AbsoluteTimer()
         self._set_for = 0.0
+        self._firing = False
         self.worst_lateness = 0.0
+        self.late: Callable[[float], None] = lambda seconds: None
+        """Hears by how much the earliest of the timers that fired was late."""
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.add_reader(self._timer.descriptor, self.fire)
@@ -108,7 +111,8 @@ class TimerDriver:
             self._armed[key] = deadline
             self._count += 1
             heapq.heappush(self._heap, (deadline, self._count, key))
-        self._set()
+        if not self._firing:
+            self._set()
 
     def _set(self) -> None:
         heap = self._heap
@@ -129,10 +133,21 @@ class TimerDriver:
         """Everything that is due, adverts first."""
         self._timer.clear()
         self._set_for = 0.0
-        self._drain()
-        self._await_takeover()
+        self._firing = True
+        try:
+            self._drain()
+            self._await_takeover()
+            self._fire_due()
+        finally:
+            self._firing = False
+            self._set()
+
+    def _fire_due(self) -> None:
         later: list[tuple[float, VirtualRouterKey, Timer]] = []
-        for due, key, timer in self._take_due():
+        found = self._take_due()
+        if found:
+            self.late(now() - found[0][0])
+        for due, key, timer in found:
             if timer is Timer.ADVERT:
                 self.worst_lateness = max(self.worst_lateness, now() - due)
                 self._expired(key, timer)
@@ -144,7 +159,6 @@ class TimerDriver:
                 self._expired(key, timer)
             else:
                 self.rearm(key)
-        self._set()
 
     def _await_takeover(self) -> None:
         """Woken ahead of a take-over: spend the rest of the moment reading the sockets, so that nothing is missed."""

@@ -106,6 +106,10 @@ class ScriptTracker:
         state = self._states.get(name)
         return state.up if state is not None else None
 
+    def states(self) -> Iterable[ScriptState]:
+        """Of all scripts that run, for dumps."""
+        return self._states.values()
+
     def apply(self, wanted: Iterable[VrrpScript]) -> None:
         """Run exactly `wanted` from now on; unchanged commands keep their state."""
         by_name = {config.name: config for config in wanted}

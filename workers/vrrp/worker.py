@@ -11,11 +11,12 @@ import copy
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from ipc.messages import DumpKind, Peer, VirtualServerStateChanged, VrrpStateChanged
+from keepalived_py import dumpfile
 from keepalived_py.clock import now
 from keepalived_py.config.model import SyncGroup as GroupConfig
 from keepalived_py.config.model import VrrpInstance, VrrpSlice
@@ -34,6 +35,7 @@ from keepalived_py.vrrp.events import (
     PriorityChanged,
     Shutdown,
     SourceChanged,
+    StartDelayed,
     Startup,
     TimerExpired,
 )
@@ -43,27 +45,32 @@ from keepalived_py.vrrp.packet import Datagram, PacketError
 from keepalived_py.vrrp.snapshot import InstanceSnapshot, snapshot
 from keepalived_py.vrrp.states import State, Timer
 from keepalived_py.vrrp.sync_group import SyncGroup
-from workers import dump
 from workers.notify import Notifier
 from workers.worker import Worker, WorkerContext, WorkerError
 
+from . import dumps
 from .announce import Announcer
 from .effect_runner import EffectRunner
 from .firewall import needs as firewall_needs
 from .firewall import vmac as vmac_filter
+from .hearing import Hearing
 from .instance import Instance
 from .keeper import Keeper
 from .link_monitor import LinkMonitor
+from .link_state import LinkStates
 from .route_monitor import RouteMonitor
-from .rtnetlink import AddressNotice, LinkNotice, RequestSocket
+from .rtnetlink import AddressNotice, Link, LinkNotice, RequestSocket
+from .setting_keeper import SettingKeeper
 from .slices import SliceQueue
-from .sockets import Receiver, ReceiverKey, Sender
+from .sockets import Sender
+from .startup import StartupDelay
 from .static_entries import StaticEntries
 from .sysctl import Sysctls
 from .teller import GROUP, INSTANCE, Teller
 from .timer_driver import TimerDriver
 from .trackers import NO_RESULT, Trackers
 from .vmac import Vmacs
+from .vmac_wish import sends_below
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +86,11 @@ class VrrpWorker(Worker[VrrpSlice]):
     role = Peer.VRRP
     ident = "Keepalived_vrrp"
     log_role = "vrrp"
-    title = "keepalived_vrrp"
+    title = process_name = "keepalived_vrrp"
+    needs: ClassVar[Mapping[str, str]] = {
+        "CAP_NET_ADMIN": "virtual addresses, routes and rules",
+        "CAP_NET_RAW": "adverts and announcements",
+    }
 
     def __init__(self, context: WorkerContext[VrrpSlice]) -> None:
         super().__init__(context)
@@ -88,16 +99,18 @@ class VrrpWorker(Worker[VrrpSlice]):
         self._group_configs: dict[str, GroupConfig] = {}
         self._group_of: dict[str, str] = {}
         self._by_name: dict[str, Instance] = {}
-        self._receivers: dict[ReceiverKey, Receiver] = {}
-        self._targets: dict[tuple[ReceiverKey, int], list[Instance]] = {}
         self._events: deque[tuple[Instance, Event]] = deque()
         self._virtual: frozenset[IPAddress] = frozenset()
         self._working = False
         self._leaving = False
-        self._unknown_vrids = 0
-        self._malformed = 0
-        self.timers = TimerDriver(self._machine_of, self._drain, self._timer_expired, self._rehearse)
+        self._not_before = 0.0
+        self._by_link: dict[str | int | IPAddress, list[Instance]] | None = None
+        """Instances by what concerns them; None: to be worked out again."""
+        self.hearing = Hearing(self._heard)
+        self.timers = TimerDriver(self._machine_of, self.hearing.drain, self._timer_expired, self._rehearse)
+        self.timers.late = self.tuner.late
         self.trackers = Trackers(self._tracked_changed, self._link_up)
+        self._stopped_running: set[int] = set()
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -119,16 +132,23 @@ class VrrpWorker(Worker[VrrpSlice]):
         self.routes = RouteMonitor(self._requests.port, self._removed, self._stir)
         self.monitor.start(loop, self._requests)
         self.sysctls = Sysctls()
+        self.settings = SettingKeeper(self.sysctls)
         self.vmacs = Vmacs(self._requests, self.monitor, self.sysctls)
         self.vmacs.prefix = self.config.global_defs.vmac_prefix
+        self.vmacs.address_prefix = self.config.global_defs.vmac_addr_prefix or self.vmacs.prefix
+        self.vmacs.may_share, self.vmacs.again = self._same_group, self._ask_again
+        self.link_states = LinkStates(self.monitor, self._link_settled)
         if self.config.global_defs.disable_local_igmp:
             self.sysctls.set("ipv4/igmp_link_local_mcast_reports", "0")
         self.timers.start(loop)
+        self.hearing.start(loop)
+        self.startup = StartupDelay(self.context.parent_pid if self.context.reported else 0)
         self._check(self.config)
         self.teller.configure(self.config)
         self._keep(self.config)
         self._hear_of_services()
         await self._filter(self.config)
+        self.link_states.apply(self.config)
         self.trackers.apply(self.config)
         self._build(self.config)
 
@@ -136,19 +156,35 @@ class VrrpWorker(Worker[VrrpSlice]):
 
     def _check(self, config: VrrpSlice) -> None:
         """Raises WorkerError for what this machine cannot run."""
-        for instance in config.vrrp.instances:
-            if instance.interface and self.monitor.by_name(instance.interface) is None:
-                raise WorkerError(f"({instance.name}) interface {instance.interface} does not exist", ExitCode.CONFIG)
+        if config.global_defs.dynamic_interfaces != "no":
+            return
+        named = [(f"({each.name}) ", each.interface or each.vrf) for each in config.vrrp.instances]
+        named += [("linkbeat_interfaces: ", each.interface) for each in config.vrrp.linkbeat_interfaces]
+        for where, name in named:
+            if name and self.monitor.by_name(name) is None:
+                raise WorkerError(f"{where}interface {name} does not exist", ExitCode.CONFIG)
 
     async def _filter(self, config: VrrpSlice) -> None:
         """The tables that accept mode and VMACs need, before anything is put into them."""
         defaults = config.global_defs
         wanted = firewall_needs(config.vrrp.instances, defaults.disable_local_igmp)
         await self.runner.firewall.configure(wanted, defaults.firewall)
+        self._synchronise(config)
+
+    def _synchronise(self, config: VrrpSlice) -> None:
+        """lvs_sync_daemon goes the way of the instance that it names."""
+        settings = config.global_defs.lvs_sync_daemon
+        name = settings.instance if settings is not None else ""
+        known = self._by_name.get(name)
+        running = known is not None and known.router.state is not State.INIT
+        vrid = next((each.vrid for each in config.vrrp.instances if each.name == name), 0)
+        self.runner.sync.daemon.namespace = config.global_defs.root.net_namespace_ipvs
+        self.runner.sync.configure(settings, vrid, known.router.state is State.MASTER if known and running else None)
 
     def _build(self, config: VrrpSlice) -> None:
         """Start every instance of the first configuration."""
         self._arrange(config)
+        self._delay(config)
         was_master = {
             report.name
             for report in self.context.reported
@@ -163,17 +199,30 @@ class VrrpWorker(Worker[VrrpSlice]):
         vrrp = config.vrrp
         held = any(each.routes or each.rules for each in vrrp.instances)
         self.routes.watch(bool(held or vrrp.static_routes or vrrp.static_rules))
-        self.keeper.limit = self.static.limit = config.global_defs.restore_lost
+        self.keeper.limit = self.static.limit = self.settings.limit = config.global_defs.restore_lost
         self.static.apply(vrrp)
         self.monitor.read_waiting()
 
     def _arrange(self, config: VrrpSlice) -> None:
         """What belongs together: members of groups, and all virtual addresses, which are never a source."""
-        self._virtual = frozenset(
-            row.address for each in config.vrrp.instances for row in (*each.addresses, *each.excluded)
-        )
+        holders: dict[IPAddress, list[VirtualRouterKey]] = {}
+        for each in config.vrrp.instances:
+            for row in (*each.addresses, *each.excluded):
+                holders.setdefault(row.address, []).append(each.key)
+        self._virtual, self.keeper.holders = frozenset(holders), holders
         self._group_configs = {group.name: group for group in config.vrrp.sync_groups}
         self._group_of = {member: group.name for group in config.vrrp.sync_groups for member in group.members}
+
+    def _delay(self, config: VrrpSlice) -> None:
+        """The start-up delay, and what is heard and announced beside it, as `config` has them."""
+        defaults = config.global_defs
+        self.hearing.configure(defaults.log_unknown_vrids)
+        self.runner.pace(defaults.garp, config.vrrp.garp_groups)
+        before, self._not_before = self._not_before, self.startup.ends(defaults)
+        if self._not_before > now() and self._not_before != before:
+            logger.info("Delaying VRRP for %.3f seconds", self._not_before - now())
+        for instance in self.instances.values():
+            self._post(instance, StartDelayed(self._not_before))
 
     def _add(self, config: VrrpInstance) -> Instance:
         group = self._group_of.get(config.name, "")
@@ -196,7 +245,7 @@ class VrrpWorker(Worker[VrrpSlice]):
                 adopted = State.MASTER if instance.name in was_master else None
                 if adopted is None:
                     self.runner.remove_left_overs(instance)
-                self._post(instance, Startup(adopted))
+                self._post(instance, Startup(adopted, self._not_before))
             self._settle_groups()
 
     def _connect(self, instance: Instance) -> None:
@@ -205,12 +254,19 @@ class VrrpWorker(Worker[VrrpSlice]):
         link = self.monitor.by_name(config.interface)
         if config.promote_secondaries and link is not None:
             self.sysctls.set(f"ipv4/conf/{link.name}/promote_secondaries", "1")
-        own = self.vmacs.ensure(config, link) if config.vmac is not None and link is not None else link
-        advert = link if config.vmac is not None and config.vmac.xmit_base else own
+        own = self._own_link(instance, link)
+        advert = link if config.vmac is not None and sends_below(config, config.vmac) else own
+        if config.vrf:
+            advert = self.monitor.by_name(config.vrf)
         instance.base_index = link.index if link is not None else 0
         before, instance.ifindex = instance.ifindex, own.index if own is not None else 0
         instance.advert_index = advert.index if advert is not None else 0
         source = config.source or self._interface_address(instance)
+        if instance.extra_places or instance.extra:
+            instance.extra = self.vmacs.ensure_extra(config)
+        links = (config, instance.base_index, instance.ifindex, instance.advert_index, tuple(instance.extra.values()))
+        if instance.links != links:
+            instance.links, self._by_link = links, None
         self.runner.prepare(instance)
         if config.vmac is not None and own is not None and link is not None and config.vmac.kind == "macvlan":
             self.runner.firewall.set(("vmac", instance.key), vmac_filter(config.family, own.index, link.index))
@@ -223,17 +279,35 @@ class VrrpWorker(Worker[VrrpSlice]):
             instance.sender.close()
         instance.sender = None
         instance.router.source = source
-        if source is None or (advert is None and config.interface):
-            self._stop_listening(instance)
+        if source is None or (advert is None and (config.interface or config.vrf)):
+            self.hearing.stop(instance)
             return
         name = advert.name if advert is not None else ""
         try:
             instance.sender = Sender(config, instance.advert_index, name, source, instance.examiner)
-            self._listen(instance, name)
+            self.hearing.listen(instance, name)
         except PermissionError as exc:
             raise WorkerError("raw sockets need CAP_NET_RAW", ExitCode.NO_PERMISSION) from exc
         except OSError as exc:
             logger.error("(%s) sockets on %s: %s", config.name, config.interface, exc.strerror)
+
+    def _own_link(self, instance: Instance, link: Link | None) -> Link | None:
+        """The VMAC of an instance, else its interface."""
+        if instance.config.vmac is None:
+            return link
+        if link is None:
+            self.vmacs.forget_own(instance.key)
+            self.runner.firewall.set(("vmac", instance.key), frozenset())
+            return None
+        return self.vmacs.ensure(instance.config, link)
+
+    def _ask_again(self, key: VirtualRouterKey) -> None:
+        if key in self.instances and not self._leaving:
+            self._reconnect(self.instances[key])
+
+    def _same_group(self, one: VirtualRouterKey, other: VirtualRouterKey) -> bool:
+        groups = {self.instances[key].group for key in (one, other) if key in self.instances}
+        return len(groups) == 1 and "" not in groups
 
     def _move_addresses(self, instance: Instance, before: int) -> None:
         """The VMAC was removed and made anew: what was on it comes back, and is announced."""
@@ -243,39 +317,29 @@ class VrrpWorker(Worker[VrrpSlice]):
             added = self.runner.set_addresses(instance, True)
             self.runner.announce(instance, added, instance.config.garp.master_repeat)
 
+    def _refill(self, instance: Instance, lost: int = 0) -> None:
+        """Interfaces are there anew, or `lost` its addresses when it was down: they come back, and are announced."""
+        rows, addresses, prepared = instance.rows, self.monitor.addresses, instance.prepared
+        if instance.router.state is not State.MASTER or prepared is None:
+            return
+        kept = {
+            key: row
+            for key, row in rows.items()
+            if key.ifindex in self.monitor.links and (key.ifindex != lost or key in addresses)
+        }
+        if kept.keys() == rows.keys() == prepared.desired.keys():
+            return
+        instance.rows = kept
+        added = self.runner.set_addresses(instance, True)
+        self.runner.announce(instance, added, instance.config.garp.master_repeat)
+
     def _interface_address(self, instance: Instance) -> IPAddress | None:
-        found = self.monitor.own_addresses(instance.base_index, instance.config.family, self._virtual)
+        spec = instance.config.vmac
+        if spec is not None and spec.ipvlan_address is not None:
+            return spec.ipvlan_address
+        index = instance.ifindex if spec is not None and spec.kind == "ipvlan" else instance.base_index
+        found = self.monitor.own_addresses(index, instance.config.family, self._virtual)
         return found[0] if found else None
-
-    def _listen(self, instance: Instance, interface: str) -> None:
-        config = instance.config
-        key = ReceiverKey(
-            instance.advert_index,
-            config.family,
-            instance.protocol,
-            config.mcast_group,
-            instance.source if config.unicast else None,
-        )
-        if instance.receiver == key:
-            return
-        self._stop_listening(instance)
-        if key not in self._receivers:
-            receiver = Receiver(key, interface, self._deliver, self._malformed_packet)
-            self._receivers[key] = receiver
-            asyncio.get_running_loop().add_reader(receiver.sock, receiver.drain)
-        instance.receiver = key
-        self._targets.setdefault((key, config.vrid), []).append(instance)
-
-    def _stop_listening(self, instance: Instance) -> None:
-        key, instance.receiver = instance.receiver, None
-        if key is None:
-            return
-        targets = self._targets[key, instance.config.vrid]
-        targets.remove(instance)
-        if not targets:
-            del self._targets[key, instance.config.vrid]
-        if not any(target[0] == key for target in self._targets):
-            self._receivers.pop(key).close(asyncio.get_running_loop())
 
     async def apply(self, new: VrrpSlice) -> None:
         """Move to `new`: what did not change is not touched."""
@@ -284,6 +348,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         self.teller.configure(new)
         self._keep(new)
         self._arrange(new)
+        self._delay(new)
         wanted = {config.key: config for config in new.vrrp.instances}
         for key in [key for key in self.instances if key not in wanted]:
             self._remove(self.instances[key])
@@ -296,7 +361,9 @@ class VrrpWorker(Worker[VrrpSlice]):
         for name, state in group_states.items():
             if name in self._group_configs:
                 self._group(name).state = state  # an unchanged group is not told again
+        self.link_states.apply(new)
         self.trackers.apply(new)
+        self._by_link = None
         self.config = new
         for instance in self.instances.values():
             if instance not in added:
@@ -312,12 +379,12 @@ class VrrpWorker(Worker[VrrpSlice]):
         logger.info("(%s) is removed by the reload", instance.name)
         instance.group, instance.leaving = "", True
         self._post(instance, Shutdown())
-        self._stop_listening(instance)
+        self.hearing.stop(instance)
         if instance.sender is not None:
             instance.sender.close()
         del self.instances[instance.key]
         self.timers.rearm(instance.key)
-        if instance.config.vmac is not None:
+        if instance.config.vmac is not None or instance.extra:
             self.slices.add(instance.key, partial(self.vmacs.forget, instance.key))
             self.runner.firewall.set(("vmac", instance.key), frozenset())
 
@@ -330,6 +397,7 @@ class VrrpWorker(Worker[VrrpSlice]):
             instance.prepared = None
             self._post(instance, ConfigChanged(config))
             self._connect(instance)
+            self._refill(instance)
             self.runner.guard(instance)
             news = [key for key in instance.rows if key not in before]
             if news and instance.router.state is State.MASTER:
@@ -396,18 +464,8 @@ class VrrpWorker(Worker[VrrpSlice]):
 
     # what arrives -------------------------------------------------------------------------------------------------
 
-    def _drain(self) -> None:
-        """Read every socket until it is empty."""
-        for receiver in list(self._receivers.values()):
-            receiver.drain()
-
-    def _deliver(self, key: ReceiverKey, datagram: Datagram) -> None:
-        instance = self._instance_for(key, datagram)
-        if instance is None:
-            self._unknown_vrids += 1
-            if self.config.global_defs.log_unknown_vrids:
-                logger.info("Unknown VRID(%d) received from %s - ignoring", datagram.vrid, datagram.source)
-            return
+    def _heard(self, instance: Instance, datagram: Datagram) -> None:
+        """A datagram for the VRID of an instance."""
         if instance.router.state in (State.INIT, State.FAULT):
             return
         try:
@@ -416,7 +474,10 @@ class VrrpWorker(Worker[VrrpSlice]):
             if instance.once((exc.reason, datagram.source)):
                 logger.warning("(%s) advert from %s discarded: %s", instance.name, datagram.source, exc)
             return
-        if advert.differs and instance.once(("list", datagram.source, advert.differs)):
+        stranger = self.hearing.census(instance.advert_index).stranger(advert) if advert.foreign else ""
+        if stranger:
+            logger.warning("(%s) %s", instance.name, stranger)
+        elif advert.differs and instance.once(("list", datagram.source, advert.differs)):
             logger.warning("(%s) address list of %s differs: %s", instance.name, datagram.source, advert.differs)
         if advert.interval_differs and instance.once(("interval", datagram.source, advert.adver_int)):
             logger.info(
@@ -428,26 +489,11 @@ class VrrpWorker(Worker[VrrpSlice]):
             )
         if advert.bare_checksum and instance.once(("checksum", datagram.source)):
             logger.info("(%s) %s leaves the pseudo header out of its checksum", instance.name, datagram.source)
-        if instance.router.master_source != datagram.source:
+        if instance.reported and instance.router.master_source != datagram.source:
             instance.reported = {
                 what for what in instance.reported if isinstance(what, tuple) and datagram.source in what
             }
         self._post(instance, AdvertReceived(advert.priority, advert.adver_int, advert.source))
-
-    def _instance_for(self, key: ReceiverKey, datagram: Datagram) -> Instance | None:
-        """The instance of a VRID; among unicast ones that share it, the one with that peer."""
-        targets = self._targets.get((key, datagram.vrid))
-        if not targets:
-            return None
-        if len(targets) > 1:
-            for instance in targets:
-                if any(peer.address == datagram.source for peer in instance.config.unicast_peers):
-                    return instance
-        return targets[0]
-
-    def _malformed_packet(self, key: ReceiverKey, error: PacketError) -> None:
-        self._malformed += 1
-        logger.debug("malformed packet: %s", error)
 
     def _rehearse(self, key: VirtualRouterKey) -> None:
         """Go through a take-over without performing it, so that the real one a moment later finds all in the caches."""
@@ -490,24 +536,36 @@ class VrrpWorker(Worker[VrrpSlice]):
         config = instance.config
         if config.config_fault:
             yield "configuration", config.config_fault
-        if config.interface and not config.dont_track_primary:
-            link = self.monitor.by_name(config.interface)
-            if link is None or not link.running:
-                yield f"interface {config.interface}", f"interface {config.interface} is down"
+        name = config.interface or config.vrf
+        if name and self.monitor.by_name(name) is None:
+            yield f"interface {name}", f"interface {name} does not exist"
+        elif name and not config.dont_track_primary and not self._link_up(name):
+            yield f"interface {name}", f"interface {name} is down"
         if config.vmac is not None and instance.base_index and not instance.ifindex:
             yield "VMAC", f"there is no VMAC on interface {config.interface}"
-        if instance.source is None:
+        for name, family in instance.extra_places:
+            if (name, family) not in instance.extra and self.monitor.by_name(name) is not None:
+                yield f"VMAC {name} {family}", f"there is no VMAC for IPv{family} addresses on interface {name}"
+        if instance.source is None and (instance.base_index or not name):
             yield "source address", f"no IPv{config.family} address on interface {config.interface}"
+        if config.track_src_ip and config.source is not None and not self._has_source(instance, config.source):
+            yield "source address", f"the source address {config.source} is missing"
         for name in instance.held_interfaces:
-            link = self.monitor.by_name(name)
-            if link is None or not link.running:
+            if not self._link_up(name):
                 yield f"interface {name}", f"interface {name} of what it holds is down"
         yield from self.static.faults(config.name)
         yield from self.trackers.faults(config)
 
+    def _has_source(self, instance: Instance, source: IPAddress) -> bool:
+        """track_src_ip: a link-local address counts on the own interface only, others wherever they are."""
+        indices = (instance.base_index, instance.ifindex)
+        return any(
+            key.address == source and not tentative and (not source.is_link_local or key.ifindex in indices)
+            for key, tentative in self.monitor.addresses.items()
+        )
+
     def _link_up(self, name: str) -> bool:
-        link = self.monitor.by_name(name)
-        return link is not None and link.running
+        return self.link_states.running(name)
 
     def _tracked_changed(self, kind: str, name: str) -> None:
         for instance in list(self.instances.values()):
@@ -526,22 +584,59 @@ class VrrpWorker(Worker[VrrpSlice]):
         if self._leaving:
             return  # what goes now goes because of us
         if isinstance(found, LinkNotice):
-            for instance in list(self.instances.values()):
-                names = {instance.config.interface, self.vmacs.name_of(instance.key)}
-                names |= {track.name for track in self.trackers.of(instance.config)}
-                names |= instance.held_interfaces | instance.named_interfaces | self.static.interfaces(instance.name)
-                if found.link.name in names:
-                    self._reconnect(instance)
+            self.link_states.refresh_all()
+            self._about_link(found.link.name, found.link.index)
+            self._back_up(found)
             self._stir()
             return
         if not found.present:
             self._removed(found.key)
-        if found.key.address in self._virtual:
-            return
+        virtual = found.key.address in self._virtual
+        for instance in self._concerned(found.key.address, *(() if virtual else (found.key.ifindex,))):
+            self._reconnect(instance)
+        if not virtual:
+            self._stir()
+
+    def _about_link(self, name: str, index: int = 0) -> None:
+        """Look again at every instance that has to do with an interface; one that was renamed is known by its index."""
+        for instance in self._concerned(name, index):
+            self._reconnect(instance)
+
+    def _concerned(self, *whats: str | int | IPAddress) -> list[Instance]:
+        """Instances that have to do with an interface, by its name or index, or with a source address."""
+        if self._by_link is None:
+            self._by_link = {}
+            for instance in self.instances.values():
+                for what in self._interests(instance):
+                    self._by_link.setdefault(what, []).append(instance)
+        found = {each.key: each for what in whats for each in self._by_link.get(what, ())}
+        return [each for key, each in found.items() if self.instances.get(key) is each]
+
+    def _interests(self, instance: Instance) -> set[str | int | IPAddress]:
+        config = instance.config
+        names = {config.interface, config.vrf} | self.vmacs.names_of(instance.key)
+        names |= {track.name for track in self.trackers.of(config)}
+        names |= instance.held_interfaces | instance.named_interfaces | self.static.interfaces(instance.name)
+        indices = {instance.base_index, instance.ifindex, instance.advert_index, *instance.extra.values()}
+        sources = {config.source} if config.track_src_ip and config.source is not None else set()
+        return (names | indices | sources) - {"", 0}
+
+    def _link_settled(self, name: str) -> None:
+        """An interface began or ceased to count as up because of a delay or a poll."""
+        self._about_link(name)
         self._stir()
-        for instance in list(self.instances.values()):
-            if found.key.ifindex == instance.base_index:
-                self._reconnect(instance)
+
+    def _back_up(self, found: LinkNotice) -> None:
+        """IPv6 addresses do not outlive that their interface is down, and instances may not have minded that it was."""
+        index = found.link.index
+        if found.present and not found.link.running:
+            self._stopped_running.add(index)
+            return
+        if index in self._stopped_running:
+            self._stopped_running.discard(index)
+            for instance in self.instances.values() if found.present else ():
+                if any(key.ifindex == index for key in instance.rows):
+                    self._refill(instance, index)
 
     def _removed(self, key: AddressKey | RouteKey | RuleKey) -> None:
         self.keeper.removed(key)
@@ -552,6 +647,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         self.static.stir()
 
     def _links_reread(self) -> None:
+        self.link_states.refresh_all()
         self.keeper.reread()
         self.static.stir()
         for instance in list(self.instances.values()):
@@ -563,6 +659,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         if instance.source is not None and instance.source != before:
             self._post(instance, SourceChanged(instance.source))
         self._judge(instance)
+        self._refill(instance)
 
     # orders -------------------------------------------------------------------------------------------------------
 
@@ -582,6 +679,7 @@ class VrrpWorker(Worker[VrrpSlice]):
             if instance.router.state is not State.INIT:
                 self._post(instance, Shutdown(keep))
         self.slices.finish()
+        self.settings.stop()
         if not keep:
             self.vmacs.forget_all()
             self.sysctls.restore()
@@ -589,23 +687,25 @@ class VrrpWorker(Worker[VrrpSlice]):
         self._leaving = True
         self._settle_groups()
         self.trackers.stop()
+        self.link_states.stop()
         if not keep:
             await self.runner.firewall.close()
         await self.notifier.finish()
 
     def dump(self, kind: DumpKind) -> None:
-        instances = list(self.instances.values())
+        instances, defs = list(self.instances.values()), self.config.global_defs
         match kind:
             case DumpKind.STATS | DumpKind.STATS_CLEAR:
-                dump.write("keepalived.stats", statistics_text(map(self._snapshot, instances)))
+                dumpfile.write(dumpfile.statistics_path(defs), statistics_text(map(self._snapshot, instances)))
                 if kind is DumpKind.STATS_CLEAR:
                     for instance in instances:
                         instance.examiner.counters = Counters()
             case DumpKind.DATA:
-                dump.write("keepalived.data", self._describe())
+                dumpfile.write(dumpfile.state_path(defs, ""), self.describe())
             case DumpKind.JSON:
-                version = self.config.global_defs.json_version
-                dump.write("keepalived.json", json_text(map(self._snapshot, instances), version, ()))
+                processes = dumps.processes_of(self.config, self.trackers)
+                text = json_text(map(self._snapshot, instances), defs.json_version, processes)
+                dumpfile.write(dumpfile.json_path(defs), text)
 
     def _snapshot(self, instance: Instance) -> InstanceSnapshot:
         """What dumps show of an instance."""
@@ -618,24 +718,19 @@ class VrrpWorker(Worker[VrrpSlice]):
             total_priority=priority.total,
             group=instance.group,
             ifindex=instance.ifindex,
+            vmac_name=self._link_name(instance.ifindex) if instance.config.vmac is not None else "",
+            sockets=dumps.sockets_of(instance, self.hearing),
             scripts={script.name: script.script for script in self.config.vrrp.scripts},
         )
 
-    def _describe(self) -> str:
-        """States with their reasons, for people."""
-        lines = [f"Unknown VRIDs heard: {self._unknown_vrids}", f"Malformed packets: {self._malformed}"]
-        lines.append(f"Worst lateness of an advert: {self.timers.worst_lateness * 1000:.3f} ms")
-        for instance in self.instances.values():
-            router, config = instance.router, instance.config
-            priority = self.trackers.priority(config)
-            lines += [
-                f"VRRP Instance: {instance.name}",
-                f"  State: {router.state.value}",
-                f"  Interface: {config.interface}, VRID {config.vrid}, version {config.version}",
-                f"  Source address: {router.source}",
-                f"  Priority: {priority}",
-                f"  Master: {router.master_source}",
-                *(f"  Fault: {reason}" for reason in router.faults.values()),
-                *(f"  Address: {row}" for row in (*config.addresses, *config.excluded)),
-            ]
-        return "\n".join(lines) + "\n"
+    def _link_name(self, index: int) -> str:
+        link = self.monitor.links.get(index)
+        return "" if link is None else link.name
+
+    def describe(self) -> str:
+        """keepalived.data."""
+        instances = list(self.instances.values())
+        snapshots = [self._snapshot(instance) for instance in instances]
+        text = dumps.data(self.config, instances, snapshots, self.groups, self.trackers, self.hearing)
+        lateness, queued = self.timers.worst_lateness, self.runner.queued()
+        return text + dumps.ours(instances, self.trackers, self.hearing, lateness, queued)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import re
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from keepalived_py.cli import main
+from keepalived_py.cli import SIGNALS, main
 from keepalived_py.config.system import Machine
 from keepalived_py.ctl.main import main as ctl
 from keepalived_py.options import OPTIONS, parse
@@ -98,6 +102,22 @@ def test_config_test_into_a_file(conf: Path, tmp_path: Path) -> None:
     assert main([f"--config-test={tmp_path / 'link'}", "-f", str(conf)]) == 1
 
 
+@pytest.fixture
+def _process() -> Iterator[None]:
+    """A start changes signals, the umask and the log of its process."""
+    handlers = {number: signal.getsignal(number) for number in SIGNALS.values()}
+    mask, root = os.umask(0o022), logging.getLogger()
+    os.umask(mask)
+    sinks, level, raising = list(root.handlers), root.level, logging.raiseExceptions
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    os.umask(mask)
+    root.handlers, logging.raiseExceptions = sinks, raising
+    root.setLevel(level)
+
+
+@pytest.mark.usefixtures("_process")
 def test_an_unusable_configuration_ends_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-n", "-G", "-f", str(tmp_path / "none.conf")]) == 6
     assert "cannot be read" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from keepalived_py.config.keywords_root import ROOT
 from keepalived_py.config.keywords_vrrp import VRRP_INSTANCE
 from keepalived_py.config.lexer import split_shell_words, split_words
 from keepalived_py.config.load import LoadOptions, load
-from keepalived_py.config.model import Config, Script
+from keepalived_py.config.model import Config, GrpcCheck, HttpCheck, Script, TlsSettings
 from keepalived_py.config.schema import Keyword, Section
 from tests.conftest import REPOSITORY
 from tests.unit.config.helpers_config import INSTANCE, load_text
@@ -55,6 +55,48 @@ def read(tmp_path: Path, text: str) -> Config:
 def test_a_dump_reads_back(tmp_path: Path, text: str) -> None:
     config = read(tmp_path, text)
     assert config.vrrp.instances
+    assert again(tmp_path, config) == config
+
+
+def test_checkers_of_ours_read_back(tmp_path: Path) -> None:
+    text = """virtual_server 10.0.0.1 80 {
+    real_server 10.0.0.2 80 {
+        SSL_GET {
+            verify
+            ca /etc/ssl/ca.pem
+            expected_name www.example.com
+            warn_days 14
+            basic_auth_file /etc/secret
+            rise 2
+            url {
+                path /
+                method POST
+                header X-One "a b"
+                body text
+            }
+        }
+        GRPC_CHECK {
+            service ready
+            tls
+            enable_sni
+            verify
+            expected_name www.example.com
+        }
+        GRPC_CHECK {
+            connect_port 81
+        }
+    }
+}
+"""
+    config = read(tmp_path, text)
+    (server,) = config.checker.virtual_servers
+    secure, named, plain = server.real_servers[0].checks
+    assert isinstance(named, GrpcCheck)
+    assert isinstance(plain, GrpcCheck)
+    assert (named.service, named.tls) == ("ready", TlsSettings(sni=True, verify=True, expected_name="www.example.com"))
+    assert (plain.service, plain.tls, plain.endpoint.port) == ("", None, 81)
+    assert isinstance(secure, HttpCheck)
+    assert secure.tls == TlsSettings(verify=True, ca="/etc/ssl/ca.pem", expected_name="www.example.com", warn_days=14)
     assert again(tmp_path, config) == config
 
 

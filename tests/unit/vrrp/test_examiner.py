@@ -136,6 +136,20 @@ def test_a_sealed_advert_moves_the_sequence() -> None:
         examiner.examine(datagram, master=False)
 
 
+def test_the_identification_does_not_make_a_packet_new() -> None:
+    config = instance()
+    message = encode(config, 100, LOWER, GROUP)
+    examiner = Examiner(config)
+    first, again = (
+        examiner.examine(parse_ipv4(ipv4_header(LOWER, GROUP, len(message), 255, number, 112) + message), master=False)
+        for number in (1, 2)
+    )
+    assert again is first
+    with pytest.raises(PacketError):
+        examiner.examine(parse_ipv4(ipv4_header(LOWER, GROUP, len(message), 254, 3, 112) + message), master=False)
+    assert examiner.counters.received == 2
+
+
 def advertised(*addresses: str, source: IPAddress = LOWER) -> Advertisement:
     return Examiner(instance()).examine(heard(instance(*addresses), source=source), master=False)
 
@@ -155,6 +169,18 @@ def test_another_cluster_on_our_vrid_is_told_once_per_source() -> None:
 )
 def test_free_vrids(seen: set[int], text: str) -> None:
     assert free(seen) == text
+
+
+def test_other_vrids_are_new_once_for_each_sender() -> None:
+    census = LinkCensus({51})
+    assert [census.heard(60, LOWER), census.heard(60, LOWER), census.heard(60, HIGHER)] == [True, False, True]
+    census.stranger(advertised("192.0.2.9"))
+    lines = census.lines()
+    assert lines[0] == f"VRID 60 of others: {LOWER}, {HIGHER}"
+    assert lines[1].startswith("192.0.2.5 uses VRID 51")
+    assert lines[2] == "VRIDs not seen here: 1-50, 52-59, 61-255"
+    census.complete = False
+    assert "log_unknown_vrids" in census.lines()[2]
 
 
 def test_only_so_many_strangers_are_told_of() -> None:

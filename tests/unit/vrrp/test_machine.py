@@ -207,7 +207,7 @@ def test_our_own_address_and_priority_only_warn() -> None:
 
 def test_a_master_answers_a_farewell_at_once() -> None:
     made = master()
-    assert made.step(advert(0), 10.5) == [SendAdvert(100)]
+    assert made.step(advert(0), 10.5) == [SendAdvert(100), AnnounceVips(5)]
     assert made.deadlines[Timer.ADVERT] == 11.5
 
 

@@ -9,6 +9,7 @@ import pytest
 from keepalived_py.config.model import GarpSettings, Route
 from keepalived_py.values import Centiseconds
 from keepalived_py.vrrp.effects import (
+    AnnounceExtra,
     AnnounceSource,
     AnnounceVips,
     Effect,
@@ -31,6 +32,7 @@ from keepalived_py.vrrp.events import (
     GroupRecovered,
     PriorityChanged,
     Shutdown,
+    StartDelayed,
     Startup,
     TimerExpired,
 )
@@ -84,6 +86,54 @@ def test_an_owner_waits_for_the_end_of_the_startup_delay() -> None:
     made.step(Startup(not_before=30.0), 0.0)
     assert (made.state, made.deadline) == (State.BACKUP, 30.0)
     assert made.step(DOWN, 30.0)[0] == SendAdvert(255)
+
+
+@pytest.mark.parametrize(("end", "deadline"), [(50.0, 53.609375), (12.0, 15.609375), (5.0, 13.609375)])
+def test_a_reload_moves_the_end_of_a_running_delay(end: float, deadline: float) -> None:
+    made = router()
+    made.step(Startup(not_before=30.0), 0.0)
+    assert made.step(StartDelayed(end), 10.0) == []
+    assert made.deadline == pytest.approx(deadline)
+    assert made.step(advert(200), max(end, 10.0) - 0.1) == []
+    assert made.step(advert(200), max(end, 10.0) + 1) == []
+    assert made.deadline == pytest.approx(deadline + 1)
+
+
+def test_a_delay_that_is_over_stays_over() -> None:
+    made = router()
+    made.step(Startup(not_before=30.0), 0.0)
+    made.step(StartDelayed(90.0), 31.0)
+    assert (made.not_before, made.deadline) == (30.0, pytest.approx(33.609375))
+
+
+def test_an_owner_that_waits_for_the_end_moves_with_it() -> None:
+    made = router(**OWNER)
+    made.step(Startup(not_before=30.0), 0.0)
+    made.step(StartDelayed(20.0), 10.0)
+    assert made.deadline == 20.0
+
+
+# extra interfaces -------------------------------------------------------------------------------------------------
+
+
+def test_extra_interfaces_have_a_period_of_their_own() -> None:
+    made = master(garp=GarpSettings(extra_if=30))
+    assert made.deadlines[Timer.EXTRA] == 40.0
+    assert made.step(TimerExpired(Timer.EXTRA), 40.0) == [AnnounceExtra()]
+    assert made.deadlines[Timer.EXTRA] == 70.0
+    made.step(Shutdown(), 41.0)
+    assert made.deadlines == {}
+
+
+def test_a_reload_changes_that_period() -> None:
+    made = master()
+    assert Timer.EXTRA not in made.deadlines
+    made.step(ConfigChanged(instance(garp=GarpSettings(extra_if=30))), 12.0)
+    assert made.deadlines[Timer.EXTRA] == 42.0
+    made.step(ConfigChanged(instance(garp=GarpSettings(extra_if=30), priority=101)), 15.0)
+    assert made.deadlines[Timer.EXTRA] == 42.0
+    made.step(ConfigChanged(instance()), 16.0)
+    assert Timer.EXTRA not in made.deadlines
 
 
 # waiting for first results ----------------------------------------------------------------------------------------

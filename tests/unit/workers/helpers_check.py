@@ -15,6 +15,9 @@ from workers.checker.http import HttpClient
 from workers.checker.probe import Result, probe
 
 TIMING = CheckTiming(connect_timeout=0.4)
+"""For what has to be given up."""
+PATIENT = CheckTiming(connect_timeout=8)
+"""For what has to be awaited, however busy the machine is."""
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Make = Callable[[Endpoint, HttpClient], Any]
 ON_TIME = 0.9

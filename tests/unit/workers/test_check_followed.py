@@ -21,7 +21,6 @@ from keepalived_py.config.model import (
     CheckerSlice,
     CheckTiming,
     FileCheck,
-    GrpcCheck,
     HttpCheck,
     HttpUrl,
     RealServer,
@@ -34,7 +33,7 @@ from keepalived_py.config.model import (
 )
 from keepalived_py.values import RealKey, ServiceKey, ip_address
 from tests.unit.workers.helpers_check import endpoint
-from workers.checker import worker as worker_module
+from workers.checker import table as table_module
 from workers.checker.bfd import BfdChecker, BfdSessions
 from workers.checker.file import LEAST, FileChecker
 from workers.checker.probe import CheckFailed, probe
@@ -109,7 +108,7 @@ def test_a_session_is_down_until_it_is_told_to_be_up() -> None:
 class NoKernel:
     """An IPVS table that takes everything."""
 
-    def __init__(self, family: int) -> None:
+    def __init__(self, family: int, namespace: str | None = None) -> None:
         self.ops: list[Any] = []
 
     def table(self) -> dict[Any, Any]:
@@ -133,7 +132,7 @@ def run(
     reported: tuple[RealServerStateChanged, ...] = (),
 ) -> None:
     """A worker that has started with `first`, without process and kernel."""
-    monkeypatch.setattr(worker_module, "IpvsKernel", NoKernel)
+    monkeypatch.setattr(table_module, "IpvsKernel", NoKernel)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     async def main() -> None:
@@ -229,27 +228,6 @@ def test_a_reload_counts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     run(config(file_check(1), files=(track(one),)), scenario, monkeypatch)
 
 
-def test_first_values_are_written_at_a_start_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "f"
-    settings = config(file_check(1), files=(track(path, init_value=4),))
-
-    async def scenario(worker: CheckerWorker) -> None:
-        assert path.read_text() == "4\n"
-        assert real(worker).weight == 14
-
-    run(settings, scenario, monkeypatch)
-    path.unlink()
-
-    async def successor(worker: CheckerWorker) -> None:
-        assert not path.exists()
-        assert real(worker).alive  # the file says so, whatever was last reported
-
-    down = RealServerStateChanged(
-        service=str(SERVICE), real=REAL.text(SERVICE.protocol), up=False, reason="", time=time.monotonic()
-    )
-    run(settings, successor, monkeypatch, (down,))
-
-
 def test_sessions_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(worker: CheckerWorker) -> None:
         assert not real(worker).alive
@@ -263,17 +241,18 @@ def test_sessions_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     run(config(BfdCheck(timing=CheckTiming(alpha=True), name="a")), scenario, monkeypatch)
 
 
-def test_a_kind_that_is_missing_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_cannot_be_made_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     timing = replace(SLOW, warmup=0)
 
     async def scenario(worker: CheckerWorker) -> None:
         (task,) = worker.tasks[SERVICE][REAL]
         await until(lambda: task.last is not None)
         assert task.last is not None
-        assert task.last.failure == "this version has no such checker"
+        assert task.last.failure == "binding the socket: Cannot assign requested address"
         assert real(worker).alive
 
-    run(config(GrpcCheck(timing=timing, endpoint=endpoint(1))), scenario, monkeypatch)
+    elsewhere = endpoint(1, bindto=ip_address("192.0.2.77"))
+    run(config(TcpCheck(timing=timing, endpoint=elsewhere)), scenario, monkeypatch)
 
 
 def test_only_smtp_makes_its_retries_the_first_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from keepalived_py.config.model import HttpCheck, HttpUrl
-from tests.unit.workers.helpers_check import ON_TIME, TIMING, Make, Serve, against, peak_memory
+from keepalived_py.config.model import CheckTiming, HttpCheck, HttpUrl
+from tests.unit.workers.helpers_check import ON_TIME, PATIENT, TIMING, Make, Serve, against, peak_memory
 from workers.checker import searcher
 from workers.checker.http import BODY_LIMIT, HttpChecker
 
 HEAD = b"HTTP/1.0 200 OK\r\n\r\n"
 
 
-def check(regex: str, **values: Any) -> Make:
+def check(regex: str, timing: CheckTiming = PATIENT, **values: Any) -> Make:
     url = HttpUrl(path="/x", regex=regex, **values)
-    return lambda target, client: HttpChecker(HttpCheck(timing=TIMING, endpoint=target, urls=(url,)), client)
+    return lambda target, client: HttpChecker(HttpCheck(timing=timing, endpoint=target, urls=(url,)), client)
 
 
 def answer(*parts: bytes) -> Serve:
@@ -80,7 +80,7 @@ def test_a_pattern_that_costs_too_much_is_a_failure_and_stalls_nothing() -> None
             await asyncio.sleep(0.005)
             worst = max(worst, time.monotonic() - before)
 
-    result, took = against(serve, check("(?s).{1,3000}[xy]"))
+    result, took = against(serve, check("(?s).{1,3000}[xy]", TIMING))
     assert result.failure in ("no answer within 0.4s", "/x: looking for the pattern takes too long")
     assert took < ON_TIME
     assert worst < 0.15
@@ -117,7 +117,7 @@ async def short(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 @pytest.mark.parametrize("serve", [flood, bomb, huge_chunk, broken_chunk, short])
 def test_hostile_bodies_end_in_a_verdict_on_time_and_in_little_memory(serve: Serve) -> None:
     before = peak_memory()
-    result, took = against(serve, check("never there"))
+    result, took = against(serve, check("never there", TIMING))
     assert result.failure
     assert took < ON_TIME
     assert peak_memory() - before < 32 << 20
@@ -126,7 +126,7 @@ def test_hostile_bodies_end_in_a_verdict_on_time_and_in_little_memory(serve: Ser
 def test_a_check_that_finds_no_thread_says_nothing_about_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Costly patterns of others take them all; this one waits in vain."""
     monkeypatch.setattr(searcher, "THREADS", 0)
-    result, took = against(answer(HEAD, b"well"), check("well"))
+    result, took = against(answer(HEAD, b"well"), check("well", TIMING))
     assert not result.made
     assert result.failure == "too many patterns are looked for at once"
     assert took < ON_TIME

@@ -10,14 +10,14 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Sink
 
-from keepalived_py.config.model import Endpoint, SmtpCheck
-from tests.unit.workers.helpers_check import ON_TIME, TIMING, Serve, against, alone, endpoint
+from keepalived_py.config.model import CheckTiming, Endpoint, SmtpCheck
+from tests.unit.workers.helpers_check import ON_TIME, PATIENT, TIMING, Serve, against, alone, endpoint
 from workers.checker.http import HttpClient
 from workers.checker.smtp import SmtpChecker
 
 
-def smtp(target: Endpoint, client: HttpClient | None = None) -> SmtpChecker:
-    return SmtpChecker(SmtpCheck(timing=TIMING, endpoint=target, helo_name="me.example.com"))
+def smtp(target: Endpoint, client: HttpClient | None = None, timing: CheckTiming = PATIENT) -> SmtpChecker:
+    return SmtpChecker(SmtpCheck(timing=timing, endpoint=target, helo_name="me.example.com"))
 
 
 @pytest.fixture
@@ -99,6 +99,6 @@ async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 @pytest.mark.parametrize("serve", [drip, silence, late])
 def test_hostile_servers_get_their_verdict_on_time(serve: Serve) -> None:
-    result, took = against(serve, smtp)
+    result, took = against(serve, lambda target, client: smtp(target, client, TIMING))
     assert result.failure == "no answer within 0.4s"
     assert took < ON_TIME

@@ -16,6 +16,7 @@ import pytest
 from keepalived_py.config.model import (
     CheckerConfig,
     CheckerSlice,
+    CheckTiming,
     HttpCheck,
     HttpUrl,
     RealServer,
@@ -24,7 +25,7 @@ from keepalived_py.config.model import (
     VirtualServer,
 )
 from keepalived_py.values import ServiceKey, ip_address
-from tests.unit.workers.helpers_check import ON_TIME, TIMING, Make, Serve, against, endpoint, peak_memory
+from tests.unit.workers.helpers_check import ON_TIME, PATIENT, TIMING, Make, Serve, against, endpoint, peak_memory
 from workers.checker import tls as tls_module
 from workers.checker.http import HttpChecker
 from workers.checker.tls import TlsContexts, TlsError, not_after, server_name
@@ -69,13 +70,14 @@ def server_context(pki: Path, seen: list[str | None] | None = None, ask: bool = 
 
 
 def check(
-    tls: TlsSettings | None = None, ours: SslSettings | None = None, url: HttpUrl | None = None, **values: Any
+    tls: TlsSettings | None = None,
+    ours: SslSettings | None = None,
+    url: HttpUrl | None = None,
+    timing: CheckTiming = PATIENT,
 ) -> Make:
     def make(target: Any, client: Any) -> HttpChecker:
         client.tls = TlsContexts(ours)
-        config = HttpCheck(
-            timing=TIMING, endpoint=target, urls=(url or HttpUrl(path="/"),), tls=tls or TlsSettings(), **values
-        )
+        config = HttpCheck(timing=timing, endpoint=target, urls=(url or HttpUrl(path="/"),), tls=tls or TlsSettings())
         return HttpChecker(config, client)
 
     return make
@@ -268,7 +270,7 @@ async def closed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 @pytest.mark.parametrize("serve", [silence, drip_handshake, nonsense, plain_http, flood, closed])
 def test_hostile_handshakes_end_in_a_verdict_on_time(serve: Serve) -> None:
-    result, took = against(serve, check())
+    result, took = against(serve, check(timing=TIMING))
     assert result.made
     assert result.failure.startswith(("no answer", "TLS: ", "connect: "))
     assert took < ON_TIME
@@ -287,12 +289,13 @@ async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     while True:
         writer.write(bytes(65536))
         await writer.drain()
+        await asyncio.sleep(0)  # a lost TLS connection is noticed only when the loop turns
 
 
 @pytest.mark.parametrize("serve", [drip, endless, silence])
 def test_hostile_answers_end_in_a_verdict_on_time_and_in_little_memory(pki: Path, serve: Serve) -> None:
     before = peak_memory()
-    result, took = against(serve, check(), tls=server_context(pki))
+    result, took = against(serve, check(timing=TIMING), tls=server_context(pki))
     assert result.failure == "no answer within 0.4s"
     assert took < ON_TIME
     assert peak_memory() - before < 32 << 20
@@ -305,7 +308,7 @@ def test_handshake_and_answer_share_one_deadline(pki: Path) -> None:
         writer.write(b"\r\n")
         await asyncio.sleep(0.3)
 
-    result, took = against(slow, check(), tls=server_context(pki))
+    result, took = against(slow, check(timing=TIMING), tls=server_context(pki))
     assert result.failure == "no answer within 0.4s"
     assert took < ON_TIME
 

@@ -30,7 +30,7 @@ from keepalived_py.plan.ipvs import (
 from keepalived_py.plan.links import AddAddress, AddressKey, DeleteAddress, desired_addresses, reconcile
 from keepalived_py.values import Protocol, RealKey, ip_address
 from tests.unit.vrrp.builders import instance
-from workers.checker import ipvs_kernel
+from workers.checker import ipvs_kernel, ipvs_messages
 from workers.vrrp import rtnetlink
 from workers.vrrp.announce import gratuitous_arp, unsolicited_na
 
@@ -129,7 +129,7 @@ REAL = RealKey(ip_address("10.1.0.1"), 8080)
 
 def attributes(op: Any) -> tuple[int, dict[str, dict[str, Any]]]:
     """Command and attributes as pyroute2 reads them."""
-    command, body = ipvs_kernel.encode(op)
+    command, body = ipvs_messages.encode(op)
     header = struct.pack("=IHHII", 20 + len(body), 30, 1, 1, 0) + struct.pack("=BBH", command, 1, 0)
     message = ipvsmsg(header + body)
     message.decode()
@@ -139,7 +139,7 @@ def attributes(op: Any) -> tuple[int, dict[str, dict[str, Any]]]:
 def test_services_for_ipvs() -> None:
     command, found = attributes(AddService(V4, Service("wrr", 0x1 | 0x8, 60, 0xFFFFFF00, "sip")))
     service = found["IPVS_CMD_ATTR_SERVICE"]
-    assert command == ipvs_kernel.NEW_SERVICE
+    assert command == ipvs_messages.NEW_SERVICE
     assert service["IPVS_SVC_ATTR_ADDR"] == "10.0.0.1"
     assert service["IPVS_SVC_ATTR_PORT"] == 80
     assert service["IPVS_SVC_ATTR_PROTOCOL"] == 6
@@ -148,9 +148,9 @@ def test_services_for_ipvs() -> None:
     assert service["IPVS_SVC_ATTR_NETMASK"] == "255.255.255.0"
     assert service["IPVS_SVC_ATTR_FLAGS"]["flags"] == 9
     command, found = attributes(EditService(MARK, Service("rr")))
-    assert command == ipvs_kernel.SET_SERVICE
+    assert command == ipvs_messages.SET_SERVICE
     assert found["IPVS_CMD_ATTR_SERVICE"]["IPVS_SVC_ATTR_FWMARK"] == 7
-    assert attributes(DeleteService(V6))[0] == ipvs_kernel.DEL_SERVICE
+    assert attributes(DeleteService(V6))[0] == ipvs_messages.DEL_SERVICE
 
 
 @pytest.mark.parametrize(("kind", "command"), [(AddDestination, 5), (EditDestination, 6)])
@@ -175,9 +175,9 @@ def test_destinations_for_ipvs(kind: Any, command: int) -> None:
     ],
 )
 def test_a_service_reads_back_as_it_was_written(id: ServiceId, service: Service) -> None:
-    _, body = ipvs_kernel.encode(AddService(id, service))
-    inner = ipvs_kernel.attributes(memoryview(body))[ipvs_kernel.CMD_SERVICE]
-    assert ipvs_kernel.decode_service(inner) == (id, service)
+    _, body = ipvs_messages.encode(AddService(id, service))
+    inner = ipvs_messages.attributes(memoryview(body))[ipvs_messages.CMD_SERVICE]
+    assert ipvs_messages.decode_service(inner) == (id, service)
 
 
 @pytest.mark.parametrize(
@@ -191,9 +191,9 @@ def test_a_service_reads_back_as_it_was_written(id: ServiceId, service: Service)
 )
 def test_a_destination_reads_back_as_it_was_written(forwarding: Forwarding) -> None:
     row = Destination(7, forwarding, 3, 2)
-    _, body = ipvs_kernel.encode(AddDestination(V4, REAL, row))
-    inner = ipvs_kernel.attributes(memoryview(body))[ipvs_kernel.CMD_DEST]
-    assert ipvs_kernel.decode_destination(inner, 4) == (REAL, row)
+    _, body = ipvs_messages.encode(AddDestination(V4, REAL, row))
+    inner = ipvs_messages.attributes(memoryview(body))[ipvs_messages.CMD_DEST]
+    assert ipvs_messages.decode_destination(inner, 4) == (REAL, row)
 
 
 def test_what_is_there_or_gone_already_is_no_failure() -> None:

@@ -285,12 +285,15 @@ def test_a_program_moves_on_when_another_process_made_its_fifo_anew(
     async def body(fifos: FifoSet) -> None:
         maker = FifoSet()
         maker.configure([Fifo(path=str(path))], 0o177)
-        reading = program(f'exec cat "$1" >> {seen}', path)
+        # open for writing as well, it never sees an end
+        reading = program(f'exec 3<>"$1"; while read line <&3; do echo "$line" >> {seen}; done', path)
         fifos.configure([reading], 0o177)
         fifos.configure([reading], 0o177)
+        fifos.write(b"opened\n")
+        await until(lambda: text(seen) == "opened\n")
         maker.configure([Fifo(path=str(path))], 0o177)
         maker.write(b"after the reload\n")
-        await until(lambda: text(seen) == "after the reload\n")
+        await until(lambda: text(seen) == "opened\nafter the reload\n")
         await maker.finish(0)
 
     run(body)

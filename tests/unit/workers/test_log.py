@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
+
+from keepalived_py import log
 from keepalived_py.log import StreamHandler
 
 
@@ -38,3 +44,202 @@ def test_a_very_long_record_is_cut() -> None:
     finally:
         os.close(reading)
         os.close(writing)
+
+
+@pytest.fixture
+def root(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[logging.Logger]:
+    """The root logger, with its handlers put back afterwards."""
+    root = logging.getLogger()
+    handlers, level, raising = list(root.handlers), root.level, logging.raiseExceptions
+    yield root
+    log.set_up(log.LogSettings(syslog=False), "", "")
+    root.handlers, logging.raiseExceptions = handlers, raising
+    root.setLevel(level)
+
+
+def file_only(path: Path, **more: bool) -> log.LogSettings:
+    return log.LogSettings(syslog=False, file=str(path), **more)
+
+
+def record(text: str, level: int = logging.INFO) -> logging.LogRecord:
+    return logging.LogRecord("some.module", level, "f", 1, text, (), None)
+
+
+def texts(path: Path) -> list[str]:
+    """Messages without their date."""
+    return [line[line.index(": ") + 2 :] for line in path.read_text().splitlines()]
+
+
+def test_lost_records_are_told_when_somebody_reads_again() -> None:
+    reading, writing = os.pipe()
+    try:
+        handler = StreamHandler(writing)
+        while not handler.lost:
+            handler.emit(record("y" * 500))
+        handler.emit(record("also lost"))
+        os.read(reading, 1 << 20)
+        handler.emit(record("heard"))
+        handler.emit(record("heard too"))
+        lines = os.read(reading, 1 << 20).decode().splitlines()
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert [line.rpartition(": ")[2] for line in lines[-2:]] == ["heard", "heard too"]
+    assert lines[-3].endswith("2 log records were lost: nobody took them")
+
+
+def test_files_are_opened_again_when_they_were_moved_or_removed(root: logging.Logger, tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    log.set_up(file_only(path), "X", "vrrp")
+    mine = tmp_path / "a_vrrp.log"
+    root.info("one")
+    mine.rename(tmp_path / "old")
+    root.info("two")
+    assert texts(tmp_path / "old") == ["one"]
+    assert texts(mine) == ["two"]
+    mine.unlink()
+    root.info("three")
+    assert texts(mine) == ["three"]
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        mine.unlink()
+        root.info("four")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_link_in_the_place_of_the_file_is_not_followed(root: logging.Logger, tmp_path: Path) -> None:
+    path, precious = tmp_path / "a.log", tmp_path / "precious"
+    log.set_up(file_only(path), "X", "")
+    precious.touch()
+    path.unlink()
+    path.symlink_to(precious)
+    root.info("one")
+    assert precious.read_text() == ""
+    assert log.lost_records() == 1
+
+
+def test_a_full_disk_costs_records(root: logging.Logger) -> None:
+    handler = StreamHandler(os.open("/dev/full", os.O_WRONLY))
+    handler.emit(record("one"))
+    assert handler.lost == 1
+    os.close(handler.descriptor)
+
+
+def test_a_file_that_cannot_be_opened_stops_nothing(
+    root: logging.Logger, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = log.LogSettings(syslog=False, console=True, file=str(tmp_path / "no" / "a.log"))
+    log.set_up(settings, "X", "")
+    root.info("goes on")
+    assert "a.log: No such file or directory" in capfd.readouterr().err
+
+
+def test_json_lines(root: logging.Logger, tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    log.set_up(file_only(path, json=True), "Keepalived_vrrp", "")
+    try:
+        raise ValueError("bad\nvalue")
+    except ValueError:
+        root.exception('(%s) \u00fc "quoted"', "VI_1")
+    log.use_json(False)
+    root.info("plain")
+    first, *rest = path.read_text().splitlines()
+    row = json.loads(first)
+    assert list(row) == ["time", "level", "process", "pid", "source", "message"]
+    assert (row["level"], row["process"], row["pid"]) == ("error", "Keepalived_vrrp", os.getpid())
+    assert row["message"].startswith('(VI_1) \u00fc "quoted"\nTraceback')
+    assert row["message"].endswith("ValueError: bad\nvalue")
+    assert row["time"].endswith("+00:00")
+    assert len(rest) == 1
+    assert rest[0].endswith(": plain")
+
+
+def test_a_long_record_is_still_json_on_a_pipe() -> None:
+    reading, writing = os.pipe()
+    try:
+        StreamHandler(writing, as_json=True).emit(record("\x01\u20ac" * 5000))
+        data = os.read(reading, 1 << 20)
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert len(data) <= 4096
+    assert json.loads(data)["message"] == ("\x01\u20ac" * 5000)[: len(json.loads(data)["message"])]
+
+
+class Now:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+class Kept(log.Sink):
+    """Takes everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def write(self, record: logging.LogRecord) -> bool:
+        self.texts.append(record.getMessage())
+        return True
+
+    def release(self) -> None:
+        """Nothing is open."""
+
+
+def limited() -> tuple[log.Limiter, Kept, Now]:
+    clock = Now()
+    limiter, kept = log.Limiter(clock), Kept()
+    limiter.sinks = [kept]
+    return limiter, kept, clock
+
+
+def test_equal_records_are_counted_when_they_come_thick_and_fast() -> None:
+    limiter, kept, clock = limited()
+    for number in range(100):
+        limiter.emit(record("again"))
+        limiter.emit(record(f"number {number}"))
+    assert kept.texts.count("again") == log.EQUAL_RECORDS
+    assert [text for text in kept.texts if "number" in text] == [f"number {number}" for number in range(100)]
+    clock.time += log.WINDOW
+    limiter.tick()
+    assert kept.texts[-1] == f"again ({100 - log.EQUAL_RECORDS} more times)"
+    limiter.emit(record("again"))
+    assert kept.texts[-1] == "again"
+    limiter.flush()
+    assert kept.texts[-1] == "again"
+
+
+def test_slow_repetition_is_never_held_back() -> None:
+    limiter, kept, clock = limited()
+    for _ in range(100):
+        limiter.emit(record("again"))
+        clock.time += 2 * log.WINDOW / log.EQUAL_RECORDS
+    assert kept.texts == ["again"] * 100
+
+
+def test_a_flood_of_different_records_keeps_memory_bounded() -> None:
+    limiter, kept, _ = limited()
+    for number in range(10 * log.WINDOWS_KEPT):
+        limiter.emit(record(str(number)))
+    assert len(limiter._windows) <= log.WINDOWS_KEPT
+    assert len(kept.texts) == 10 * log.WINDOWS_KEPT
+
+
+def test_a_forked_process_leaves_descriptors_and_counts_to_the_other(root: logging.Logger, tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    log.set_up(file_only(path), "X", "")
+    for _ in range(log.EQUAL_RECORDS + 1):
+        root.info("again")
+    pid = os.fork()
+    if pid == 0:
+        log.limiter.flush()
+        os._exit(0 if log.limiter.sinks[0].descriptor == -1 else 1)  # type: ignore[attr-defined]
+    assert os.waitpid(pid, 0)[1] == 0
+    assert texts(path) == ["again"] * log.EQUAL_RECORDS
+    log.limiter.flush()
+    assert texts(path)[-1] == "again (1 more times)"

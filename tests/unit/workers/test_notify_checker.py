@@ -197,7 +197,7 @@ def test_a_real_server_that_is_taken_away(teller: Teller, told: Told, why: str) 
 
 
 def test_a_virtual_server_that_goes_with_the_daemon(teller: Teller, told: Told) -> None:
-    teller.stopped(SERVER)
+    teller.stopped(SERVER, SHUTTING_DOWN)
     assert told.scripts == ["q-down"]
     assert told.lines == [f"VS {VS} DOWN\n\0".encode()]
     assert told.mails == [(f"Virtualserver {VS} - DOWN", "=> Shutting down <=")]

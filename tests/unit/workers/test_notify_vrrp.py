@@ -10,15 +10,20 @@ import pytest
 from ipc.channel import Channel
 from ipc.messages import VrrpStateChanged
 from keepalived_py.config.model import (
+    CheckerConfig,
+    Config,
     Fifo,
     GlobalDefs,
     MailSettings,
     NotifyScripts,
     Script,
     SyncGroup,
+    VirtualServer,
     VrrpInstance,
     VrrpSlice,
 )
+from keepalived_py.config.slices import vrrp_slice
+from keepalived_py.values import ServiceKey
 from keepalived_py.vrrp.examiner import Examiner
 from keepalived_py.vrrp.machine import VirtualRouter
 from keepalived_py.vrrp.states import State
@@ -170,6 +175,16 @@ def test_the_program_of_notify_fifo_is_run_by_one_process(teller: Teller, told: 
     defs = GlobalDefs(notify_fifo=both, vrrp_notify_fifo=own, lvs_notify_fifo=Fifo(path="/run/lvs"))
     teller.configure(VrrpSlice(global_defs=defs, runs_notify_fifo_script=not shared))
     assert told.fifos_configured == [Fifo(path="/run/all", script=None if shared else script), own]
+
+
+@pytest.mark.parametrize(
+    ("servers", "checker_runs", "ours"),
+    [(0, None, True), (1, None, False), (1, False, True), (0, True, False)],
+)
+def test_which_process_runs_that_program(servers: int, checker_runs: bool | None, ours: bool) -> None:
+    server = VirtualServer(key=ServiceKey(fwmark=7, family=4))
+    config = Config(checker=CheckerConfig(virtual_servers=(server,) * servers))
+    assert vrrp_slice(config, checker_runs=checker_runs).runs_notify_fifo_script is ours
 
 
 @pytest.mark.parametrize(

@@ -339,7 +339,9 @@ def test_routes_leave_before_addresses_and_come_again_after_them() -> None:
     one, two = entries(route("10.1.0.0/16 dev eth0"), route("10.2.0.0/16 dev eth0"))
     row = Address(address=ip_address("10.0.0.100"), prefixlen=24)
     key = AddressKey(2, row.address, 24)
-    prepared = Prepared((), {key: row}, (two,), [], [], [], [])
+    prepared = Prepared(
+        basis=(), desired={key: row}, entries=(two,), renewals=[], additions=[], deletions=[], frames=[]
+    )
     router = VirtualRouter(VrrpInstance(name="VI_1", interface="eth0", family=4, vrid=1))
     held = Instance(key=router.config.key, router=router, examiner=Examiner(router.config), entries=(one, two))
 

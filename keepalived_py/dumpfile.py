@@ -1,0 +1,78 @@
+"""Files for people: dumps under a temporary name, moved into place, and what config_save_dir keeps."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+
+from .config.model import GlobalDefs
+
+logger = logging.getLogger(__name__)
+
+PERMISSIONS = 0o666
+"""Before the umask (cli-and-signals.md 5)."""
+
+
+def temporary_directory() -> str:
+    """$TMPDIR when it is an absolute path of a directory, else /tmp."""
+    named = os.environ.get("TMPDIR", "")
+    return named if os.path.isabs(named) and os.path.isdir(named) else "/tmp"
+
+
+def state_path(defs: GlobalDefs, part: str) -> str:
+    """Where SIGUSR1 dumps to. `part`: "" for VRRP, else `check`, `bfd` or `parent`."""
+    path = os.path.join(temporary_directory(), defs.state_dump_file)
+    directory, base = os.path.split(path)
+    stem, dot, ending = (base or "keepalived.data").rpartition(".")
+    if not dot:
+        stem, ending = ending, ""
+    stem += f"_{part}" if part else ""
+    if defs.data_use_instance:
+        of = "_".join(filter(None, (defs.root.net_namespace, defs.root.instance)))
+        stem += f".{of}" if of else ""
+    return os.path.join(directory, stem + dot + ending)
+
+
+def statistics_path(defs: GlobalDefs) -> str:
+    """Where SIGUSR2 dumps to."""
+    return os.path.join(temporary_directory(), defs.stats_dump_file or "keepalived.stats")
+
+
+def json_path(defs: GlobalDefs) -> str:
+    """Where the JSON signal dumps to."""
+    return os.path.join(temporary_directory(), defs.json_dump_file or "keepalived.json")
+
+
+def write(path: str, text: str) -> None:
+    """Put `text` into a new file and move it to `path`; a failure is logged. A link there is replaced, not followed."""
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, f".{name}.{os.urandom(6).hex()}")
+    try:
+        _fill(temporary, text)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+            raise
+    except OSError as exc:
+        logger.error("%s: %s", path, exc.strerror)
+
+
+def save(directory: str, name: str, text: str) -> None:
+    """config_save_dir: put `text` into `directory`, which is made if only its last part is missing."""
+    if not directory:
+        return
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory, 0o700)
+        _fill(os.path.join(directory, name), text)
+    except OSError as exc:
+        logger.error("config_save_dir %s: %s", directory, exc.strerror)
+
+
+def _fill(path: str, text: str) -> None:
+    """Make the file `path`, which must not exist."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(path, flags, PERMISSIONS), "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)

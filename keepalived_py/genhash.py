@@ -1,0 +1,149 @@
+"""`genhash`: the digest that a url block wants (cli-and-signals.md 7), by the request and the hash of HTTP_GET itself.
+
+Standard output carries the digest and nothing else; what goes wrong is on standard error and makes the exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import NoReturn
+
+import aiohttp
+
+from workers.checker.http import CHUNK, HttpChecker, HttpClient
+from workers.checker.probe import probe
+
+from .config.model import CheckTiming, Endpoint, HttpCheck, HttpUrl, TlsSettings
+
+PROGRAM = "genhash"
+PROTOCOLS = ("1.0", "1.0c", "1.1")
+NO_LIMIT = (1 << 32) / 1e6
+"""Seconds; keepalived's timer wraps there, at a little over 71 minutes."""
+
+
+class BadUsage(Exception):
+    """The text says what is wrong with the arguments."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadUsage(message)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options. `parse_args` raises BadUsage."""
+    made = _Parser(prog=PROGRAM, add_help=False, description="Print the MD5 digest of what a web server answers.")
+    add = made.add_argument
+    add("-s", "--server", type=ip_address, metavar="ADDRESS", help="address of the server, a number", required=True)
+    add("-p", "--port", type=_number(1, 65535), metavar="PORT", help="port of the server", required=True)
+    add("-u", "--url", metavar="PATH", help="what to ask for, for example /index.html", required=True)
+    add("-S", "--use-ssl", action="store_true", help="speak TLS; certificates are not verified")
+    add("-I", "--use-sni", action="store_true", help="name the host of -V in the TLS handshake")
+    add("-V", "--use-virtualhost", default="", metavar="NAME", help="Host header instead of address and port")
+    add("-m", "--fwmark", type=_number(0, (1 << 32) - 1), default=0, metavar="N", help="mark of the packets")
+    add("-P", "--protocol", choices=PROTOCOLS, default="1.0", help="HTTP version; 1.0c: with Connection: close")
+    add("-t", "--timeout", type=_number(1, int(NO_LIMIT)), default=NO_LIMIT, metavar="SECONDS", help="for all of it")
+    add("-v", "--verbose", action="store_true", help="show header, body and the time it took as well")
+    add("-h", "--help", action="store_true", help="print this text")
+    return made
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    """An argument type: a number in a range, in any base Python writes."""
+
+    def number(text: str) -> int:
+        value = int(text, 0)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"'{text}' is not from {low} to {high}")
+        return value
+
+    return number
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came: the head as lines, the body as far as it is shown, the digest of all of it."""
+
+    head: list[str] = field(default_factory=list)
+    body: bytearray = field(default_factory=bytearray)
+    md5: hashlib._Hash = field(default_factory=lambda: hashlib.md5(usedforsecurity=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Fetcher(HttpChecker):
+    """HTTP_GET that takes every answer and keeps it."""
+
+    answer: Answer = field(default_factory=Answer)
+    keep: bool = False
+
+    async def _judge(self, url: HttpUrl, response: aiohttp.ClientResponse, until: float) -> None:
+        version = response.version or aiohttp.HttpVersion10
+        self.answer.head.append(f"HTTP/{version.major}.{version.minor} {response.status} {response.reason or ''}")
+        for name, value in response.raw_headers:
+            self.answer.head.append((name + b": " + value).decode("latin-1"))
+        async for chunk in response.content.iter_chunked(CHUNK):
+            self.answer.md5.update(chunk)
+            if self.keep:
+                self.answer.body.extend(chunk)
+
+
+def check_of(args: argparse.Namespace) -> HttpCheck:
+    """What the arguments ask for, as an HTTP_GET block."""
+    sni = bool(args.use_sni and args.use_virtualhost)
+    return HttpCheck(
+        timing=CheckTiming(connect_timeout=args.timeout),
+        endpoint=Endpoint(address=args.server, port=args.port, fwmark=args.fwmark),
+        urls=(HttpUrl(path=args.url, virtualhost=args.use_virtualhost),),
+        tls=TlsSettings(sni=sni, sni_name=args.use_virtualhost if sni else "") if args.use_ssl else None,
+        http_protocol=args.protocol.upper(),
+    )
+
+
+async def fetch(check: HttpCheck, keep: bool) -> tuple[Answer, str]:
+    """One request: the answer, and why there is none ("" when there is)."""
+    client = HttpClient()
+    try:
+        fetcher = Fetcher(check, client, keep=keep)
+        result = await probe(fetcher)
+        return fetcher.answer, result.failure
+    finally:
+        await client.close()
+
+
+def hex_lines(data: bytes) -> Iterator[str]:
+    """A dump, sixteen bytes to a line."""
+    for at in range(0, len(data), 16):
+        part = data[at : at + 16]
+        shown = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
+        yield f"{at:04d}  {part[:8].hex(' '):<23} - {part[8:].hex(' '):<23}   {shown}"
+
+
+def main(argv: Sequence[str]) -> int:
+    """The exit code: 0, or 1 when there is no digest."""
+    options = parser()
+    if {"-h", "--help"}.intersection(argv):
+        print(options.format_help(), end="")
+        return 0
+    try:
+        args = options.parse_args(argv)
+    except BadUsage as exc:
+        print(f"{PROGRAM}: {exc}\n{options.format_help()}", end="", file=sys.stderr)
+        return 1
+    started = time.perf_counter()
+    answer, failure = asyncio.run(fetch(check_of(args), args.verbose))
+    if failure:
+        print(f"{PROGRAM}: {failure}", file=sys.stderr)
+        return 1
+    if args.verbose:
+        print("header:", *answer.head, "", "body:", *hex_lines(bytes(answer.body)), "", "digest:", sep="\n")
+    print(answer.md5.hexdigest())
+    if args.verbose:
+        print(f"\n{args.url}: {(time.perf_counter() - started) * 1e6:.0f} microseconds")
+    return 0

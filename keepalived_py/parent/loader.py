@@ -1,0 +1,74 @@
+"""The process that reads the configuration for a reload, so that nothing the text holds can touch the parent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Set
+
+from ipc.channel import Channel
+from ipc.codec import encode
+from ipc.messages import ConfigLoaded, Peer
+
+from .child import fork_process
+
+logger = logging.getLogger(__name__)
+
+
+class Loader:
+    """One at a time. `done` hears what was found, `failed` why nothing was; one of both is called for each start."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, done: Callable[[ConfigLoaded], None], failed: Callable[[str], None]
+    ) -> None:
+        self._loop, self._done, self._failed = loop, done, failed
+        self._pid = 0
+        self._channel: Channel | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, load: Callable[[], ConfigLoaded], keep: Set[int], limit: float | None) -> None:
+        """Fork, outside of the loop. After `limit` seconds the process is killed; `keep`: descriptors it inherits."""
+
+        def body(sock: socket.socket) -> int:
+            frame = encode(load())
+            sock.sendall(len(frame).to_bytes(4) + frame)
+            return 0
+
+        try:
+            self._pid, sock = fork_process(Peer.LOADER, set(keep), body)
+        except OSError as exc:
+            self._failed(f"no process for it: {exc.strerror}")
+            return
+        self._channel = Channel(sock, Peer.LOADER, self._found, lambda reason: None)
+        self._channel.attach(self._loop)
+        if limit is not None:
+            self._timer = self._loop.call_later(limit, self._late, limit)
+
+    def ended(self, pid: int, code: int) -> bool:
+        """Whether the process that was collected is the loader. Its message may still wait in the socket."""
+        if not self._pid or pid != self._pid:
+            return False
+        self._pid = 0
+        if code and self._channel is not None:
+            self._close()
+            self._failed(f"loader ended with {code}")
+        return True
+
+    def _found(self, found: ConfigLoaded) -> None:
+        self._close()
+        self._done(found)
+
+    def _late(self, limit: float) -> None:
+        logger.error("Reading the configuration takes longer than %gs", limit)
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+
+    def _close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._channel is not None:
+            self._channel.close()
+        self._timer = self._channel = None

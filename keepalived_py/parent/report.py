@@ -1,0 +1,68 @@
+"""What the parent says about itself and its workers: its dump file, and one line for the service manager."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from ipc.messages import Peer
+from keepalived_py import dumpfile, log
+from keepalived_py.clock import now
+from keepalived_py.config.dump import dump
+
+from .reload import Applied, ReloadCoordinator
+from .roles import NAMES, Role
+
+
+def status(roles: Mapping[Peer, Role], reload: ReloadCoordinator) -> str:
+    """Configuration, workers, and which of them is missing or does not answer."""
+    words = [f"configuration {reload.current.generation}"]
+    for peer, role in roles.items():
+        if role.child is not None:
+            words.append(f"{NAMES[peer]} {role.child.pid}{' does not answer' if role.stalled else ''}")
+        elif role.deaths:
+            words.append(f"{NAMES[peer]} is dead")
+    return ", ".join(words)
+
+
+def dump_parent(roles: Mapping[Peer, Role], reload: ReloadCoordinator) -> None:
+    """Write the parent's dump file."""
+    dumpfile.write(dumpfile.state_path(reload.current.config.global_defs, "parent"), describe(roles, reload))
+
+
+def keep_copy(applied: Applied) -> None:
+    """config_save_dir: the configuration as it is understood."""
+    directory = applied.config.global_defs.reload.config_save_dir
+    if directory:
+        dumpfile.save(directory, f"keepalived.conf.{os.getpid()}.{applied.generation}", dump(applied.config))
+
+
+def describe(roles: Mapping[Peer, Role], reload: ReloadCoordinator) -> str:
+    """The dump: lines for people."""
+    current = reload.current
+    lines = [
+        f"Process: {os.getpid()}",
+        f"Configuration: {current.generation}, {len(current.errors)} errors accepted",
+        f"Reload: {'under way' if reload.busy else 'none'}",
+        f"Log records lost: {log.lost_records()}",
+    ]
+    for peer, role in roles.items():
+        child = role.child
+        lines.append(f"{NAMES[peer]}: {'does not run' if child is None else f'process {child.pid}'}")
+        lines.append(f"  Deaths: {role.deaths}")
+        if child is None:
+            continue
+        lines += [
+            f"  Configuration: {child.generation}",
+            f"  Running for: {now() - child.started:.0f} s",
+            f"  Last heartbeat: {now() - child.last_beat:.1f} s ago{', stalled' if role.stalled else ''}",
+        ]
+        beat = child.heartbeat
+        if beat is not None:
+            lines += [
+                f"  Worst lateness of the loop: {beat.lateness * 1000:.3f} ms",
+                f"  Memory: {beat.rss // 1024} KiB",
+                f"  Tasks: {beat.tasks}",
+                f"  Log records lost: {beat.lost_records}",
+            ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,75 @@
+"""nftables_ipvs: one firewall mark for all addresses of a group and protocol (checker-behaviour.md 1.5). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from keepalived_py.config.model import GroupRange, VirtualServer
+from keepalived_py.values import Protocol
+
+from .ipvs import Marks
+
+FAMILIES = {4: "ip", 6: "ip6"}
+PROTOCOLS = (Protocol.TCP, Protocol.UDP, Protocol.SCTP)
+ALL_PORTS = "0-65535"
+
+
+def assign(servers: Iterable[VirtualServer], first: int, before: Marks) -> Marks:
+    """A mark for each group with addresses and protocol, from `first` upward; one that had a mark keeps it."""
+    wanted = dict.fromkeys(
+        (server.key.group, server.key.protocol)
+        for server in servers
+        if server.key.group and any(entry.first is not None for entry in server.group_entries)
+    )
+    marks = {key: before[key] for key in wanted if before.get(key, 0) >= first}
+    used = set(marks.values())
+    mark = first
+    for key in wanted:
+        if key not in marks:
+            while mark in used:
+                mark += 1
+            marks[key] = mark
+            used.add(mark)
+    return marks
+
+
+def ruleset(table: str, priority: int, servers: Iterable[VirtualServer], marks: Marks) -> str:
+    """The tables for nft; those of that name are replaced, or removed where nothing has a mark."""
+    elements = _elements(servers, marks)
+    out = []
+    for family, name in FAMILIES.items():
+        full = f"{name} {table}"
+        out += [f"add table {full}", f"delete table {full}"]
+        maps = {protocol: found for protocol in PROTOCOLS if (found := elements.get((family, protocol)))}
+        if maps:
+            out.append("\n".join((f"table {full} {{", *_table(family, priority, maps), "}")))
+    return "\n".join(out) + "\n"
+
+
+def _elements(servers: Iterable[VirtualServer], marks: Marks) -> dict[tuple[int, Protocol], dict[str, int]]:
+    """By family and protocol: mark by address and port, as nft writes them."""
+    found: dict[tuple[int, Protocol], dict[str, int]] = {}
+    for server in servers:
+        mark = marks.get((server.key.group, server.key.protocol), 0)
+        for entry in server.group_entries if mark else ():
+            if entry.first is not None:
+                found.setdefault((entry.first.version, server.key.protocol), {}).setdefault(_key(entry), mark)
+    return found
+
+
+def _key(entry: GroupRange) -> str:
+    addresses = str(entry.first) if entry.first == entry.last else f"{entry.first}-{entry.last}"
+    return f"{addresses} . {entry.port or ALL_PORTS}"
+
+
+def _table(family: int, priority: int, maps: dict[Protocol, dict[str, int]]) -> Iterator[str]:
+    for protocol, elements in maps.items():
+        members = ",\n  ".join(f"{key} : {mark}" for key, mark in elements.items())
+        interval = " flags interval;" if any("-" in key for key in elements) else ""
+        yield f" map {protocol.value}_map {{ type ipv{family}_addr . inet_service : mark;{interval}"
+        yield f"  elements = {{ {members} }}\n }}"
+    yield f" chain in {{\n  type filter hook input priority {priority}; policy accept;"
+    for protocol in maps:
+        name = protocol.value
+        yield f"  meta mark set {FAMILIES[family]} daddr . {name} dport map @{name}_map"
+    yield " }"

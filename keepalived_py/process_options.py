@@ -1,0 +1,45 @@
+"""Options about the processes themselves: the umask, core files, and those that have no effect here."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+
+from .options import OPTIONS, Options
+from .parent.core_dump import CorePattern, allow
+
+logger = logging.getLogger(__name__)
+
+
+def umask_of(options: Options) -> int | None:
+    """Option -u: a number in any C base; a bad one is reported and ignored."""
+    text = options.text("umask")
+    if not text:
+        return None
+    try:
+        mask = int(text, 8 if re.fullmatch("0[0-7]+", text) else 0)
+    except ValueError:
+        mask = -1
+    if 0 <= mask <= 0o777:
+        return mask
+    print(f"'{text}' is not a umask, a number from 0 to 0777", file=sys.stderr)
+    return None
+
+
+def core_files(options: Options) -> CorePattern:
+    """Options -m and -M."""
+    pattern = CorePattern()
+    if options.has("core-dump") or options.has("core-dump-pattern"):
+        allow()
+    if options.has("core-dump-pattern"):
+        pattern.set(options.text("core-dump-pattern", "core"))
+    return pattern
+
+
+def tell_no_effect(options: Options) -> None:
+    """Options that are accepted for what starts keepalived: why they do nothing here."""
+    for option in OPTIONS:
+        _, accepted, why = option.text.partition("accepted: ")
+        if accepted and options.has(option.long):
+            logger.warning("Option --%s has no effect: %s", option.long, why)

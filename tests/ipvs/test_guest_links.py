@@ -1,0 +1,190 @@
+"""What needs a kernel with ipvlan, VRFs or IPVS: use_ipvlan, VMACs and unicast in a VRF, net_namespace_ipvs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.ipvs.compare import OURS, THEIRS, running, table, wait
+from tests.ipvs.test_ipvs_table import HEAD, server
+from tests.netns.conftest import Pair
+from tests.netns.rig import Host, Rig, sh
+from tests.netns.test_links import VIP, config, ip
+from tests.netns.test_vmac import links, on
+
+pytestmark = pytest.mark.ipvs
+
+VIP6 = "fe80::100"
+SERVICE = server("10.0.0.1 80", HEAD, "real_server 127.0.0.9 80 {\n weight 1\n }\n")
+
+
+PROBE = """ip link add v0 type veth peer name v1 && ip link add i0 link v0 type ipvlan &&
+    ip link add r0 type vrf table 10"""
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    if subprocess.run(["unshare", "-n", "sh", "-c", PROBE], capture_output=True, check=False).returncode:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("the kernel has no ipvlan or no VRFs")
+    with Rig() as rig:
+        yield Pair(rig)
+
+
+def slow(*lines: str, **more: Any) -> str:
+    """The guest is slow."""
+    return config(150, *lines, interval="0.5", **more)
+
+
+def shape(host: Host, name: str) -> dict[str, Any]:
+    link = links(host)[name]
+    conf = {
+        key: host.run("sysctl", "-n", f"net.{key.format(name.replace('.', '/'))}").strip()
+        for key in ("ipv4.conf.{}.arp_ignore", "ipv4.conf.{}.accept_local", "ipv6.conf.{}.disable_ipv6")
+    }
+    return {"info": link["linkinfo"], "on": link["link"], "up": "UP" in link["flags"], "settings": conf}
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "vip", "source"),
+    [
+        ("use_ipvlan 10.0.0.77/24", "vrrp.51", f"{VIP}/24", "10.0.0.77"),
+        ("use_ipvlan ipv7 10.0.0.77/24 private", "ipv7", f"{VIP}/24", "10.0.0.77"),
+        ("use_ipvlan ipv6", "ipv6", VIP6, ""),
+    ],
+)
+def test_an_ipvlan_and_the_source_of_its_adverts(pair: Pair, line: str, name: str, vip: str, source: str) -> None:
+    address = vip.partition("/")[0]
+    found = {}
+    for host, program in ((pair.one, OURS), (pair.two, THEIRS)):
+        wire = pair.lan.capture()
+        daemon = host.start(program, slow(line, addresses=vip))
+        pair.rig.wait(lambda host=host: host.has(address), 15)
+        pair.rig.wait(lambda wire=wire: wire.announcements(address) and wire.adverts(), 5)
+        assert address in on(host, "eth0")
+        held = on(host, name)
+        sources = {frame.source for frame in wire.adverts()}
+        assert len(sources) == 1
+        assert sources <= held
+        assert not source or sources == {source}
+        mac = links(host)["eth0"]["address"]
+        assert {frame.data[6:12].hex(":") for frame in wire.adverts()} == {mac}
+        found[program] = shape(host, name)
+        daemon.stop()
+        assert name not in links(host)
+        wire.close()
+    assert found[OURS] == found[THEIRS]
+
+
+def test_two_ipvlans_of_ipv6_and_a_lost_address(pair: Pair) -> None:
+    second = slow("use_ipvlan two", addresses="fe80::200").replace("VI_1", "VI_2").replace("51", "52")
+    daemon = pair.one.start(OURS, slow("use_ipvlan 10.0.0.77/24") + second)
+    pair.rig.wait(lambda: pair.one.has(VIP) and pair.one.has("fe80::200"), 15)
+    ip(pair.one, "addr del 10.0.0.77/24 dev vrrp.51")
+    pair.rig.wait(lambda: pair.one.has("10.0.0.77"), 2)
+    ip(pair.one, "link del vrrp.51")
+    pair.rig.wait(lambda: pair.one.has("10.0.0.77"), 4)
+    pair.rig.wait(lambda: pair.one.has(VIP), 10)
+    assert "Traceback" not in daemon.log
+
+
+def into_vrf(host: Host) -> None:
+    ip(host, "link add red type vrf table 10")
+    ip(host, "link set red up")
+    ip(host, "link set eth0 master red")
+
+
+def masters_of(host: Host) -> dict[str, str | None]:
+    return {name: link.get("master") for name, link in links(host).items() if name not in ("lo", "red")}
+
+
+def test_a_vmac_is_in_the_vrf_of_the_interface_below_and_follows_it(pair: Pair) -> None:
+    into_vrf(pair.one)
+    into_vrf(pair.two)
+    pair.one.start(OURS, slow("use_vmac"))
+    pair.rig.wait(lambda: pair.one.has(VIP), 10)
+    assert masters_of(pair.one) == {"eth0": "red", "vrrp.51": "red"}
+    pair.two.start(THEIRS, slow("use_vmac"))
+    pair.rig.wait(lambda: "vrrp.51" in links(pair.two), 10)
+    assert masters_of(pair.two) == masters_of(pair.one)
+    ip(pair.one, "link set eth0 nomaster")
+    pair.rig.wait(lambda: masters_of(pair.one) == {"eth0": None, "vrrp.51": None}, 3)
+    ip(pair.one, "link set eth0 master red")
+    pair.rig.wait(lambda: masters_of(pair.one) == {"eth0": "red", "vrrp.51": "red"}, 3)
+
+
+def unicast(own: int, peer: int, priority: int) -> str:
+    lines = ("vrf red", f"unicast_src_ip 10.0.0.{own}", f"unicast_peer {{\n 10.0.0.{peer}\n }}")
+    return slow(*lines, addresses=f"{VIP}/24 dev eth0").replace("interface eth0\n", "\n").replace("150", str(priority))
+
+
+def test_unicast_in_a_vrf_without_interface(pair: Pair) -> None:
+    for host in (pair.one, pair.two):
+        into_vrf(host)
+    first = pair.one.start(OURS, unicast(1, 2, 150))
+    pair.rig.wait(lambda: pair.masters(VIP) == ["one"], 12)
+    second = pair.two.start(OURS, unicast(2, 1, 100))
+    pair.rig.holds(lambda: pair.masters(VIP) == ["one"], 3)
+    pair.rig.wait(lambda: "Entering BACKUP" in second.log, 8)
+    pair.rig.holds(lambda: "MASTER" not in second.log, 4)
+    ip(pair.one, "link set red down")
+    pair.rig.wait(lambda: "Entering FAULT STATE (interface red is down" in first.log, 3)
+    pair.rig.wait(lambda: pair.masters(VIP) == ["two"], 6)
+    ip(pair.one, "link del red")
+    pair.rig.wait(lambda: second.log.count("Entering MASTER") == 1, 1)
+    into_vrf(pair.one)
+    pair.rig.wait(lambda: pair.masters(VIP) == ["one"], 12)
+
+
+def test_a_vrf_that_is_missing_ends_the_start(pair: Pair) -> None:
+    assert pair.one.start(OURS, unicast(1, 2, 150)).process.wait(20) == 2
+
+
+# IPVS ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def namespace() -> Iterator[str]:
+    sh("ip", "netns", "add", "elsewhere")
+    sh("ip", "-n", "elsewhere", "link", "set", "lo", "up")
+    yield "elsewhere"
+    sh("ip", "netns", "del", "elsewhere")
+
+
+def table_in(namespace: str) -> list[str]:
+    command = ["ip", "netns", "exec", namespace, "ipvsadm", "-Sn"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+@pytest.mark.parametrize("program", [OURS, THEIRS])
+def test_the_table_of_another_namespace(namespace: str, program: str) -> None:
+    text = f"net_namespace_ipvs {namespace}\n" + SERVICE
+    with running(program, text):
+        wait(lambda: len(table_in(namespace)) == 2)
+        assert table() == []
+    assert table_in(namespace) == []
+
+
+def test_the_table_of_the_first_namespace(namespace: str) -> None:
+    with running(OURS, "net_namespace_ipvs\n" + SERVICE, "-s", namespace) as daemon:
+        wait(lambda: len(table()) == 2)
+        assert table_in(namespace) == []
+        names = json.loads(sh("nsenter", f"--net=/proc/{daemon.worker}/ns/net", "ip", "-j", "link"))
+        assert {link["ifname"] for link in names} == {"lo"}
+    assert table() == []
+
+
+def test_the_table_of_the_own_namespace(namespace: str) -> None:
+    with running(OURS, f"net_namespace {namespace}\n" + SERVICE):
+        wait(lambda: len(table_in(namespace)) == 2)
+        assert table() == []
+
+
+def test_a_namespace_of_ipvs_that_is_missing() -> None:
+    with running(OURS, "net_namespace_ipvs nowhere\n" + SERVICE) as daemon:
+        assert daemon.process.wait(20) != 0
+    assert "No such file or directory" in daemon.log

@@ -1,0 +1,196 @@
+"""What the daemon tells and where: the service manager, the files around a reload, logs, dumps."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.netns.conftest import Pair
+from tests.netns.rig import OURS
+from tests.netns.test_daemon import fast
+from tests.netns.test_processes import master, script, with_globals
+from tests.netns.test_vrrp_takeover import VIP4
+
+pytestmark = pytest.mark.netns
+
+# the service manager --------------------------------------------------------------------------------------------------
+
+
+class Manager:
+    """The other end of NOTIFY_SOCKET."""
+
+    def __init__(self, path: Path) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.sock.bind(str(path))
+        self.sock.setblocking(False)
+        self.heard: list[str] = []
+
+    def told(self) -> list[str]:
+        """Everything but signs of life and STATUS."""
+        while True:
+            try:
+                self.heard.append(self.sock.recv(4096).decode())
+            except BlockingIOError:
+                return [text for text in self.heard if not text.startswith(("WATCHDOG", "STATUS"))]
+
+
+@pytest.fixture
+def manager(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
+    path = pair.rig.directory / "notify"
+    made = Manager(path)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(path))
+    yield made
+    made.sock.close()
+
+
+def test_the_service_manager_hears_of_start_reload_and_stop(
+    pair: Pair, manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "400000")
+    path, shown = script(pair, monkeypatch)
+    daemon = master(pair, fast(150, f'notify_master "{path}" root'))
+    ready = f"READY=1\nMAINPID={daemon.pid_of('parent')}"
+    assert manager.told() == [ready]
+    assert f"STATUS=configuration 1, VRRP {daemon.pid_of('vrrp')}" in manager.heard
+    pair.rig.wait(lambda: manager.told() and manager.heard.count("WATCHDOG=1") >= 5, 10)
+    pair.rig.wait(lambda: shown.exists() and "socket" in shown.read_text(), 10)
+    assert "socket \n" in shown.read_text()
+    daemon.rewrite(fast(140))
+    before = time.monotonic()
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: len(manager.told()) == 3, 10)
+    kind, _, stamp = manager.told()[1].partition("\nMONOTONIC_USEC=")
+    assert kind == "RELOADING=1"
+    assert before <= int(stamp) / 1e6 <= time.monotonic()
+    assert manager.told()[2] == ready
+    daemon.rewrite("vrrp_instance {\n")
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: len(manager.told()) == 5, 10)
+    assert manager.told()[4] == ready
+    daemon.stop()
+    assert manager.told()[5:] == ["STOPPING=1"]
+
+
+def test_the_service_manager_hears_of_a_worker_that_cannot_run(pair: Pair, manager: Manager) -> None:
+    daemon = pair.one.start(OURS, fast(150).replace("eth0", "nothere0"))
+    assert daemon.process.wait(5) == 2
+    assert manager.told() == ["ERRNO=22", "STOPPING=1"]
+
+
+# reload ---------------------------------------------------------------------------------------------------------------
+
+
+def test_any_complaint_refuses_a_reload_with_reload_check_config(pair: Pair) -> None:
+    log = pair.rig.directory / "check.log"
+    daemon = master(pair, with_globals(f"reload_check_config {log}"))
+    daemon.rewrite(with_globals(f"reload_check_config {log}", "nonsense 1", priority=140))
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: "New config failed validation" in daemon.log, 10)
+    assert "nonsense" in log.read_text()
+    daemon.rewrite(with_globals(f"reload_check_config {log}", priority=140))
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: "Reload complete" in daemon.log, 10)
+    assert log.read_text() == ""
+    assert daemon.log.count("Entering MASTER STATE") == 1
+    daemon.stop()
+    daemon = pair.one.start(OURS, with_globals(f"reload_check_config {log}", "nonsense 1"))
+    assert daemon.process.wait(5) == 2
+
+
+def test_a_reload_at_its_time(pair: Pair) -> None:
+    plan, marker = pair.rig.directory / "when", pair.rig.directory / "reading"
+    marker.touch()
+    text = with_globals(f"reload_time_file {plan}", f"reload_file {marker}")
+    daemon = master(pair, text)
+    assert not marker.exists()
+    plan.write_text("never\n")
+    pair.rig.wait(lambda: "'never' is not [[YY]YY-MM-DD ]HH:MM:SS[Z]" in daemon.log, 10)
+    plan.write_text("23:59:59Z\n")
+    pair.rig.wait(lambda: "Reload is planned for" in daemon.log, 10)
+    plan.unlink()
+    pair.rig.wait(lambda: "Reload is no longer planned" in daemon.log, 10)
+    plan.write_text(time.strftime("%Y-%m-%d %H:%M:%SZ\n", time.gmtime(time.time() + 2)))
+    pair.rig.wait(lambda: "Reload complete" in daemon.log, 10)
+    assert not plan.exists()
+    assert not marker.exists()
+
+
+def test_config_save_dir(pair: Pair) -> None:
+    saved = pair.rig.directory / "saved"
+    daemon = master(pair, with_globals(f"config_save_dir {saved}"))
+    daemon.rewrite(with_globals(f"config_save_dir {saved}", priority=140))
+    daemon.signal(signal.SIGHUP)
+    vrrp, parent = daemon.pid_of("vrrp"), daemon.pid_of("parent")
+    names = {f"keepalived.conf.{parent}.2", f"keepalived_vrrp.{vrrp}.2.pre", f"keepalived_vrrp.{vrrp}.2.post"}
+    pair.rig.wait(lambda: saved.exists() and {each.name for each in saved.iterdir()} == names, 10)
+    assert "priority 140" in (saved / f"keepalived.conf.{parent}.2").read_text()
+
+
+def test_signals_before_the_parent_can_obey_do_not_kill_it(pair: Pair) -> None:
+    daemon = pair.one.start(OURS, fast(150))
+    pair.rig.wait(lambda: "Starting keepalived-py" in daemon.log, 10)
+    while "Starting VRRP child" not in daemon.log:
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGRTMAX - 1, signal.SIGRTMIN + 2):
+            daemon.signal(number)
+        time.sleep(0.001)
+        assert daemon.process.poll() is None
+    pair.rig.wait(lambda: pair.one.has(VIP4), 10)
+
+
+# logs and dumps -------------------------------------------------------------------------------------------------------
+
+
+def test_json_lines_and_a_file_that_was_moved(pair: Pair) -> None:
+    daemon = master(pair, with_globals("log_format json"), "-gown.log")
+    old = daemon.directory / "own_vrrp.log"
+    rows = [json.loads(line) for line in old.read_text().splitlines()]
+    entering = next(row for row in rows if "Entering MASTER STATE" in row["message"])
+    assert entering["process"] == "Keepalived_vrrp"
+    assert entering["pid"] == daemon.pid_of("vrrp")
+    moved = old.rename(daemon.directory / "own_vrrp.log.1")
+    size = moved.stat().st_size
+    pair.one.run("ip", "link", "set", "eth0", "down")
+    pair.rig.wait(old.exists, 10)
+    pair.rig.wait(lambda: any("FAULT" in json.loads(line)["message"] for line in old.read_text().splitlines()), 10)
+    assert moved.stat().st_size == size
+    assert old.stat().st_mode & 0o777 == 0o600
+
+
+def test_dump_files_where_they_are_wanted(pair: Pair) -> None:
+    wanted = pair.rig.directory / "dumps"
+    wanted.mkdir()
+    daemon = master(
+        pair,
+        with_globals(
+            f"state_dump_file {wanted}/state.txt", f"stats_dump_file {wanted}/s", f"json_dump_file {wanted}/j"
+        ),
+    )
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGRTMIN + 2):
+        daemon.signal(number)
+    names = {"state.txt", "state_parent.txt", "s", "j"}
+    pair.rig.wait(lambda: {each.name for each in wanted.iterdir()} == names, 10)
+    assert f"VRRP: process {daemon.pid_of('vrrp')}" in (wanted / "state_parent.txt").read_text()
+    assert isinstance(json.loads((wanted / "j").read_text()), list)
+    daemon.rewrite(with_globals(f"json_dump_file {wanted}/two", "json_version 2"))
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: "Reload complete" in daemon.log, 10)
+    daemon.signal(signal.SIGRTMIN + 2)
+    pair.rig.wait((wanted / "two").exists, 10)
+    assert list(json.loads((wanted / "two").read_text())) == ["vrrp"]
+
+
+def test_a_reload_that_adds_the_first_script_of_root_is_obeyed_with_a_warning(pair: Pair, tmp_path: Path) -> None:
+    path = tmp_path / "told"
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o700)
+    daemon = master(pair, fast(150))
+    daemon.rewrite(fast(150, f"notify_backup {path} root"))
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: "Reload complete, configuration 2" in daemon.log, 5)
+    assert "scripts are run as root without enable_script_security" in daemon.log

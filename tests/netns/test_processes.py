@@ -1,0 +1,339 @@
+"""The processes themselves: scheduling, memory, names, umask, options, capabilities, stalls."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.netns.conftest import Pair
+from tests.netns.rig import OURS, Daemon, children_of, inside, sh
+from tests.netns.test_daemon import fast
+from tests.netns.test_vrrp_takeover import VIP4
+from workers.checker.address_log import AddressLog
+from workers.privileges import NUMBERS, effective
+
+pytestmark = pytest.mark.netns
+
+SHOW = """#!/bin/sh
+{
+    awk '{ print "nice", $19; print "policy", $41 }' /proc/self/stat
+    grep Cpus_allowed_list: /proc/self/status
+    grep -E 'Max (realtime timeout|core file size|open files)' /proc/self/limits
+    echo "umask $(umask)"
+    echo "socket $NOTIFY_SOCKET"
+    grep -E 'CapEff|NoNewPrivs' /proc/self/status
+} >> "$OUT"
+"""
+
+
+def with_globals(*lines: str, priority: int = 150, more: tuple[str, ...] = ()) -> str:
+    inner = "".join(f"    {line}\n" for line in lines)
+    return f"global_defs {{\n{inner}}}\n" + fast(priority, *more)
+
+
+def master(pair: Pair, text: str, *options: str) -> Daemon:
+    daemon = pair.one.start(OURS, text, *options)
+    pair.rig.wait(lambda: pair.one.has(VIP4), 10)
+    return daemon
+
+
+def comm(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+def status(pid: int, name: str) -> str:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(line.partition(":")[2].strip() for line in lines if line.startswith(name + ":"))
+
+
+def script(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """A notify script that shows what it runs with, and where it shows it."""
+    shown = pair.rig.directory / "shown"
+    path = pair.rig.directory / "show"
+    path.write_text(SHOW)
+    path.chmod(0o755)
+    monkeypatch.setenv("OUT", str(shown))
+    return path, shown
+
+
+def drop(pair: Pair, text: str, capability: str) -> Daemon:
+    """Start ours without a capability."""
+    directory = Path(tempfile.mkdtemp(dir=pair.rig.directory))
+    (directory / "conf").write_text(text)
+    command = ["setpriv", f"--bounding-set=-{capability}", str(Path(sys.executable).with_name(OURS)), "-n", "-l", "-G"]
+    for option, name in (("-f", "conf"), ("-p", "parent.pid"), ("-r", "vrrp.pid"), ("-c", "checkers.pid")):
+        command += [option, str(directory / name)]
+    with open(directory / "log", "wb") as log:
+        process = subprocess.Popen(["ip", "netns", "exec", pair.one.namespace, *command], stdout=log, stderr=log)
+    daemon = Daemon(OURS, process, directory)
+    pair.one.daemons.append(daemon)
+    return daemon
+
+
+# scheduling and memory ------------------------------------------------------------------------------------------------
+
+TUNED = (
+    "vrrp_priority -5",
+    "vrrp_rt_priority 10",
+    "vrrp_rlimit_rttime 200000",
+    "vrrp_cpu_affinity 0",
+    "vrrp_no_swap",
+)
+
+
+def test_scheduling_and_memory_of_the_worker_alone(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, shown = script(pair, monkeypatch)
+    daemon = master(pair, with_globals(*TUNED, more=(f'notify_master "{path}" root root',)))
+    vrrp = daemon.pid_of("vrrp")
+    assert os.sched_getscheduler(vrrp) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR
+    assert os.sched_getparam(vrrp).sched_priority == 10
+    assert os.sched_getaffinity(vrrp) == {0}
+    assert resource.prlimit(vrrp, resource.RLIMIT_RTTIME) == (100000, 1000000)
+    assert int(status(vrrp, "VmLck").split()[0]) > 1000
+    parent = daemon.pid_of("parent")
+    assert os.sched_getscheduler(parent) == os.SCHED_OTHER
+    assert os.getpriority(os.PRIO_PROCESS, parent) == os.getpriority(os.PRIO_PROCESS, 0)
+    pair.rig.wait(lambda: shown.exists() and "NoNewPrivs" in shown.read_text(), 10)
+    found = shown.read_text()
+    assert f"nice {os.getpriority(os.PRIO_PROCESS, 0)}\npolicy 0\n" in found
+    assert f"Cpus_allowed_list:\t{status(os.getpid(), 'Cpus_allowed_list')}" in found
+    if effective() >> NUMBERS["CAP_SYS_RESOURCE"] & 1:  # else nobody can raise a limit again
+        assert found.split("realtime timeout")[1].split()[:2] == ["unlimited", "unlimited"]
+
+
+def test_settings_that_go_are_taken_back_at_a_reload(pair: Pair) -> None:
+    daemon = master(pair, with_globals(*TUNED))
+    vrrp = daemon.pid_of("vrrp")
+    daemon.rewrite(fast(150))
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: "Reload complete" in daemon.log, 10)
+    pair.rig.wait(lambda: os.sched_getscheduler(vrrp) & ~os.SCHED_RESET_ON_FORK == os.SCHED_OTHER, 10)
+    assert os.getpriority(os.PRIO_PROCESS, vrrp) == os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.sched_getaffinity(vrrp) == os.sched_getaffinity(0)
+    assert status(vrrp, "VmLck") == "0 kB"
+    assert daemon.pid_of("vrrp") == vrrp
+
+
+def test_a_nice_value_is_not_for_scripts(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, shown = script(pair, monkeypatch)
+    daemon = master(pair, with_globals("vrrp_priority 7", more=(f'notify_master "{path}" nobody',)))
+    shown.touch()
+    shown.chmod(0o666)
+    pair.rig.directory.chmod(0o755)
+    assert os.getpriority(os.PRIO_PROCESS, daemon.pid_of("vrrp")) == 7
+    daemon.stop()
+    daemon = master(pair, with_globals("vrrp_priority 7", more=(f'notify_master "{path}" nobody',)))
+    pair.rig.wait(lambda: f"nice {os.getpriority(os.PRIO_PROCESS, 0)}\n" in shown.read_text(), 10)
+    assert "nice 7" not in shown.read_text()
+
+
+def test_late_timers_raise_the_priority_step_by_step(pair: Pair) -> None:
+    daemon = master(pair, with_globals("max_auto_priority 2", "min_auto_priority_delay 300000"))
+    vrrp = daemon.pid_of("vrrp")
+    assert os.sched_getscheduler(vrrp) == os.SCHED_OTHER
+    for expected in (1, 2, 2):
+        os.kill(vrrp, signal.SIGSTOP)
+        time.sleep(0.7)
+        os.kill(vrrp, signal.SIGCONT)
+        pair.rig.wait(lambda: os.sched_getscheduler(vrrp) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR, 10)
+        time.sleep(0.3)
+        assert os.sched_getparam(vrrp).sched_priority == expected
+
+
+def test_without_permission_there_is_a_warning_and_a_worker(pair: Pair) -> None:
+    daemon = drop(pair, with_globals("vrrp_rt_priority 10"), "sys_nice")
+    pair.rig.wait(lambda: "priority SCHED_RR 10 is refused: Operation not permitted" in daemon.log, 10)
+    pair.rig.wait(lambda: pair.one.has(VIP4), 10)
+
+
+def test_names(pair: Pair) -> None:
+    daemon = master(pair, fast(150))
+    assert [comm(daemon.pid_of("parent")), comm(daemon.pid_of("vrrp"))] == ["keepalived", "keepalived"]
+    daemon.rewrite(with_globals("process_names", "process_name the_boss"))
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: comm(daemon.pid_of("vrrp")) == "keepalived_vrrp", 10)
+    pair.rig.wait(lambda: comm(daemon.pid_of("parent")) == "the_boss", 10)
+    daemon.rewrite(with_globals("process_names", "vrrp_process_name floats"))
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: comm(daemon.pid_of("vrrp")) == "floats", 10)
+    pair.rig.wait(lambda: comm(daemon.pid_of("parent")) == "keepalived", 10)
+
+
+def umask_of(pid: int) -> str:
+    return status(pid, "Umask")
+
+
+def test_umask(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, shown = script(pair, monkeypatch)
+    daemon = master(pair, with_globals("umask 027", more=(f'notify_master "{path}" root',)))
+    assert [umask_of(daemon.pid_of(name)) for name in ("parent", "vrrp")] == ["0027", "0027"]
+    daemon.signal(signal.SIGUSR1)
+    dump = daemon.directory / "keepalived.data"
+    pair.rig.wait(dump.exists, 10)
+    assert dump.stat().st_mode & 0o777 == 0o640
+    pair.rig.wait(lambda: "umask" in shown.read_text(), 10)
+    mask = os.umask(0)
+    os.umask(mask)
+    assert f"umask {mask:04o}" in shown.read_text()
+    daemon.stop()
+    daemon = master(pair, with_globals("umask 027"), "-u", "0x3f")
+    assert [umask_of(daemon.pid_of(name)) for name in ("parent", "vrrp")] == ["0077", "0077"]
+
+
+# options, capabilities, stalls ----------------------------------------------------------------------------------------
+
+
+def test_options_without_effect_say_so(pair: Pair) -> None:
+    daemon = master(pair, fast(150), "-X", "-B", "-x", "-A", "tcp:1:2", "--no-mem-check", "--perf", "--debug=D")
+    for name in ("release-vips", "no_bfd", "snmp", "snmp-agent-socket", "perf", "debug"):
+        assert f"Option --{name} has no effect: " in daemon.log
+    assert daemon.stop() == 0
+
+
+def test_core_files_of_the_daemon_but_not_of_scripts(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, shown = script(pair, monkeypatch)
+    kernel = Path("/proc/sys/kernel/core_pattern")
+    before = kernel.read_text()
+    resource.prlimit(0, resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    daemon = master(pair, fast(150, f'notify_master "{path}" root'), f"-M{pair.rig.directory}/core.%p")
+    try:
+        assert kernel.read_text().strip() == f"{pair.rig.directory}/core.%p"
+        pair.rig.wait(lambda: shown.exists() and "NoNewPrivs" in shown.read_text(), 10)
+        assert shown.read_text().split("core file size")[1].split()[0] == "0"
+        killed = daemon.pid_of("vrrp")
+        os.kill(killed, signal.SIGSEGV)
+        pair.rig.wait(lambda: (pair.rig.directory / f"core.{killed}").exists(), 10)
+    finally:
+        daemon.stop()
+        after = kernel.read_text()
+        kernel.write_text(before)
+    assert after == before
+
+
+def test_a_missing_capability_is_named(pair: Pair) -> None:
+    daemon = drop(pair, fast(150), "net_raw")
+    assert daemon.process.wait(5) == 4
+    assert "Missing: CAP_NET_RAW (adverts and announcements)" in daemon.log
+
+
+def test_addresses_that_come_and_go_are_logged(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+
+    async def scenario() -> None:
+        listening = AddressLog()
+        for command in ("add", "del"):
+            for address in ("10.0.0.77/32", "fd00::77/128"):
+                sh("ip", "-n", pair.one.namespace, "addr", command, address, "dev", "eth0")
+        await asyncio.sleep(0.2)
+        listening.close()
+
+    with inside(pair.one.namespace):
+        asyncio.run(scenario())
+    lines = [record.getMessage() for record in caplog.records if "Netlink: address" in record.getMessage()]
+    assert [line for line in lines if "10.0.0.77/32" in line] == [
+        "Netlink: address 10.0.0.77/32 added on eth0",
+        "Netlink: address 10.0.0.77/32 deleted on eth0",
+    ]
+    assert "Netlink: address fd00::77/128 deleted on eth0" in lines
+
+
+def test_a_worker_without_scripts_keeps_what_it_needs_and_gains_nothing(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, shown = script(pair, monkeypatch)
+    scripted = with_globals("enable_script_security", more=(f'notify_master "{path}" root',))
+    daemon = master(pair, fast(150))
+    vrrp = daemon.pid_of("vrrp")
+    assert status(vrrp, "NoNewPrivs") == "1"
+    have = int(status(vrrp, "CapEff"), 16)
+    assert have & 1 << NUMBERS["CAP_NET_ADMIN"]
+    assert not have & 1 << NUMBERS["CAP_SYS_ADMIN"]
+    daemon.rewrite(scripted)
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: "Scripts are new: until the next start" in daemon.log, 10)
+    daemon.stop()
+    daemon = master(pair, scripted)
+    vrrp = daemon.pid_of("vrrp")
+    assert [status(vrrp, "NoNewPrivs"), status(vrrp, "CapEff")] == ["0", status(os.getpid(), "CapEff")]
+    pair.rig.wait(lambda: shown.exists() and "NoNewPrivs:\t0" in shown.read_text(), 10)
+    assert f"CapEff:\t{status(os.getpid(), 'CapEff')}" in shown.read_text()
+
+
+def test_a_worker_that_does_not_answer_is_reported(pair: Pair) -> None:
+    daemon = master(pair, fast(150))
+    vrrp = daemon.pid_of("vrrp")
+    os.kill(vrrp, signal.SIGSTOP)
+    pair.rig.wait(lambda: f"VRRP child process({vrrp}) does not answer" in daemon.log, 9)
+    os.kill(vrrp, signal.SIGCONT)
+    pair.rig.wait(lambda: "VRRP child answers again" in daemon.log, 10)
+    assert children_of(daemon.pid_of("parent")) == [vrrp]
+
+
+def test_a_parent_out_of_descriptors_tries_again(pair: Pair) -> None:
+    daemon = master(pair, fast(150))
+    parent, killed = daemon.pid_of("parent"), daemon.pid_of("vrrp")
+    before = resource.prlimit(parent, resource.RLIMIT_NOFILE)
+    resource.prlimit(parent, resource.RLIMIT_NOFILE, (4, before[1]))
+    os.kill(killed, signal.SIGKILL)
+    pair.rig.wait(lambda: "VRRP child process cannot be started: Too many open files - trying again" in daemon.log, 10)
+    resource.prlimit(parent, resource.RLIMIT_NOFILE, before)
+    pair.rig.wait(lambda: daemon.pid_of("vrrp") != killed, 10)
+    pair.rig.wait(lambda: "taken over from the process that died" in daemon.log, 10)
+    assert pair.one.has(VIP4)
+
+
+def test_called_by_the_name_keepalived(pair: Pair) -> None:
+    name = pair.rig.directory / "keepalived"
+    name.symlink_to(Path(sys.executable).with_name(OURS))
+    assert pair.one.run(str(name), "--signum=DATA") == "10\n"
+    (pair.rig.directory / "k.conf").write_text(fast(150))
+    pair.one.run(str(name), "-f", str(pair.rig.directory / "k.conf"), "-p", str(pair.rig.directory / "k.pid"))
+    pair.rig.wait(lambda: pair.one.has(VIP4), 10)
+    parent = int((pair.rig.directory / "k.pid").read_text())
+    assert comm(parent) == "keepalived"
+    os.kill(parent, signal.SIGTERM)
+    pair.rig.wait(lambda: not Path(f"/proc/{parent}").exists(), 10)
+    assert not pair.one.has(VIP4)
+
+
+def test_growing_memory_is_told(pair: Pair) -> None:
+    daemon = master(pair, fast(150), "-L")
+    daemon.rewrite(fast(140))
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: "Memory at reload 2: " in daemon.log, 10)
+    daemon.stop()
+    assert "Memory at the stop: " in daemon.log
+
+
+def test_real_time_with_keepalived_s_limit_survives_long_work(pair: Pair) -> None:
+    def many(priority: int) -> str:
+        text = with_globals("vrrp_rt_priority 5")
+        for number in range(60, 255):
+            instance = fast(priority).replace("VI_1", f"VI_{number}").replace("router_id 51", f"router_id {number}")
+            text += instance.replace(VIP4, f"10.0.1.{number}")
+        return text
+
+    daemon = master(pair, many(150))
+    vrrp = daemon.pid_of("vrrp")
+    pair.rig.wait(lambda: pair.one.has("10.0.1.254"), 10)
+    for count, priority in ((1, 140), (2, 130)):
+        daemon.rewrite(many(priority))
+        daemon.signal(signal.SIGHUP)
+        for number in (signal.SIGUSR1, signal.SIGRTMIN + 2, signal.SIGUSR2):
+            daemon.signal(number)
+        pair.rig.wait(partial(lambda count: daemon.log.count("Reload complete") == count, count), 10)
+        time.sleep(0.5)
+    assert daemon.pid_of("vrrp") == vrrp
+    assert os.sched_getscheduler(vrrp) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR
+    assert "died" not in daemon.log
+    assert daemon.stop() == 0

@@ -1,0 +1,119 @@
+"""Forked processes seen from the parent, the loader among them; and the core pattern."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ipc.messages import ConfigLoaded, Peer
+from keepalived_py.parent.child import BLOCKED, collected, fork_process
+from keepalived_py.parent.core_dump import CorePattern
+from keepalived_py.parent.loader import Loader
+
+
+def test_a_refused_fork_leaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(os, "fork", refuse)
+    with pytest.raises(BlockingIOError):
+        fork_process(Peer.LOADER, set(), lambda sock: 0)
+    assert os.listdir("/proc/self/fd") == before
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(BLOCKED)
+
+
+def test_children_are_collected_with_how_they_ended() -> None:
+    def body(sock: socket.socket) -> int:
+        sock.recv(1)
+        return 7
+
+    first, sock = fork_process(Peer.LOADER, set(), body)
+    second, other = fork_process(Peer.LOADER, {sock.fileno()}, body)
+    assert list(collected()) == []
+    os.kill(second, signal.SIGKILL)
+    os.waitid(os.P_PID, second, os.WEXITED | os.WNOWAIT)
+    assert list(collected()) == [(second, -signal.SIGKILL)]
+    sock.close()
+    os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
+    assert list(collected()) == [(first, 7)]
+    assert list(collected()) == []
+    other.close()
+
+
+def loading(load: Callable[[], ConfigLoaded], limit: float | None) -> list[str]:
+    """Run a loader to its end; what was told."""
+    told: list[str] = []
+
+    async def wait(loader: Loader) -> None:
+        async with asyncio.timeout(5):
+            while not told:
+                for pid, code in collected():
+                    assert loader.ended(pid, code)
+                await asyncio.sleep(0.01)
+
+    loop = asyncio.new_event_loop()
+    try:
+        loader = Loader(loop, lambda found: told.append(f"found {len(found.problems)}"), told.append)
+        loader.start(load, set(), limit)
+        assert not loader.ended(1, 0)
+        loop.run_until_complete(wait(loader))
+    finally:
+        loop.close()
+        list(collected())
+    return told
+
+
+def test_what_the_loader_finds_arrives() -> None:
+    assert loading(lambda: ConfigLoaded(config=None, problems=("one", "two"), errors=()), 3) == ["found 2"]
+
+
+def test_a_loader_that_takes_too_long_is_killed(caplog: pytest.LogCaptureFixture) -> None:
+    def load() -> ConfigLoaded:
+        time.sleep(30)
+        raise AssertionError
+
+    assert loading(load, 0.1) == ["loader ended with -9"]
+    assert "Reading the configuration takes longer than 0.1s" in caplog.text
+
+
+def test_a_loader_that_breaks() -> None:
+    def load() -> ConfigLoaded:
+        raise ValueError("broken")
+
+    assert loading(load, None) == ["loader ended with 70"]
+
+
+def test_a_loader_that_cannot_be_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise BlockingIOError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    assert loading(lambda: ConfigLoaded(config=None, problems=(), errors=()), None) == [
+        "no process for it: no more processes"
+    ]
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_the_core_pattern_is_put_back(tmp_path: Path, failing: bool, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "core_pattern"
+    pattern = CorePattern(str(path))
+    if not failing:
+        path.write_text("|/usr/lib/old %P\n")
+    pattern.set("core.%p")
+    assert failing or path.read_text().startswith("core.%p\n")
+    pattern.restore()
+    pattern.restore()
+    if failing:
+        assert not path.exists()
+        assert "core pattern core.%p: No such file or directory" in caplog.text
+    else:
+        assert path.read_text() == "|/usr/lib/old %P\n"

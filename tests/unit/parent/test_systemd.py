@@ -1,0 +1,104 @@
+"""What the service manager is told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from keepalived_py.parent.systemd import Systemd
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(tmp_path / "notify"))
+        sock.setblocking(False)
+        yield sock
+
+
+def heard(manager: socket.socket) -> list[str]:
+    found = []
+    while True:
+        try:
+            found.append(manager.recv(4096).decode())
+        except BlockingIOError:
+            return found
+
+
+def test_ready_once_for_the_start_and_once_for_each_reload(manager: socket.socket) -> None:
+    systemd = Systemd({"NOTIFY_SOCKET": manager.getsockname()})
+    ready = f"READY=1\nMAINPID={os.getpid()}"
+    systemd.now("one", busy=True)
+    assert heard(manager) == ["STATUS=one"]
+    systemd.now("one", busy=False)
+    systemd.now("one", busy=False)
+    assert heard(manager) == [ready]
+    before = time.monotonic_ns() // 1000
+    systemd.reloading()
+    kind, stamp = heard(manager)[0].split("\nMONOTONIC_USEC=")
+    assert kind == "RELOADING=1"
+    assert before <= int(stamp) <= time.monotonic_ns() // 1000
+    systemd.now("two\nlines", busy=False)
+    systemd.stopping()
+    systemd.failed(22)
+    assert heard(manager) == ["STATUS=two lines", ready, "STOPPING=1", "ERRNO=22"]
+
+
+def test_its_variables_are_for_nobody_else() -> None:
+    environ = {"NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1", "PATH": "/bin"}
+    Systemd(environ)
+    assert environ == {"PATH": "/bin"}
+
+
+def test_an_abstract_socket() -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(f"\0test-{os.getpid()}")
+        Systemd({"NOTIFY_SOCKET": f"@test-{os.getpid()}"}).stopping()
+        assert sock.recv(100) == b"STOPPING=1"
+
+
+@pytest.mark.parametrize("address", ["", "/nowhere/at/all"])
+def test_nobody_to_tell(address: str) -> None:
+    systemd = Systemd({"NOTIFY_SOCKET": address})
+    systemd.now("x", busy=False)
+    systemd.stopping()
+
+
+def test_a_manager_that_does_not_read_costs_no_time(manager: socket.socket) -> None:
+    systemd = Systemd({"NOTIFY_SOCKET": manager.getsockname()})
+    started = time.monotonic()
+    for _ in range(5000):
+        systemd.stopping()
+    assert time.monotonic() - started < 2
+    assert 0 < len(heard(manager)) < 5000
+
+
+@pytest.mark.parametrize(
+    ("environ", "interval"),
+    [
+        ({"WATCHDOG_USEC": "3000000"}, 1.5),
+        ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": str(os.getpid())}, 1.5),
+        ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}, 0.0),
+        ({"WATCHDOG_USEC": "soon"}, 0.0),
+        ({}, 0.0),
+    ],
+)
+def test_signs_of_life_at_half_of_the_limit(environ: dict[str, str], interval: float) -> None:
+    assert Systemd(dict(environ)).watchdog == interval
+
+
+def test_signs_of_life_come_as_long_as_the_loop_turns(manager: socket.socket) -> None:
+    systemd = Systemd({"NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "40000"})
+
+    async def scenario() -> None:
+        systemd.attend(asyncio.get_running_loop())
+        await asyncio.sleep(0.11)
+
+    asyncio.run(scenario())
+    assert 4 <= heard(manager).count("WATCHDOG=1") <= 7

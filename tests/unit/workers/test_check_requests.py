@@ -1,0 +1,151 @@
+"""What our own keywords add to the request of a url, and how it is read from the file."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keepalived_py.config.dump import dump
+from keepalived_py.config.load import LoadOptions, load
+from keepalived_py.config.model import HttpCheck
+from tests.unit.workers.helpers_check import PATIENT, against
+from workers.checker.http import HttpChecker
+
+FILE = """
+virtual_server 192.0.2.1 80 {{
+    protocol TCP
+    lvs_sched rr
+    lvs_method NAT
+    real_server 192.0.2.2 80 {{
+        HTTP_GET {{
+            rise 3
+            {check}
+            url {{
+                path /
+                {url}
+            }}
+        }}
+    }}
+}}
+"""
+
+
+def configured(tmp_path: Path, url: str = "", check: str = "") -> HttpCheck:
+    path = tmp_path / "conf"
+    path.write_text(FILE.format(url=url, check=check))
+    result = load(str(path), LoadOptions(config_id="me"))
+    assert result.config is not None
+    assert [each.render() for each in result.problems if each.severity > 1] == []
+    again = tmp_path / "dump"
+    again.write_text(dump(result.config))
+    assert load(str(again), LoadOptions(config_id="me")).config == result.config
+    found = result.config.checker.virtual_servers[0].real_servers[0].checks[0]
+    assert isinstance(found, HttpCheck)
+    return found
+
+
+def request_of(config: HttpCheck) -> str:
+    """The whole request, as a server that answers 200 gets it."""
+    seen: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        size = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length")), 0)
+        seen.append(head + await reader.readexactly(size))
+        writer.write(b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    def make(target: Any, client: Any) -> HttpChecker:
+        return HttpChecker(replace(config, endpoint=target, timing=PATIENT), client)
+
+    result, _ = against(serve, make)
+    assert result.failure == ""
+    return seen[0].decode()
+
+
+def test_without_them_the_request_is_keepaliveds(tmp_path: Path) -> None:
+    text = request_of(configured(tmp_path))
+    assert text.startswith("GET / HTTP/1.0\r\n")
+    assert {line.partition(":")[0] for line in text.strip().split("\r\n")[1:]} == {"User-Agent", "Host"}
+
+
+def test_method_headers_and_body(tmp_path: Path) -> None:
+    text = request_of(
+        configured(tmp_path, 'method POST\nheader X-Check "a b"\nheader Accept text/plain\nbody "{ping}"')
+    )
+    assert text.startswith("POST / HTTP/1.0\r\n")
+    assert "\r\nX-Check: a b\r\n" in text
+    assert "\r\nAccept: text/plain\r\n" in text
+    assert text.endswith("\r\n\r\n{ping}")
+
+
+def test_secrets_come_from_files_read_each_time(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("user:pass\n")
+    basic = configured(tmp_path, check=f"basic_auth_file {secret}")
+    assert "\r\nAuthorization: Basic dXNlcjpwYXNz\r\n" in request_of(basic)
+    secret.write_text("token\n")
+    assert "\r\nAuthorization: Bearer token\r\n" in request_of(
+        configured(tmp_path, check=f"bearer_token_file {secret}")
+    )
+    secret.unlink()
+    with pytest.raises(AssertionError):
+        request_of(basic)
+
+
+def test_rise_is_kept(tmp_path: Path) -> None:
+    assert configured(tmp_path).timing.rise == 3
+
+
+@pytest.mark.parametrize("line", ["header 'a:b' x", "method BREW", "header X"])
+def test_nonsense_is_refused(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "conf"
+    path.write_text(FILE.format(url=line, check=""))
+    assert load(str(path), LoadOptions(config_id="me")).problems.exit_status()
+
+
+@pytest.mark.parametrize(
+    ("check", "connections", "header"),
+    [("http_protocol 1.1\nkeep_alive", 1, False), ("http_protocol 1.1", 3, True), ("http_protocol 1.0C", 3, True)],
+)
+def test_a_connection_is_kept_where_that_is_asked_for(
+    tmp_path: Path, check: str, connections: int, header: bool
+) -> None:
+    config = configured(tmp_path, check=check)
+    opened: list[bytes] = []
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(b"")
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            heads.append(head)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            if b"Connection: close" in head:
+                return
+
+    class Thrice:
+        """Three runs of one checker."""
+
+        limit = PATIENT.connect_timeout
+
+        def __init__(self, target: Any, client: Any) -> None:
+            self.checker = HttpChecker(replace(config, endpoint=target, timing=PATIENT), client)
+
+        async def check(self) -> None:
+            for _ in range(3):
+                await self.checker.check()
+
+    result, _ = against(serve, Thrice)
+    assert result.failure == ""
+    assert (len(opened), len(heads)) == (connections, 3)
+    assert all((b"Connection: close" in head) is header for head in heads)
+
+
+def test_keep_alive_needs_the_version_that_has_it(tmp_path: Path) -> None:
+    path = tmp_path / "conf"
+    path.write_text(FILE.format(url="", check="keep_alive"))
+    found = load(str(path), LoadOptions(config_id="me"))
+    assert ("keep-alive-unused", 9) in [(each.id, each.at and each.at.line) for each in found.problems]

@@ -1,0 +1,501 @@
+"""The table and the worker that keeps it, over a kernel that is a dictionary: one message for one change, convergence,
+drift, equal checks made once, ha_suspend.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ipc.messages import RealServerStateChanged
+from keepalived_py.checks.virtual_server import VirtualServerState
+from keepalived_py.config.model import (
+    CheckerConfig,
+    CheckerSlice,
+    CheckTiming,
+    Endpoint,
+    GlobalDefs,
+    RealServer,
+    SorryServer,
+    TcpCheck,
+    VirtualServer,
+)
+from keepalived_py.plan import ipvs
+from keepalived_py.values import IPAddress, Protocol, RealKey, ServiceKey, ip_address
+from workers.checker import suspend
+from workers.checker import table as table_module
+from workers.checker import task as task_module
+from workers.checker.ipvs_kernel import IpvsError
+from workers.checker.table import ServiceTable
+from workers.checker.worker import CheckerWorker
+from workers.worker import WorkerContext, WorkerOptions
+
+
+class FakeKernel:
+    """An IPVS table of our own. `refuse`: operations on these services fail."""
+
+    shared: ClassVar[ipvs.Table] = {}
+
+    def __init__(self, family: int, namespace: str | None = None) -> None:
+        self.ops: list[ipvs.Op] = []
+        self.refuse: set[ipvs.ServiceId] = set()
+
+    def table(self) -> ipvs.Table:
+        return {id: ipvs.Entry(found.service, dict(found.destinations)) for id, found in self.shared.items()}
+
+    def entry(self, id: ipvs.ServiceId) -> ipvs.Entry | None:
+        return self.table().get(id)
+
+    def apply(self, ops: list[ipvs.Op]) -> list[tuple[ipvs.Op, IpvsError]]:
+        failed = []
+        for op in ops:
+            if op.id in self.refuse:
+                failed.append((op, IpvsError(op, 22)))
+                continue
+            self.ops.append(op)
+            ipvs.apply(op, self.shared)
+        return failed
+
+
+@pytest.fixture(autouse=True)
+def kernel(monkeypatch: pytest.MonkeyPatch) -> ipvs.Table:
+    monkeypatch.setattr(table_module, "IpvsKernel", FakeKernel)
+    monkeypatch.setattr(task_module, "FIRST_DELAY", 0.05)
+    FakeKernel.shared = {}
+    return FakeKernel.shared
+
+
+def service(number: int, **changes: Any) -> VirtualServer:
+    key = ServiceKey(protocol=Protocol.TCP, address=ip_address(f"10.0.0.{number}"), port=80, family=4)
+    return VirtualServer(**{"key": key, "scheduler": "rr", **changes})
+
+
+def reals(*weights: int, **changes: Any) -> tuple[RealServer, ...]:
+    return tuple(
+        RealServer(address=ip_address(f"10.1.{number // 250}.{number % 250 + 1}"), port=80, weight=weight, **changes)
+        for number, weight in enumerate(weights)
+    )
+
+
+STRANGER = ipvs.ServiceId(4, Protocol.TCP, ip_address("10.9.9.9"), 1)
+
+
+# the table --------------------------------------------------------------------------------------------------------
+
+
+def started(config: VirtualServer) -> VirtualServerState:
+    state = VirtualServerState(config)
+    state.start()
+    return state
+
+
+def pairs(*states: VirtualServerState) -> table_module.Pairs:
+    return [(state, id) for state in states for id in ipvs.service_ids(state.config)]
+
+
+def test_one_changed_weight_among_many_is_one_message() -> None:
+    table = ServiceTable(0)
+    state = started(service(1, real_servers=reals(*[1] * 2000)))
+    table.sync([state])
+    ops = table.kernel.ops  # type: ignore[attr-defined]
+    assert len(ops) == 2001
+    state.reconfigure(service(1, real_servers=reals(7, *[1] * 1999)), {}, {})
+    table.sync([state])
+    assert [type(op) for op in ops[2001:]] == [ipvs.EditDestination]
+    table.mend(pairs(state))
+    assert len(ops) == 2002
+
+
+def test_what_is_refused_is_tried_again_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    table, state = ServiceTable(0), started(service(1, real_servers=reals(1)))
+    (id,) = ipvs.service_ids(state.config)
+    table.kernel.refuse.add(id)  # type: ignore[attr-defined]
+    table.sync([state])
+    for _ in range(3):
+        table.mend(pairs(state))
+    assert (len(caplog.records), table.repaired, table.rows) == (2, 0, {})
+    table.kernel.refuse.clear()  # type: ignore[attr-defined]
+    table.mend(pairs(state))
+    assert table.rows == FakeKernel.shared == ipvs.desired_table([state])
+
+
+def test_strangers_are_not_even_looked_at(kernel: ipvs.Table) -> None:
+    stranger = kernel[STRANGER] = ipvs.Entry(ipvs.Service("wlc"))
+    table, state = ServiceTable(0), started(service(1, real_servers=reals(1)))
+    table.adopt([state])
+    table.sync([state])
+    kernel[STRANGER].service = ipvs.Service("rr")
+    table.mend(pairs(state))
+    table.clear(flush=False)
+    assert kernel == {STRANGER: stranger}
+
+
+EVENTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("check"), st.integers(0, 3), st.booleans()),
+        st.tuples(st.just("points"), st.integers(0, 3), st.sampled_from([0, -1, 1, 2**31 - 1, -(2**31)])),
+        st.tuples(
+            st.just("reload"),
+            st.lists(st.sampled_from([0, 1, 2**31 - 1]), max_size=4),
+            st.sampled_from([1, 2, 2**31]),
+            st.booleans(),
+        ),
+        st.tuples(st.just("weight"), st.integers(0, 3), st.integers(0, 3)),
+        st.tuples(st.just("delete"), st.integers(0, 3)),
+        st.tuples(st.just("scheduler")),
+        st.tuples(st.just("drop")),
+    ),
+    max_size=25,
+)
+
+
+def happens(event: tuple[Any, ...], state: VirtualServerState, table: ServiceTable) -> None:
+    """One check result, reload or edit from outside."""
+    (id,) = ipvs.service_ids(state.config)
+    entry = FakeKernel.shared.get(id)
+    key = reals(1, 1, 1, 1)[event[1]].key if event[0] in ("check", "points", "weight", "delete") else None
+    match event:
+        case ("check", _, up):
+            assert key is not None
+            state.checker_changed(key, 0, up, "")
+        case ("points", _, points):
+            assert key is not None
+            state.weight_changed(key, 0, points)
+        case ("reload", weights, quorum, sorry):
+            spare = SorryServer(address=ip_address("10.1.0.9"), port=80) if sorry else None
+            config = service(1, real_servers=reals(*weights), quorum=quorum, sorry_server=spare)
+            state.reconfigure(config, {key: real.failed for key, real in state.reals.items()}, {})
+        case ("weight", _, weight) if entry is not None and key in entry.destinations:
+            entry.destinations[key] = replace(entry.destinations[key], weight=weight)
+        case ("delete", _) if entry is not None and key is not None:
+            entry.destinations.pop(key, None)
+        case ("scheduler",) if entry is not None:
+            entry.service = ipvs.Service("sh")
+        case ("drop",):
+            FakeKernel.shared.pop(id, None)
+    if event[0] in ("check", "points", "reload"):
+        table.sync([state])
+
+
+@settings(max_examples=150)
+@given(EVENTS)
+def test_every_history_converges_and_then_rests(events: list[tuple[Any, ...]]) -> None:
+    FakeKernel.shared = {}
+    table, state = ServiceTable(0), started(service(1, real_servers=reals(1, 2, 3)))
+    table.sync([state])
+    for event in events:
+        # an edit of a service that somebody has just deleted is refused by the real kernel; the watch comes first here
+        (id,) = ipvs.service_ids(state.config)
+        if id not in FakeKernel.shared:
+            table.mend(pairs(state))
+        happens(event, state, table)
+        rows = FakeKernel.shared.get(id, ipvs.Entry(ipvs.Service(""))).destinations
+        assert all(0 <= row.weight <= 2**31 - 1 for row in rows.values())
+    table.mend(pairs(state))
+    assert FakeKernel.shared == ipvs.desired_table([state]) == table.rows
+    done = len(table.kernel.ops)  # type: ignore[attr-defined]
+    table.mend(pairs(state))
+    table.sync([state])
+    assert len(table.kernel.ops) == done  # type: ignore[attr-defined]
+
+
+# the worker -------------------------------------------------------------------------------------------------------
+
+
+def sliced(*servers: VirtualServer, **defaults: Any) -> CheckerSlice:
+    return CheckerSlice(global_defs=GlobalDefs(**defaults), checker=CheckerConfig(virtual_servers=servers))
+
+
+def run(
+    config: CheckerSlice,
+    scenario: Callable[[CheckerWorker], Coroutine[Any, Any, None]],
+    reported: tuple[RealServerStateChanged, ...] = (),
+) -> list[Any]:
+    """A worker that has started, without a process; what it sent to its parent."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sent: list[Any] = []
+
+    async def main() -> None:
+        context = WorkerContext(
+            sock=ours,
+            generation=1,
+            config=config,
+            options=WorkerOptions(),
+            parent_pid=os.getppid(),
+            reported=reported,
+        )
+        worker = CheckerWorker(context)
+        worker.channel.send = sent.append  # type: ignore[assignment, method-assign]
+        await worker.start()
+        try:
+            await scenario(worker)
+        finally:
+            await worker.stop()
+            for task in worker._tasks:
+                task.cancel()
+
+    try:
+        asyncio.run(main())
+    finally:
+        theirs.close()
+        ours.close()
+    return sent
+
+
+async def until(condition: Callable[[], object], within: float = 4) -> None:
+    end = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.01)
+
+
+def tcp(port: int, **timing: Any) -> TcpCheck:
+    values = {"delay_loop": 0.2, "warmup": 0.0, "retry": 0, "connect_timeout": 1.0, **timing}
+    return TcpCheck(timing=CheckTiming(**values), endpoint=Endpoint(address=ip_address("127.0.0.1"), port=port))
+
+
+def checked(number: int, *checks: TcpCheck, **changes: Any) -> VirtualServer:
+    return service(number, real_servers=reals(1, checks=checks), **changes)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+def runs(worker: CheckerWorker) -> list[int]:
+    return [task.runs for task in worker._all_tasks()]
+
+
+def weights(table: ipvs.Table) -> dict[str, int]:
+    return {str(id): len(entry.destinations) for id, entry in table.items()}
+
+
+class Door:
+    """A listener that counts connections."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    async def __aenter__(self) -> Door:
+        self._server = await asyncio.start_server(self._taken, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    def _taken(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.seen += 1
+        writer.close()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+
+def test_equal_checks_are_made_once() -> None:
+    async def scenario(worker: CheckerWorker) -> None:
+        async with Door() as door:
+            different = tcp(door.port, delay_loop=0.3)
+            servers = [checked(number, tcp(door.port)) for number in range(1, 21)]
+            await worker.apply(sliced(*servers, checked(21, different)))
+            await until(lambda: min(runs(worker)) >= 5)
+            assert door.seen <= sum(sorted(runs(worker))[:1]) + max(runs(worker)) + 2
+            assert len(worker.states) == 21
+
+    run(sliced(), scenario)
+
+
+def test_without_sharing_each_makes_its_own_and_the_switch_works_in_a_reload() -> None:
+    async def scenario(worker: CheckerWorker) -> None:
+        async with Door() as door:
+            servers = [checked(number, tcp(door.port)) for number in range(1, 6)]
+            await worker.apply(sliced(*servers, checker_share_probes=False))
+            await until(lambda: min(runs(worker)) >= 2)
+            assert door.seen >= 10
+            await worker.apply(sliced(*servers))
+            before, door.seen = max(runs(worker)), 0
+            await until(lambda: min(runs(worker)) >= before + 3)
+            assert door.seen <= 3 * 5
+
+    run(sliced(checker_share_probes=False), scenario)
+
+
+def test_the_heir_of_a_leader_goes_on() -> None:
+    port = free_port()
+
+    async def scenario(worker: CheckerWorker) -> None:
+        servers = [checked(number, tcp(port)) for number in range(1, 4)]
+        await worker.apply(sliced(*servers))
+        await until(lambda: all(not each.reals[reals(1)[0].key].alive for each in worker.states.values()))
+        await worker.apply(sliced(servers[2]))
+        before = runs(worker)[0]
+        await until(lambda: runs(worker)[0] >= before + 2)
+        await worker.apply(sliced())
+        assert list(worker._all_tasks()) == []
+
+    run(sliced(), scenario)
+
+
+def test_a_leader_that_is_gone_while_it_checks() -> None:
+    """The check never ends by itself: the heir makes one of its own."""
+
+    async def scenario(worker: CheckerWorker) -> None:
+        servers = [checked(number, tcp(9, delay_loop=30, connect_timeout=20)) for number in (1, 2)]
+        stuck = asyncio.Event()
+
+        class Stuck:
+            name, limit = "STUCK", 20.0
+            count = 0
+
+            async def check(self) -> None:
+                Stuck.count += 1
+                await stuck.wait()
+
+        checker = Stuck()
+        worker.maker.checker = lambda check, real: checker
+        await worker.apply(sliced(*servers))
+        await until(lambda: Stuck.count == 1)
+        await worker.apply(sliced(servers[1]))
+        await until(lambda: Stuck.count == 2)
+        stuck.set()
+        await until(lambda: runs(worker) == [1])
+
+    run(sliced(), scenario)
+
+
+def test_starts_are_spread_evenly() -> None:
+    async def scenario(worker: CheckerWorker) -> None:
+        servers = [checked(number, tcp(1000 + number, warmup=100.0)) for number in range(1, 101)]
+        await worker.apply(sliced(*servers))
+        due = sorted(task.due for task in worker._all_tasks())
+        gaps = [later - earlier for earlier, later in pairwise(due)]
+        assert 90 < due[-1] - due[0] <= 100
+        assert max(gaps) < 4
+
+    run(sliced(), scenario)
+
+
+def test_suspended_servers_are_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    here: set[IPAddress] = set()
+    monkeypatch.setattr(suspend, "_dump", lambda: {(address, 32, 1) for address in here})
+    port = free_port()
+
+    async def scenario(worker: CheckerWorker) -> None:
+        await worker.apply(sliced(checked(1, tcp(port), ha_suspend=True), checked(2, tcp(port))))
+        suspended, other = worker._all_tasks()
+        await until(lambda: other.runs >= 2)
+        assert (suspended.runs, suspended.suspended) == (0, True)
+        assert weights(FakeKernel.shared) == {"[10.0.0.1]:tcp:80": 1, "[10.0.0.2]:tcp:80": 0}
+        here.add(ip_address("10.0.0.1"))
+        worker.addresses.read_all()
+        await until(lambda: suspended.runs >= 1)
+        await until(lambda: weights(FakeKernel.shared)["[10.0.0.1]:tcp:80"] == 0)
+        here.clear()
+        worker.addresses.read_all()
+        before = suspended.runs
+        await until(lambda done=other.runs + 2: other.runs >= done)  # type: ignore[misc]
+        assert suspended.runs == before
+
+    run(sliced(), scenario)
+
+
+def test_only_suspended_servers_cost_nothing_and_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    here: set[IPAddress] = set()
+    monkeypatch.setattr(suspend, "_dump", lambda: {(address, 32, 1) for address in here})
+
+    async def scenario(worker: CheckerWorker) -> None:
+        (task,) = worker._all_tasks()
+        await asyncio.sleep(0.3)
+        assert task.runs == 0
+        here.add(ip_address("10.0.0.1"))
+        worker.addresses.read_all()
+        await until(lambda: task.runs >= 1)
+
+    run(sliced(checked(1, tcp(free_port(), delay_loop=60), ha_suspend=True)), scenario)
+
+
+def states_of(sent: list[Any]) -> list[tuple[str, bool, str]]:
+    return [(msg.real, msg.up, msg.reason) for msg in sent if isinstance(msg, RealServerStateChanged)]
+
+
+def test_the_parent_hears_of_what_a_reload_removes_and_adds() -> None:
+    async def scenario(worker: CheckerWorker) -> None:
+        await worker.apply(sliced(service(1, real_servers=reals(1))))
+        await worker.apply(sliced(service(1, real_servers=reals(1, 1)), service(2, real_servers=reals(5))))
+        await worker.apply(sliced(service(1, real_servers=reals(1, 1))))
+
+    told = states_of(run(sliced(service(1, real_servers=reals(1, 1))), scenario))
+    first, second = "[10.1.0.1]:tcp:80", "[10.1.0.2]:tcp:80"
+    assert told == [
+        (second, False, "removing"),
+        (first, True, "added by a reload"),
+        (second, True, "added by a reload"),
+        (first, False, "removing"),
+    ]
+
+
+def test_an_alpha_server_that_was_up_stays_up_for_the_successor() -> None:
+    real = reals(1)[0]
+    report = RealServerStateChanged(
+        service="[10.0.0.1]:tcp:80", real=real.key.text(Protocol.TCP), up=True, reason="", time=0.0
+    )
+    alive: list[bool] = []
+
+    async def scenario(worker: CheckerWorker) -> None:
+        alive.extend(state.alive for server in worker.states.values() for state in server.reals.values())
+
+    config = sliced(checked(1, tcp(1, alpha=True, delay_loop=60)))
+    run(config, scenario, (report,))
+    run(config, scenario)
+    assert alive == [True, False]
+
+
+def test_a_first_failure_is_reported_once() -> None:
+    check = tcp(free_port(), alpha=True)
+
+    async def scenario(worker: CheckerWorker) -> None:
+        await until(lambda: min(runs(worker)) >= 3)
+
+    told = states_of(run(sliced(checked(1, check)), scenario))
+    assert [up for _, up, _ in told] == [False]
+    assert told[0][2].startswith("TCP_CHECK connect")
+
+
+def test_first_states_where_they_are_wanted() -> None:
+    async def scenario(worker: CheckerWorker) -> None:
+        await worker.apply(sliced(service(1, real_servers=reals(1, 1)), rs_init_notifies=True))
+
+    told = states_of(run(sliced(service(1, real_servers=reals(1)), rs_init_notifies=True), scenario))
+    assert [(real, up, reason) for real, up, reason in told if reason == "initial state"] == [
+        ("[10.1.0.1]:tcp:80", True, "initial state"),
+        ("[10.1.0.2]:tcp:80", True, "initial state"),
+    ]
+
+
+def test_the_watch_finds_drift_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_module, "WATCH_PAUSE", 0.05)
+
+    async def scenario(worker: CheckerWorker) -> None:
+        key = RealKey(ip_address("10.1.0.1"), 80)
+        (entry,) = FakeKernel.shared.values()
+        for _ in range(3):
+            (entry,) = FakeKernel.shared.values()
+            entry.destinations.pop(key)
+            await until(lambda found=entry: key in found.destinations)  # type: ignore[misc]
+        assert worker.table.repaired == 3
+        await worker.drain()
+        (entry,) = FakeKernel.shared.values()
+        entry.destinations.pop(key)
+        await asyncio.sleep(0.3)
+        assert key not in entry.destinations
+
+    run(sliced(service(1, real_servers=reals(1))), scenario)

@@ -1,0 +1,204 @@
+"""GRPC_CHECK, ours: grpc.health.v1.Health/Check says SERVING (the gRPC health checking protocol, over HTTP/2).
+
+h2 speaks HTTP/2. The two messages have one field each, so their few bytes of protobuf are read and written here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from dataclasses import dataclass, field
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    ResponseReceived,
+    StreamEnded,
+    StreamReset,
+    TrailersReceived,
+)
+from h2.exceptions import ProtocolError
+
+from keepalived_py.config.model import GrpcCheck
+
+from . import probe
+from .probe import CheckFailed, CheckNotMade, connect, open_socket
+from .tls import TlsContexts, TlsError, server_name, tls_reason
+
+METHOD = "/grpc.health.v1.Health/Check"
+SERVING, STATUS = 1, ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
+CHUNK, ANSWER_LIMIT = 16384, 1024
+"""Bytes read at once, and those that an answer may have; a true one has seven."""
+STATUS_FIELD, VARINT, LENGTH_DELIMITED = 1, 0, 2
+FIXED = {1: 8, 5: 4}
+"""Bytes of the protobuf wire types that have always as many."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """What came back on our stream so far."""
+
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytearray = field(default_factory=bytearray)
+    ended: bool = False
+
+    def take(self, event: Event) -> None:
+        """Raises CheckFailed."""
+        match event:
+            case ResponseReceived(headers=headers) | TrailersReceived(headers=headers):
+                self.headers |= {_text(name): _text(value) for name, value in headers or ()}
+            case DataReceived(data=data):
+                self.body += data or b""
+                if len(self.body) > ANSWER_LIMIT:
+                    raise CheckFailed("the answer is no HealthCheckResponse: too long")
+            case StreamReset(error_code=code):
+                raise CheckFailed(f"the server reset the stream: error {int(code or 0)}")
+            case ConnectionTerminated(error_code=code):
+                raise CheckFailed(f"the server ended the connection: error {int(code or 0)}")
+            case StreamEnded():
+                self.ended = True
+
+    def judge(self) -> None:
+        """Raises CheckFailed unless the service is SERVING."""
+        if self.headers.get(":status") != "200":
+            raise CheckFailed(f"HTTP status {self.headers.get(':status', 'missing')[:20]}")
+        code = self.headers.get("grpc-status", "missing")
+        if code != "0":
+            said = "".join(letter for letter in self.headers.get("grpc-message", "") if letter.isprintable())
+            raise CheckFailed(f"grpc-status {code[:20]}" + (f": {said[:200]}" if said else ""))
+        status = serving_status(bytes(self.body))
+        if status != SERVING:
+            raise CheckFailed(f"the service is {STATUS[status] if status < len(STATUS) else status}")
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcChecker:
+    config: GrpcCheck
+    contexts: TlsContexts
+    name: str = "GRPC_CHECK"
+
+    @property
+    def limit(self) -> float:
+        return self.config.timing.connect_timeout
+
+    async def check(self) -> None:
+        endpoint = self.config.endpoint
+        with open_socket(endpoint) as sock:
+            await connect(sock, endpoint)
+            context, name = self._tls()
+            try:
+                reader, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname=name)
+            except ssl.SSLError as exc:
+                raise CheckFailed(f"TLS: {tls_reason(exc)}") from exc
+            except OSError as exc:
+                raise CheckFailed(f"TLS: {probe.reason(exc)}") from exc
+            try:
+                await self._ask(reader, writer)
+            except ProtocolError as exc:
+                raise CheckFailed(f"HTTP/2: {str(exc) or type(exc).__name__}"[:200]) from exc
+            except OSError as exc:
+                raise CheckFailed(f"receive: {probe.reason(exc)}") from exc
+            finally:
+                writer.transport.abort()
+
+    def _tls(self) -> tuple[ssl.SSLContext | None, str | None]:
+        """Raises CheckNotMade."""
+        tls = self.config.tls
+        if tls is None:
+            return None, None
+        try:
+            # "" sends no name; None would be refused
+            return self.contexts.context(tls, "h2"), server_name(tls, "") or ""
+        except TlsError as exc:
+            raise CheckNotMade(str(exc)) from exc
+
+    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Raises CheckFailed, ProtocolError and OSError."""
+        connection = H2Connection(H2Configuration(client_side=True))
+        connection.initiate_connection()
+        stream = connection.get_next_available_stream_id()
+        connection.send_headers(stream, self._headers())
+        connection.send_data(stream, request(self.config.service), end_stream=True)
+        answer = Answer()
+        while not answer.ended:
+            writer.write(connection.data_to_send())
+            await asyncio.sleep(0)  # one that floods us must not keep the deadline from being noticed
+            data = await reader.read(CHUNK)
+            if not data:
+                raise CheckFailed("the server closed the connection")
+            for event in connection.receive_data(data):
+                answer.take(event)
+        answer.judge()
+        with contextlib.suppress(ProtocolError):
+            connection.close_connection()
+            writer.write(connection.data_to_send())
+
+    def _headers(self) -> list[tuple[str, str]]:
+        endpoint = self.config.endpoint
+        host = f"[{endpoint.address}]" if endpoint.address.version == 6 else str(endpoint.address)
+        return [
+            (":method", "POST"),
+            (":scheme", "http" if self.config.tls is None else "https"),
+            (":path", METHOD),
+            (":authority", f"{host}:{endpoint.port}"),
+            ("te", "trailers"),
+            ("content-type", "application/grpc"),
+            ("user-agent", "keepalived-py"),
+        ]
+
+
+def request(service: str) -> bytes:
+    """HealthCheckRequest of a service, "" for the whole server, as one gRPC message."""
+    name = service.encode()
+    body = bytes((STATUS_FIELD << 3 | LENGTH_DELIMITED,)) + _varint(len(name)) + name if name else b""
+    return b"\0" + len(body).to_bytes(4) + body
+
+
+def serving_status(message: bytes) -> int:
+    """The status in a gRPC message with a HealthCheckResponse; 0 when it does not say. Raises CheckFailed."""
+    body = message[5:]
+    if len(message) < 5 or message[0] or int.from_bytes(message[1:5]) != len(body):
+        raise CheckFailed("the answer is no HealthCheckResponse")
+    status, at = 0, 0
+    while at < len(body):
+        key, at = _read_varint(body, at)
+        kind = key & 7
+        if kind == VARINT:
+            value, at = _read_varint(body, at)
+            status = value if key >> 3 == STATUS_FIELD else status
+        elif kind == LENGTH_DELIMITED:
+            size, at = _read_varint(body, at)
+            at += size
+        else:
+            at += FIXED.get(kind, len(body))
+    if at > len(body):
+        raise CheckFailed("the answer is no HealthCheckResponse")
+    return status
+
+
+def _varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes((*found, number))
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """The number, and where what follows it begins; beyond the end when it is cut off."""
+    number = shift = 0
+    while at < len(data):
+        byte = data[at]
+        number |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if not byte & 0x80:
+            return number, at
+    return 0, len(data) + 1
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

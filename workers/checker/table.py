@@ -1,0 +1,144 @@
+"""Our part of the kernel's IPVS table: what we put there, and the watch over it. Rows of others are never touched."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from keepalived_py.checks.virtual_server import VirtualServerState
+from keepalived_py.clock import now
+from keepalived_py.config.model import IpvsSettings
+from keepalived_py.plan import ipvs
+
+from .ipvs_kernel import IpvsError, IpvsKernel
+
+logger = logging.getLogger(__name__)
+
+WATCH_PAUSE = 5.0
+"""Least seconds between two looks at the whole table."""
+WATCH_SHARE = 50
+"""The watch rests this many times as long as it worked: it takes 2 % of a processor at most."""
+SLICE = 20
+"""Services that are compared in one go."""
+
+Pairs = list[tuple[VirtualServerState, ipvs.ServiceId]]
+
+
+class ServiceTable:
+    """`rows` are our services as the kernel has them. Raises IpvsError and OSError when there is no IPVS."""
+
+    def __init__(self, family: int, namespace: str | None = None) -> None:
+        self.kernel = IpvsKernel(family, namespace)
+        self.rows: ipvs.Table = {}
+        self.marks = ipvs.NO_MARKS
+        self.repaired = 0
+        """Operations that put back what others had changed."""
+        self._old_timeouts: dict[str, int] = {}
+        self._refused: set[str] = set()
+        self._again = asyncio.Event()
+        self._epoch = 0
+        self._resting = False
+
+    def ids(self, states: Iterable[VirtualServerState]) -> set[ipvs.ServiceId]:
+        return {id for state in states for id in ipvs.service_ids(state.config, self.marks)}
+
+    def adopt(self, states: Iterable[VirtualServerState]) -> None:
+        """What stands from before and is of our services is ours. Raises IpvsError."""
+        ours = self.ids(states)
+        self.rows = {id: entry for id, entry in self.kernel.table().items() if id in ours}
+
+    def sync(self, states: Iterable[VirtualServerState], gone: Iterable[ipvs.ServiceId] = ()) -> None:
+        """Bring the services of `states` to what they should be, and take `gone` away."""
+        self._refused.clear()
+        self._perform(list(ipvs.reconcile(ipvs.desired_table(states, self.marks), self.rows, gone)))
+
+    def clear(self, flush: bool) -> None:
+        """Take all our services away; `flush`: those of others with them."""
+        self.rest()
+        if flush:
+            self.kernel.flush()
+            self.rows.clear()
+        else:
+            self._perform([ipvs.DeleteService(id) for id in self.rows])
+        if self._old_timeouts:
+            self.kernel.set_timeouts(self._old_timeouts)
+
+    def _perform(self, ops: list[ipvs.Op]) -> None:
+        if not ops:
+            return
+        failed = self.kernel.apply(ops)
+        refused = {id(op) for op, _ in failed}
+        for _, error in failed:
+            if str(error) not in self._refused:
+                self._refused.add(str(error))
+                logger.error("%s", error)
+        for op in ops:
+            if id(op) not in refused:
+                ipvs.apply(op, self.rows)
+
+    # the watch ----------------------------------------------------------------------------------------------------
+
+    async def watch(self, states: Callable[[], Iterable[VirtualServerState]]) -> None:
+        """Compare for ever: what the configuration and the health of the servers mean, what we put, and the kernel."""
+        while not self._resting:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._again.wait(), WATCH_PAUSE)
+            self._again.clear()
+            await self._look(states())
+
+    def look_again(self) -> None:
+        """The configuration is another now: begin anew, soon."""
+        self._epoch += 1
+        self._again.set()
+
+    def rest(self) -> None:
+        """No more comparisons."""
+        self._resting = True
+        self._epoch += 1
+
+    async def _look(self, states: Iterable[VirtualServerState]) -> None:
+        epoch = self._epoch
+        pairs = [(state, id) for state in states for id in ipvs.service_ids(state.config, self.marks)]
+        for start in range(0, len(pairs), SLICE):
+            began = now()
+            try:
+                self.mend(pairs[start : start + SLICE])
+            except IpvsError as exc:
+                logger.error("%s", exc)
+                return
+            await asyncio.sleep(WATCH_SHARE * (now() - began))
+            if self._epoch != epoch:
+                return
+
+    def mend(self, pairs: Pairs) -> None:
+        """Put back what others changed in these services, try again what was refused. Raises IpvsError."""
+        desired = ipvs.desired_entries(pairs)
+        actual = {id: entry for id in desired if (entry := self.kernel.entry(id)) is not None}
+        put = {id: self.rows[id] for id in desired if id in self.rows}
+        ops, drift = ipvs.compare(desired, put, actual)
+        if not ops:
+            return
+        for id in desired:
+            self.rows.pop(id, None)
+        self.rows.update(actual)
+        for service in dict.fromkeys(op.id for op in drift):
+            logger.warning("IPVS service %s was changed by others - put back", service)
+        self.repaired += len(drift)
+        self._perform(ops)
+
+    # settings -----------------------------------------------------------------------------------------------------
+
+    def set_timeouts(self, settings: IpvsSettings) -> None:
+        """lvs_timeouts; without them what the kernel had is put back."""
+        wanted = {"tcp": settings.timeout_tcp, "tcpfin": settings.timeout_tcpfin, "udp": settings.timeout_udp}
+        try:
+            if any(wanted.values()):
+                self._old_timeouts = self._old_timeouts or self.kernel.timeouts()
+                self.kernel.set_timeouts({name: value or self._old_timeouts[name] for name, value in wanted.items()})
+            elif self._old_timeouts:
+                self.kernel.set_timeouts(self._old_timeouts)
+                self._old_timeouts = {}
+        except IpvsError as exc:
+            logger.error("%s", exc)

@@ -1,0 +1,42 @@
+"""Option -L: where the memory of a process goes, told at each reload and at the stop."""
+
+from __future__ import annotations
+
+import logging
+import tracemalloc
+
+logger = logging.getLogger(__name__)
+
+LINES = 5
+"""How many places that grew are named."""
+
+
+class MemoryTrace:
+    """Compares with the time before. Without `wanted` it does nothing and costs nothing."""
+
+    def __init__(self, wanted: bool) -> None:
+        self.wanted = wanted
+        self._before: tracemalloc.Snapshot | None = None
+
+    def start(self) -> None:
+        """Everything so far is what a start needs."""
+        if self.wanted:
+            tracemalloc.start()
+            self._before = self._snapshot()
+
+    def report(self, when: str) -> None:
+        """Log what grew since the last report."""
+        if self._before is None:
+            return
+        snapshot = self._snapshot()
+        grown = [row for row in snapshot.compare_to(self._before, "lineno") if row.size_diff > 0]
+        total = sum(row.size_diff for row in snapshot.compare_to(self._before, "filename"))
+        logger.info("Memory at %s: %+d bytes", when, total)
+        for row in grown[:LINES]:
+            frame = row.traceback[0]
+            logger.info("  %+d bytes in %+d blocks: %s:%d", row.size_diff, row.count_diff, frame.filename, frame.lineno)
+        self._before = snapshot
+
+    @staticmethod
+    def _snapshot() -> tracemalloc.Snapshot:
+        return tracemalloc.take_snapshot().filter_traces((tracemalloc.Filter(False, tracemalloc.__file__),))

@@ -1,0 +1,49 @@
+"""Netlink messages and attributes as bytes, whatever the family (linux/netlink.h)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+NLMSG = struct.Struct("=IHHII")
+RTATTR = struct.Struct("=HH")
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
+NLM_F_EXCL, NLM_F_CREATE = 0x200, 0x400
+NESTED = 0x8000
+TYPE_MASK = 0x3FFF
+BUFFER_SIZE = 1 << 18
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    size = RTATTR.size + len(value)
+    return RTATTR.pack(size, kind) + value + bytes(-size % 4)
+
+
+def message(kind: int, flags: int, body: bytes, sequence: int = 0) -> bytes:
+    return NLMSG.pack(NLMSG.size + len(body), kind, flags, sequence, 0) + body
+
+
+def messages(data: bytes | memoryview) -> Iterator[tuple[int, int, int, memoryview]]:
+    """Type, flags, sequence number and body of every message in a datagram; malformed ends are dropped."""
+    view = memoryview(data)
+    position = 0
+    while position + NLMSG.size <= len(view):
+        length, kind, flags, sequence, _ = NLMSG.unpack_from(view, position)
+        if length < NLMSG.size or position + length > len(view):
+            return
+        yield kind, flags, sequence, view[position + NLMSG.size : position + length]
+        position += length + -length % 4
+
+
+def attributes(body: memoryview) -> dict[int, memoryview]:
+    """Attributes of one level by type; malformed ends are dropped."""
+    found: dict[int, memoryview] = {}
+    position = 0
+    while position + RTATTR.size <= len(body):
+        length, kind = RTATTR.unpack_from(body, position)
+        if length < RTATTR.size:
+            break
+        found[kind & TYPE_MASK] = body[position + RTATTR.size : position + length]
+        position += length + -length % 4
+    return found

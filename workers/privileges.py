@@ -1,0 +1,105 @@
+"""What a worker may do: capabilities that it needs, and no new ones where it executes nothing (capabilities(7))."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import os
+import struct
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, get_args, get_type_hints
+
+from keepalived_py.config.model import Fifo, Script
+
+NUMBERS = {
+    "CAP_CHOWN": 0,
+    "CAP_DAC_OVERRIDE": 1,
+    "CAP_FOWNER": 3,
+    "CAP_KILL": 5,
+    "CAP_SETGID": 6,
+    "CAP_SETUID": 7,
+    "CAP_NET_BIND_SERVICE": 10,
+    "CAP_NET_ADMIN": 12,
+    "CAP_NET_RAW": 13,
+    "CAP_IPC_LOCK": 14,
+    "CAP_SYS_ADMIN": 21,
+    "CAP_SYS_NICE": 23,
+    "CAP_SYS_RESOURCE": 24,
+}
+NAMESPACES = "CAP_SYS_ADMIN"
+"""Needed only to work in another network namespace."""
+WORK = frozenset(NUMBERS) - {NAMESPACES}
+"""What a worker keeps: for addresses, IPVS, scheduling, and for the identity, files and end of scripts."""
+VERSION_3 = 0x20080522
+OF_PARENT = ("startup_script", "shutdown_script")
+FOR_SCRIPTS = {
+    "CAP_SETUID": "scripts of other users",
+    "CAP_SETGID": "scripts of other users",
+    "CAP_KILL": "to end scripts of other users",
+}
+
+
+def effective() -> int:
+    """The capabilities of this process, a bit for each."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        for line in file:
+            if line.startswith("CapEff:"):
+                return int(line.split()[1], 16)
+    return 0
+
+
+def keep_only(names: Iterable[str]) -> None:
+    """Give every other capability up (capset(2)). What root executes has all again. Raises OSError."""
+    keep = sum(1 << NUMBERS[name] for name in names) & effective()
+    low, high = keep & 0xFFFFFFFF, keep >> 32
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = struct.pack("=Ii", VERSION_3, 0)
+    if libc.capset(header, struct.pack("=6I", low, low, 0, high, high, 0)):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def missing(needed: Mapping[str, str], have: int) -> list[str]:
+    """Those of `needed` (capability: what for) that are not in `have`, as text."""
+    return [f"{name} ({purpose})" for name, purpose in needed.items() if not have >> NUMBERS[name] & 1]
+
+
+def scripts_of(value: Any) -> Iterable[Script | Fifo]:
+    """Every script of a worker's, and every FIFO, anywhere in a part of the configuration."""
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, tuple | frozenset):
+            waiting += found
+        elif isinstance(found, Mapping):
+            waiting += found.values()
+        elif isinstance(found, Script):
+            if found.argv:
+                yield found
+        elif isinstance(found, Fifo):
+            yield found
+        else:
+            parts = (getattr(found, name) for name in _compound(found.__class__))
+            waiting += (part for part in parts if part is not None)
+
+
+@cache
+def _compound(kind: Any) -> tuple[str, ...]:
+    """The fields of a class that can lead to a script: there are thousands of objects and few classes."""
+    if not dataclasses.is_dataclass(kind):
+        return ()
+    hints = get_type_hints(kind).items()
+    return tuple(name for name, hint in hints if name not in OF_PARENT and _leads_to_script(hint))
+
+
+@cache
+def _leads_to_script(hint: Any) -> bool:
+    if hint in (Script, Fifo):
+        return True
+    inner = get_args(hint) or (get_type_hints(hint).values() if dataclasses.is_dataclass(hint) else ())
+    return any(_leads_to_script(each) for each in inner)
+
+
+def needs_other_user(scripts: Iterable[Script | Fifo], uid: int) -> bool:
+    """Whether one of them runs as, or belongs to, somebody else than `uid`."""
+    return any(each.uid not in (None, uid) for each in scripts)
