@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import socket
 import struct
 from collections.abc import Iterator
 
@@ -13,6 +15,20 @@ NLM_F_EXCL, NLM_F_CREATE = 0x200, 0x400
 NESTED = 0x8000
 TYPE_MASK = 0x3FFF
 BUFFER_SIZE = 1 << 18
+SO_RCVBUFFORCE = 33
+INT_MAX = (1 << 31) - 1
+
+logger = logging.getLogger(__name__)
+
+
+def resize(sock: socket.socket, size: int, force: bool) -> None:
+    """The receive buffer as the configuration wants it (keywords *_rcv_bufs), 0: as it is."""
+    if not size:
+        return
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE if force else socket.SO_RCVBUF, min(size, INT_MAX))
+    except OSError as exc:
+        logger.warning("a receive buffer of %d bytes: %s", size, exc.strerror)
 
 
 def attribute(kind: int, value: bytes) -> bytes:

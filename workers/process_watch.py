@@ -22,6 +22,7 @@ from enum import IntEnum
 from keepalived_py.clock import now
 from keepalived_py.config.model import TrackProcess
 from keepalived_py.vrrp.tracking import ProcessState
+from workers import netlink
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,9 @@ def parse_event(data: bytes) -> ProcessEvent | None:
 class ProcessConnector:
     """A subscription to process events. Raises OSError where the kernel refuses it; `lost`: events were dropped."""
 
-    def __init__(self, heard: Callable[[ProcessEvent], None], lost: Callable[[], None]) -> None:
+    def __init__(
+        self, heard: Callable[[ProcessEvent], None], lost: Callable[[], None], room: tuple[int, bool] = (0, False)
+    ) -> None:
         self._heard, self._lost = heard, lost
         self._sock = socket.socket(
             socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, NETLINK_CONNECTOR
@@ -96,6 +99,7 @@ class ProcessConnector:
         try:
             with contextlib.suppress(PermissionError):
                 self._sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+            netlink.resize(self._sock, *room)
             self._sock.bind((0, CN_IDX_PROC))
             self._ask(PROC_CN_MCAST_LISTEN)
         except OSError:
@@ -148,6 +152,8 @@ class ProcessWatcher:
         """How often polling has met each process."""
         self._pidfds: dict[int, int] = {}
         self._round = 0
+        self.room = (0, False)
+        """Receive buffer in bytes for what the kernel tells (process_monitor_rcv_bufs), and whether to force it."""
 
     def good(self, name: str) -> bool | None:
         """Whether the quorum is there; None for a name that is not watched."""
@@ -264,7 +270,7 @@ class ProcessWatcher:
     def _listen(self) -> None:
         """Ask for events; until the kernel has said yes, and where it never does, look for ourselves."""
         try:
-            self._connector = ProcessConnector(self._heard, self._rescan)
+            self._connector = ProcessConnector(self._heard, self._rescan, self.room)
         except OSError as exc:
             self._refused(exc.strerror or str(exc))
         self._poll = asyncio.get_running_loop().call_later(POLL_INTERVAL if self._connector else 0, self._tick)

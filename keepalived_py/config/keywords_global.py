@@ -873,7 +873,6 @@ _BUFFERS = (
                 f"Receive buffer of {text}; 0: the kernel's default.",
                 default="kernel default",
                 field=f"buffers.{target}",
-                pending=True,
             ),
             Keyword(
                 f"{name}_force",
@@ -882,7 +881,6 @@ _BUFFERS = (
                 "Beyond the limit of the system (SO_RCVBUFFORCE).",
                 default="off",
                 field=f"buffers.{target}_force",
-                pending=True,
             ),
         )
     ),
@@ -890,10 +888,9 @@ _BUFFERS = (
         "vrrp_rx_bufs_policy",
         _rx_policy,
         "MTU|ADVERT|NUMBER",
-        "Receive buffers of the VRRP sockets.",
+        "Receive buffers of the VRRP sockets; ours are never smaller than adverts need.",
         default="kernel default",
         field="buffers.vrrp_rx_policy",
-        pending=True,
     ),
     Keyword(
         "vrrp_rx_bufs_multiplier",
@@ -902,7 +899,6 @@ _BUFFERS = (
         "Factor for the policies MTU and ADVERT.",
         default="3",
         field="buffers.vrrp_rx_multiplier",
-        pending=True,
     ),
 )
 

@@ -408,7 +408,6 @@ _PATH = (
         "This instance's part of the receive buffer.",
         default="vrrp_rx_bufs_policy",
         field="rx_buf_size",
-        pending=True,
     ),
     Keyword(
         "v3_checksum_as_v2",
@@ -566,7 +565,6 @@ _WATCHING = (
         "Run the connection synchronisation with this instance.",
         alias_of="lvs_sync_daemon",
         deprecated=Severity.ERROR,
-        pending=True,
     ),
     Keyword("debug", integer(0, 4), "N", "Accepted; keepalived gives it no effect either.", range="0..4"),
 )

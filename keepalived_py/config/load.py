@@ -56,6 +56,7 @@ from .model import (
     GarpGroup,
     GlobalDefs,
     SslSettings,
+    SyncDaemon,
     SyncGroup,
     VirtualServer,
     VirtualServerGroup,
@@ -268,8 +269,12 @@ class _Reader:
         if name in self.instances:
             raise Bad("duplicate-name", f"'{name}' is defined already; this block is left out", 1)
         built = InstanceBuilder(name, draft, self.defaults, self.context).build()
-        if built is not None:
-            self.instances[name] = (built, draft)
+        if built is None:
+            return
+        self.instances[name] = (built, draft)
+        interface = draft.get("lvs_sync_daemon_interface")
+        if interface is not None and self.defaults.lvs_sync_daemon is None:
+            self.defaults = replace(self.defaults, lvs_sync_daemon=SyncDaemon(interface=interface, instance=name))
 
     def _garp_group(self, statement: Statement, context: Context) -> None:
         built = build_garp_group(read_section(GARP_GROUP, statement, context), self.garp_interfaces, context)

@@ -55,10 +55,17 @@ class Row:
         return {"name": self.name, "unit": self.unit, "values": self.values, "ratio": self.ratio}
 
 
-def run(bench: Bench, *, runs: int, sizes: tuple[int, ...], say: Callable[[str], None]) -> list[Row]:
+def run(
+    bench: Bench,
+    *,
+    runs: int,
+    sizes: tuple[int, ...],
+    say: Callable[[str], None],
+    programs: tuple[str, ...] = (OURS, THEIRS),
+) -> list[Row]:
     """Ours and theirs in turn, so that a machine that slows down slows both."""
     rows: dict[str, Row] = {}
-    programs = (OURS,) if bench.ours_only else (OURS, THEIRS)
+    programs = (OURS,) if bench.ours_only else programs
     for size in sizes:
         label = bench.label.format(name=bench.name, size=size)
         for number in range(runs):

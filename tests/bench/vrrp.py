@@ -350,7 +350,7 @@ BENCHES = (
         "reload-loop",
         "",
         reload_loop,
-        sizes=(int(os.environ.get("SECONDS_OF_RELOADS", "10")),),
+        sizes=(3, int(os.environ.get("SECONDS_OF_RELOADS", "10"))),
         runs=1,
         label="a reload a second for {size} s, advert_int 0.1",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import signal
@@ -14,9 +15,12 @@ import pytest
 
 from tests.netns.conftest import Pair
 from tests.netns.rig import OURS, THEIRS, Capture, Daemon, Frame, Host, Rig, inside
+from tests.netns.test_daemon import fast
 from tests.netns.test_vrrp_takeover import VIP4
 
 pytestmark = pytest.mark.netns
+
+PIDFD_GETFD = 438
 
 BOTH = pytest.mark.parametrize("program", [OURS, THEIRS])
 MANY = [f"10.0.0.{number}" for number in range(101, 106)]
@@ -422,3 +426,25 @@ def test_dumping_is_quick(pair: Pair) -> None:
         assert data(daemon).count("dev eth0 scope global set") == 200
         time.sleep(0.1)
     assert max(gaps(wire.adverts("10.0.0.1"))) < 0.25
+
+
+def test_receive_buffers_are_as_large_as_asked_for(pair: Pair) -> None:
+    text = fast(150, "kernel_rx_buf_size 3000000")
+    buffers = "vrrp_netlink_monitor_rcv_bufs 50000000\nvrrp_netlink_monitor_rcv_bufs_force"
+    daemon = pair.one.start(OURS, f"global_defs {{\n{buffers}\n}}\n{text}")
+    pair.rig.wait(lambda: pair.one.has(VIP4), 4)
+    found = receive_buffers(daemon.pid_of("vrrp"))
+    assert 2 * 3000000 in found
+    assert 2 * 50000000 in found
+
+
+def receive_buffers(pid: int) -> set[int]:
+    """Of all sockets of a process, looked at through copies of their descriptors."""
+    libc, found = ctypes.CDLL(None), set()
+    process = os.pidfd_open(pid)
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        if os.readlink(entry).startswith("socket:"):
+            with socket.socket(fileno=libc.syscall(PIDFD_GETFD, process, int(entry.name), 0)) as copy:
+                found.add(copy.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF))
+    os.close(process)
+    return found

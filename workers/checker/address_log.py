@@ -9,6 +9,7 @@ import socket
 import sys
 from ipaddress import ip_address
 
+from workers import netlink
 from workers.netlink import BUFFER_SIZE, attributes, messages
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,10 @@ class AddressLog:
         self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
         self._sock.bind((0, RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))
         asyncio.get_running_loop().add_reader(self._sock, self._readable)
+
+    def resize(self, size: int, force: bool) -> None:
+        """Bytes of the receive buffer."""
+        netlink.resize(self._sock, size, force)
 
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._sock)

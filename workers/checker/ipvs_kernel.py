@@ -29,6 +29,7 @@ from keepalived_py.plan.ipvs import (
     ServiceId,
     Table,
 )
+from workers import netlink
 
 from .ipvs_messages import (
     CMD_DEST,
@@ -116,6 +117,10 @@ class IpvsKernel:
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self._buffer = bytearray(BUFFER_SIZE)
         self.requests = 0
+
+    def resize(self, size: int, force: bool) -> None:
+        """Bytes of the receive buffer."""
+        netlink.resize(self._sock, size, force)
 
     def close(self) -> None:
         self._sock.close()

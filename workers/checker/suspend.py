@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from keepalived_py.checks.presence import is_suspended
 from keepalived_py.config.model import VirtualServer
 from keepalived_py.values import IPAddress, IPv4Address, IPv6Address
+from workers import netlink
 from workers.netlink import (
     BUFFER_SIZE,
     NLM_F_DUMP,
@@ -63,9 +64,11 @@ class HostAddresses:
         self._places: set[Place] = set()
         self._sock: socket.socket | None = None
         self._handle: asyncio.TimerHandle | None = None
+        self._room = (0, False)
 
-    def watch(self, wanted: bool) -> None:
-        """Start or stop. Raises OSError."""
+    def watch(self, wanted: bool, room: tuple[int, bool] = (0, False)) -> None:
+        """Start or stop; `room` is the receive buffer in bytes, and whether to force it. Raises OSError."""
+        self._room = room
         if wanted is (self._sock is not None):
             return
         loop = asyncio.get_running_loop()
@@ -78,6 +81,7 @@ class HostAddresses:
         self._sock = _socket(GROUPS)
         self._sock.setblocking(False)
         self._sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+        netlink.resize(self._sock, *self._room)
         self.read_all()
         loop.add_reader(self._sock, self._readable)
 

@@ -77,6 +77,7 @@ class CheckerWorker(Worker[CheckerSlice]):
         self._told: list[tuple[VirtualServerState, Effect]] = []
         self._sync_due = False
         self._family = 0
+        self.address_log: AddressLog | None = None
         self.addresses = HostAddresses(self._addresses_changed)
         self.marks = GroupMarks(self.config.global_defs.root.net_namespace_ipvs)
         self.sync_daemon = SyncDaemon(self.config.global_defs.root.net_namespace_ipvs)
@@ -120,11 +121,16 @@ class CheckerWorker(Worker[CheckerSlice]):
 
     def _arrange(self, config: CheckerSlice) -> None:
         """What concerns all virtual servers: timeouts, the sync daemon, addresses that ha_suspend looks at."""
+        buffers = config.global_defs.buffers
+        monitor = buffers.lvs_netlink_monitor, buffers.lvs_netlink_monitor_force
+        self.table.kernel.resize(buffers.lvs_netlink_cmd, buffers.lvs_netlink_cmd_force)
+        if self.address_log is not None:
+            self.address_log.resize(*monitor)
         self.table.set_timeouts(config.global_defs.ipvs)
         settings = config.global_defs.lvs_sync_daemon
         alone = settings if settings is not None and not settings.instance else None
         self.sync_daemon.set(alone, BOTH, (alone.syncid or 0) if alone else 0)
-        self.addresses.watch(any(server.ha_suspend for server in config.checker.virtual_servers))
+        self.addresses.watch(any(server.ha_suspend for server in config.checker.virtual_servers), monitor)
         self._addresses_changed()
 
     def _addresses_changed(self) -> None:

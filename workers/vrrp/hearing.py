@@ -6,7 +6,9 @@ import asyncio
 import logging
 import select
 from collections.abc import Callable
+from pathlib import Path
 
+from keepalived_py.config.model import BufferSettings, VrrpInstance
 from keepalived_py.vrrp.census import LinkCensus
 from keepalived_py.vrrp.packet import Datagram, PacketError, Reason
 
@@ -15,8 +17,26 @@ from .sockets import Receiver, ReceiverKey
 
 logger = logging.getLogger(__name__)
 
+ETHERNET_MTU = 1500
+IPV4_HEADER, IPV6_HEADER, VRRP_HEADER = 20, 40, 8
 MALFORMED_REMEMBERED = 256
 """Further reasons and senders of packets that are none are counted only."""
+
+
+def room(config: VrrpInstance, buffers: BufferSettings, interface: str) -> int:
+    """Bytes of receive buffer that are wanted for one instance (kernel_rx_buf_size, vrrp_rx_bufs_policy)."""
+    if config.rx_buf_size:
+        return config.rx_buf_size
+    policy, times = buffers.vrrp_rx_policy, buffers.vrrp_rx_multiplier
+    if policy == "MTU":
+        try:
+            return int(Path(f"/sys/class/net/{interface}/mtu").read_text()) * times
+        except (OSError, ValueError):
+            return ETHERNET_MTU * times
+    if policy == "ADVERT":
+        header, address = (IPV4_HEADER, 4) if config.family == 4 else (IPV6_HEADER, 16)
+        return (header + VRRP_HEADER + len(config.addresses) * address) * times
+    return int(policy or 0)
 
 
 class Hearing:
@@ -35,16 +55,17 @@ class Hearing:
         self._poll = select.epoll()
         self.everything = False
         """log_unknown_vrids: hear adverts for VRIDs that are not ours."""
+        self._buffers = BufferSettings()
         self.unknown_vrids = 0
         self.malformed = 0
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.add_reader(self._poll.fileno(), self.drain)
 
-    def configure(self, everything: bool) -> None:
-        """log_unknown_vrids."""
-        if everything != self.everything:
-            self.everything = everything
+    def configure(self, everything: bool, buffers: BufferSettings) -> None:
+        """log_unknown_vrids, and the receive buffers."""
+        if (everything, buffers) != (self.everything, self._buffers):
+            self.everything, self._buffers = everything, buffers
             for census in self._censuses.values():
                 census.complete = everything
             for key in self._receivers:
@@ -113,7 +134,9 @@ class Hearing:
         for key in stale:
             receiver = self._receivers.get(key)
             if receiver is not None:
-                receiver.make_room(len(self._targets[key]))
+                users = (instance.config for same in self._targets[key].values() for instance in same)
+                asked = sum(room(config, self._buffers, self._names[key.ifindex]) for config in users)
+                receiver.make_room(len(self._targets[key]), asked)
                 receiver.hear_only(None if self.everything else self._targets[key])
         own: dict[int, set[int]] = {}
         for key, targets in self._targets.items():

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from keepalived_py.plan.links import AddressKey
 from keepalived_py.values import IPAddress
+from workers import netlink
 
 from .rtnetlink import (
     BUFFER_SIZE,
@@ -54,6 +55,10 @@ class LinkMonitor:
         self._sock.bind((0, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))
         self.read_all()
         loop.add_reader(self._sock, self._readable)
+
+    def resize(self, size: int, force: bool) -> None:
+        """Bytes of the receive buffer."""
+        netlink.resize(self._sock, size, force)
 
     def pause(self, paused: bool) -> None:
         """Leave notices in the socket while our own changes cause them by the thousand."""

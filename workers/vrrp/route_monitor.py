@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from keepalived_py.plan.routes import RouteKey, RuleKey
+from workers import netlink
 
 from .link_monitor import RECEIVE_BUFFER, SO_RCVBUFFORCE
 from .route_netlink import RTM_DELROUTE, RTM_DELRULE, removed
@@ -63,6 +64,10 @@ class RouteMonitor:
         self._sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", size, ctypes.addressof(program)))
         self._sock.bind((0, 0))
         self._watching = False
+
+    def resize(self, size: int, force: bool) -> None:
+        """Bytes of the receive buffer."""
+        netlink.resize(self._sock, size, force)
 
     def watch(self, wanted: bool) -> None:
         """Listen only while there is something to lose."""

@@ -19,6 +19,7 @@ from keepalived_py.config.model import Address
 from keepalived_py.plan.links import AddAddress, AddressKey, Op
 from keepalived_py.plan.routes import AddEntry, DeleteEntry, EntryOp
 from keepalived_py.values import IPAddress, IPv4Address, IPv6Address
+from workers import netlink
 from workers.netlink import BUFFER_SIZE as BUFFER_SIZE
 from workers.netlink import NLM_F_ACK as NLM_F_ACK
 from workers.netlink import NLM_F_CREATE as NLM_F_CREATE
@@ -216,6 +217,10 @@ class RequestSocket:
         self._sock.setblocking(False)
         self._sequence = 0
         self._buffer = bytearray(BUFFER_SIZE)
+
+    def resize(self, size: int, force: bool) -> None:
+        """Bytes of the receive buffer."""
+        netlink.resize(self._sock, size, force)
 
     def close(self) -> None:
         self._sock.close()

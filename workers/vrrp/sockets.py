@@ -45,6 +45,7 @@ PARSED_REMEMBERED = 1024
 ADVERTS_PER_VRID, ADVERT_ROOM = 5, 1024
 """What a buffer holds for each VRID: more adverts than a master down interval has, and the bytes that one takes."""
 SO_RCVBUFFORCE = 33
+INT_MAX = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Receiver:
         self.key = key
         self._deliver, self._malformed = deliver, malformed
         self._limit = MAX_PER_WAKEUP
+        self._room = MAX_PER_WAKEUP * ADVERT_ROOM
         self._parsed: dict[bytes, Datagram] = {}
         domain = socket.AF_INET if key.family == 4 else socket.AF_INET6
         self.sock = socket.socket(domain, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, key.protocol)
@@ -135,12 +137,17 @@ class Receiver:
             self._parsed[same] = found
         return found
 
-    def make_room(self, vrids: int) -> None:
-        """For the adverts of so many VRIDs: what waits during a stall must not be lost, nor taken for silence."""
-        if vrids * ADVERTS_PER_VRID > self._limit:
-            self._limit = vrids * ADVERTS_PER_VRID
+    def make_room(self, vrids: int, asked: int = 0) -> None:
+        """For the adverts of so many VRIDs: what waits during a stall must not be lost, nor taken for silence.
+
+        `asked` is what the configuration wants, in bytes: more is given, not less.
+        """
+        self._limit = max(self._limit, vrids * ADVERTS_PER_VRID)
+        size = max(self._limit * ADVERT_ROOM, asked)
+        if size > self._room:
+            self._room = size
             with suppress(OSError):
-                self.sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, self._limit * ADVERT_ROOM)
+                self.sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, min(size, INT_MAX))
 
     def hear_only(self, vrids: Iterable[int] | None) -> None:
         """Let the kernel drop adverts for other VRIDs, so that they wake nobody; None: hear all."""

@@ -41,6 +41,8 @@ class Trackers:
         wanted = {(track.kind, track.name) for tracks in tracked for track in tracks}
         self.scripts.apply(each for each in config.vrrp.scripts if ("script", each.name) in wanted)
         self.files.apply(each for each in config.track_files if ("file", each.name) in wanted)
+        buffers = config.global_defs.buffers
+        self.processes.room = buffers.process_monitor, buffers.process_monitor_force
         self.processes.apply(each for each in config.vrrp.processes if ("process", each.name) in wanted)
 
     def of(self, config: VrrpInstance) -> tuple[Track, ...]:

@@ -198,6 +198,10 @@ class VrrpWorker(Worker[VrrpSlice]):
         """Static entries, first of all: an instance may live on one of them. And whether there is any route to lose."""
         vrrp = config.vrrp
         held = any(each.routes or each.rules for each in vrrp.instances)
+        buffers = config.global_defs.buffers
+        self._requests.resize(buffers.vrrp_netlink_cmd, buffers.vrrp_netlink_cmd_force)
+        for monitor in (self.monitor, self.routes):
+            monitor.resize(buffers.vrrp_netlink_monitor, buffers.vrrp_netlink_monitor_force)
         self.routes.watch(bool(held or vrrp.static_routes or vrrp.static_rules))
         self.keeper.limit = self.static.limit = self.settings.limit = config.global_defs.restore_lost
         self.static.apply(vrrp)
@@ -216,7 +220,7 @@ class VrrpWorker(Worker[VrrpSlice]):
     def _delay(self, config: VrrpSlice) -> None:
         """The start-up delay, and what is heard and announced beside it, as `config` has them."""
         defaults = config.global_defs
-        self.hearing.configure(defaults.log_unknown_vrids)
+        self.hearing.configure(defaults.log_unknown_vrids, defaults.buffers)
         self.runner.pace(defaults.garp, config.vrrp.garp_groups)
         before, self._not_before = self._not_before, self.startup.ends(defaults)
         if self._not_before > now() and self._not_before != before:

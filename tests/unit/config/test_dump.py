@@ -212,3 +212,15 @@ def test_tables_name_fields_of_the_model() -> None:
     config = Config()
     assert dump(config).startswith("global_defs {")
     assert BFD_INSTANCE.keywords
+
+
+def test_the_old_way_to_synchronise_connections(tmp_path: Path) -> None:
+    old = INSTANCE.replace("interface eth0", "interface eth0\nlvs_sync_daemon_interface eth1")
+    config = read(tmp_path, old)
+    daemon = config.global_defs.lvs_sync_daemon
+    assert daemon is not None
+    assert (daemon.interface, daemon.instance) == ("eth1", config.vrrp.instances[0].name)
+    assert again(tmp_path, config) == config
+    newer = read(tmp_path, "global_defs {\nlvs_sync_daemon eth2 VI_1\n}\n" + old)
+    assert newer.global_defs.lvs_sync_daemon is not None
+    assert newer.global_defs.lvs_sync_daemon.interface == "eth2"

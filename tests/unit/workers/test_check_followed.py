@@ -111,6 +111,9 @@ class NoKernel:
     def __init__(self, family: int, namespace: str | None = None) -> None:
         self.ops: list[Any] = []
 
+    def resize(self, size: int, force: bool) -> None:
+        """There is no socket."""
+
     def table(self) -> dict[Any, Any]:
         return {}
 

@@ -50,6 +50,9 @@ class FakeKernel:
         self.ops: list[ipvs.Op] = []
         self.refuse: set[ipvs.ServiceId] = set()
 
+    def resize(self, size: int, force: bool) -> None:
+        """There is no socket."""
+
     def table(self) -> ipvs.Table:
         return {id: ipvs.Entry(found.service, dict(found.destinations)) for id, found in self.shared.items()}
 
