@@ -262,6 +262,8 @@ class Host:
             )
         sh("ip", "-n", self.namespace, "link", "set", interface, "up")
         self.interfaces[interface] = (switch.namespace, port)
+        # a busy kernel takes up to a second to notice a carrier, and daemons would find the link down
+        self.rig.wait(lambda: "state UP" in sh("ip", "-n", self.namespace, "link", "show", interface), 5)
 
     def cut(self, interface: str) -> None:
         """The cable is out: the switch's port goes down."""
