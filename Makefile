@@ -48,8 +48,11 @@ test-pure: venv ## tests that need no privilege
 test-netns: venv ## real daemons in network namespaces (root)
 	$(PYTEST) -q -n 3 tests/netns
 
-test-ipvs: venv ## IPVS in this kernel, or in a User-Mode Linux guest (root)
-	$(BIN)/python -m tests.ipvs.uml $(BIN)/python -m pytest -q -p no:cacheprovider tests/ipvs
+test-ipvs: venv ## IPVS in this kernel, or in three User-Mode Linux guests at a time (root)
+	@$(MAKE) --no-print-directory -j 3 --output-sync=target ipvs-1of3 ipvs-2of3 ipvs-3of3
+
+ipvs-%:
+	$(BIN)/python -m tests.ipvs.uml $(BIN)/python -m pytest -q -p no:cacheprovider tests/ipvs --part $(subst of,/,$*)
 
 fuzz: venv ## fuzz the configuration reader (RUNS=n, SEED=x, CORPUS=dir)
 	$(BIN)/python -m tests.fuzz.fuzz_language --runs $(or $(RUNS),20000) --seed $(or $(SEED),0) $(if $(CORPUS),--corpus "$(CORPUS)")
