@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
@@ -84,9 +85,9 @@ class Names:
         if text in known:
             return known[text]
         if not text[:1].isdigit():
-            near = difflib.get_close_matches(text, known, 1, 0.7)
-            hint = f"did you mean '{near[0]}'?" if near else ""
-            raise Bad("unknown-name", f"'{text}' is not a name of {_KINDS[kind][0]}", index, hint=hint)
+            raise Bad(
+                "unknown-name", f"'{text}' is not a name of {_KINDS[kind][0]}", index, hint=partial(_near, text, known)
+            )
         return parse_integer(text, 0, _KINDS[kind][1], index, c_base=True)
 
     def realms(self, text: str, index: int) -> int:
@@ -199,9 +200,13 @@ def choice(choices: Mapping[str, Any]) -> Convert:
 
 
 def unknown_option(option: str, index: int, subject: str, allowed: Iterable[str]) -> Bad:
-    near = difflib.get_close_matches(option, tuple(allowed), 1, 0.7)
-    hint = f"did you mean '{near[0]}'?" if near else ""
+    hint = partial(_near, option, allowed)
     return Bad("unknown-option", f"'{option}' is not an option of a {subject}", index, hint=hint)
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, tuple(known), 1, 0.7)
+    return f"did you mean '{near[0]}'?" if near else ""
 
 
 def gateway(line: OptionWords, option: str) -> tuple[IPAddress, int, bool]:

@@ -30,7 +30,8 @@ Shared = TypeVar("Shared")
 class Bad(Exception):
     """A converter's refusal. `index` is the word at fault, 0 for the keyword itself.
 
-    `value` is used all the same when it is given: keepalived's lenient reading (config-language.md 4.3).
+    `value` is used all the same when it is given: keepalived's lenient reading (config-language.md 4.3). A `hint` that
+    takes a search is a function: it is only asked for when somebody will read it.
     """
 
     def __init__(
@@ -39,13 +40,17 @@ class Bad(Exception):
         message: str,
         index: int = 1,
         severity: Severity = Severity.ERROR,
-        hint: str = "",
+        hint: str | Callable[[], str] = "",
         value: Any = None,
         use_value: bool = False,
     ) -> None:
         super().__init__(message)
-        self.id, self.message, self.index, self.severity, self.hint = id, message, index, severity, hint
+        self.id, self.message, self.index, self.severity, self._hint = id, message, index, severity, hint
         self.value, self.use_value = value, use_value
+
+    @property
+    def hint(self) -> str:
+        return self._hint if isinstance(self._hint, str) else self._hint()
 
 
 class MissingParameter(Bad):
@@ -92,7 +97,8 @@ class Context:
         """Report a refusal at the word it concerns."""
         message = f"{bad.message}; {consequence}" if consequence else bad.message
         stops = 2 if bad.severity is Severity.MISSING_PARAMETER else 0
-        self.problems.add(bad.id, bad.severity, message, statement.at(bad.index), bad.hint, stops)
+        hint = "" if self.problems.full else bad.hint
+        self.report(bad.id, message, statement, bad.index, bad.severity, hint, stops)
 
     def need_interface(self, name: str, statement: Statement, index: int) -> None:
         """Say when an interface is not there; it may still come, so this weighs nothing by itself."""
@@ -274,8 +280,9 @@ def _read_keyword(keyword: Keyword, statement: Statement, draft: Draft, context:
 
 def _refused(keyword: Keyword, statement: Statement, bad: Bad, context: Context) -> None:
     stops = 2 if bad.severity is Severity.MISSING_PARAMETER else 0
-    hint = bad.hint or (f"usage: {keyword.name} {keyword.arguments}" if keyword.arguments else "")
-    context.problems.add(bad.id, bad.severity, f"{keyword.name}: {bad.message}", statement.at(bad.index), hint, stops)
+    hint = "" if context.problems.full else bad.hint
+    hint = hint or (f"usage: {keyword.name} {keyword.arguments}" if keyword.arguments else "")
+    context.report(bad.id, f"{keyword.name}: {bad.message}", statement, bad.index, bad.severity, hint, stops)
 
 
 def _unknown(section: Section, statement: Statement, context: Context) -> None:

@@ -384,7 +384,7 @@ def test_lost_events_mean_counting_again(programs: Programs, monkeypatch: pytest
     made_with: list[tuple[Any, Any]] = []
 
     class Silent:
-        def __init__(self, heard: Any, lost: Any) -> None:
+        def __init__(self, heard: Any, lost: Any, room: Any) -> None:
             made_with.append((heard, lost))
             asyncio.get_running_loop().call_soon(heard, ProcessEvent(Happened.ANSWER, os.getpid()))
 
@@ -409,7 +409,7 @@ def test_a_kernel_that_says_no_is_not_waited_for(programs: Programs, monkeypatch
     closed: list[bool] = []
 
     class Refusing:
-        def __init__(self, heard: Any, lost: Any) -> None:
+        def __init__(self, heard: Any, lost: Any, room: Any) -> None:
             asyncio.get_running_loop().call_soon(heard, ProcessEvent(Happened.ANSWER, os.getpid(), 1))
 
         def close(self) -> None:
