@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,8 +150,13 @@ def test_signals_before_the_parent_can_obey_do_not_kill_it(pair: Pair) -> None:
 def test_json_lines_and_a_file_that_was_moved(pair: Pair) -> None:
     daemon = master(pair, with_globals("log_format json"), "-gown.log")
     old = daemon.directory / "own_vrrp.log"
-    rows = [json.loads(line) for line in old.read_text().splitlines()]
-    entering = next(row for row in rows if "Entering MASTER STATE" in row["message"])
+
+    def entered() -> list[dict[str, Any]]:
+        rows = [json.loads(line) for line in old.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        return [row for row in rows if "Entering MASTER STATE" in row["message"]]
+
+    pair.rig.wait(lambda: bool(entered()), 10)  # the file is written beside the work
+    (entering,) = entered()
     assert entering["process"] == "Keepalived_vrrp"
     assert entering["pid"] == daemon.pid_of("vrrp")
     moved = old.rename(daemon.directory / "own_vrrp.log.1")

@@ -252,9 +252,11 @@ def test_a_thousand_routes_are_flushed_and_back_between_two_adverts(pair: Pair) 
     held = by_text(kernel(pair.one))
     assert len(held) > 1000
     wire = pair.lan.capture()
+    pair.rig.wait(lambda: wire.adverts("10.0.0.1"), 2)
     pair.one.run("ip", "route", "flush", "proto", "keepalived")
     assert pair.rig.wait(lambda: by_text(kernel(pair.one)) == held, 2) < 0.6
-    time.sleep(0.3)
+    sent = len(wire.adverts("10.0.0.1"))
+    pair.rig.wait(lambda: len(wire.adverts("10.0.0.1")) >= sent + 2, 2)
     adverts = wire.adverts("10.0.0.1")
     assert max(after.time - before.time for before, after in pairwise(adverts)) < 0.35
     assert daemon.log.count("Entering MASTER STATE") == 1

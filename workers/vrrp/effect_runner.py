@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import partial
 from itertools import chain
 
-from keepalived_py.config.model import GarpDefaults, GarpGroup, SyncGroup
+from keepalived_py.config.model import GarpDefaults, GarpGroup, SyncGroup, VrrpInstance
 from keepalived_py.plan.links import AddAddress, AddressKey, desired_addresses, reconcile
 from keepalived_py.plan.routes import AddEntry, desired_entries, insertions, reconcile_entries
 from keepalived_py.values import VirtualRouterKey
@@ -187,6 +187,14 @@ class EffectRunner:
         for batch in prepared.renewals:
             self._slices.add(instance.key, partial(self._submit, instance, batch))
 
+    def expect_left_overs(self, configs: Iterable[VrrpInstance]) -> None:
+        """Addresses of a predecessor that was killed stay closed while the filters are made anew."""
+        for config in configs:
+            own = {row.address for row in (*config.addresses, *config.excluded)} if is_closed(config) else ()
+            left = vips(key for key in self._monitor.addresses if key.address in own)
+            if left:
+                self.firewall.expect(config.key, left)
+
     def remove_left_overs(self, instance: Instance) -> None:
         """What the instance would hold and has not put there: a predecessor was killed."""
         prepared = self.prepare(instance)
@@ -197,6 +205,7 @@ class EffectRunner:
             logger.info("(%s) removing %d addresses left by an earlier process", instance.name, len(left))
         for batch in batches(left, SIZE):
             self._submit(instance, batch)
+        self.guard(instance)
 
     def _submit(self, instance: Instance, batch: Batch) -> None:
         for error in self._requests.submit(batch):

@@ -13,6 +13,8 @@ import socket
 import struct
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
+from itertools import chain
 
 from keepalived_py.config.model import FirewallSettings, VrrpInstance
 from keepalived_py.plan.links import AddressKey
@@ -87,40 +89,58 @@ def is_closed(config: VrrpInstance) -> bool:
     return not config.accept and not config.is_owner
 
 
-def ruleset(wanted: Needs, settings: FirewallSettings) -> str:
-    """The tables for nft, without elements; those of that name are replaced."""
+def ruleset(wanted: Needs, settings: FirewallSettings, elements: Iterable[Element] = ()) -> str:
+    """The tables for nft, with those of `elements` that have a set in them; those of that name are replaced."""
+    by_set: dict[tuple[int, str], list[str]] = {}
+    for element in sorted(set(elements)):
+        by_set.setdefault((element.family, element.set), []).append(_words(element))
     out = []
     for family in (4, 6):
         name = f"{FAMILIES[family]} {settings.nftables_table}"
         out += [f"add table {name}", f"delete table {name}"]
         if family in wanted.closed | wanted.vmacs:
-            body = "\n".join(_table(family, family in wanted.closed, family in wanted.vmacs, settings))
+            full = {
+                name: f" elements = {{ {', '.join(found)} }};" for (of, name), found in by_set.items() if of == family
+            }
+            body = "\n".join(_table(family, wanted, settings, full))
             out.append(f"table {name} {{\n{body}\n}}")
     return "\n".join(out) + "\n"
 
 
-def _table(family: int, closed: bool, with_vmac: bool, settings: FirewallSettings) -> list[str]:
+def _words(element: Element) -> str:
+    """An element as nft reads it."""
+    if element.value:
+        return " : ".join(str(*struct.unpack("=I", each)) for each in (element.key, element.value))
+    if len(element.key) == 4:
+        return str(ip_address(element.key)) if element.set == "vips" else str(*struct.unpack("=I", element.key))
+    rest = "".join(f" . {index}" for (index,) in struct.iter_unpack("=I", element.key[16:]))
+    return f"{ip_address(element.key[:16])}{rest}"
+
+
+def _table(family: int, wanted: Needs, settings: FirewallSettings, full: dict[str, str]) -> list[str]:
+    """Lines of a table; `full` has the elements of sets by their name."""
     ip, count = FAMILIES[family], "counter " if settings.nftables_counters else ""
+    closed, with_vmac = family in wanted.closed, family in wanted.vmacs
     sets: list[str] = []
     incoming: list[str] = []
     outgoing: list[str] = []
     if with_vmac:
-        sets.append(" map vmac_map { type iface_index : iface_index; }")
+        sets.append(f" map vmac_map {{ type iface_index : iface_index;{full.get('vmac_map', '')} }}")
         dup = f"dup to {ip} daddr device oif map @vmac_map {count}drop"
         if family == 4:
             outgoing.append(f'  ip protocol igmp meta oifkind "macvlan" {dup}')
         else:
-            sets.append(" set vmac_set { type iface_index; }")
+            sets.append(f" set vmac_set {{ type iface_index;{full.get('vmac_set', '')} }}")
             outgoing.append(f'  icmpv6 type mld2-listener-report meta oifkind "macvlan" {dup}')
             outgoing.append(f'  icmpv6 type nd-router-solicit meta oifkind "macvlan" oif @vmac_set {count}drop')
     if closed:
-        sets.append(f" set vips {{ type ipv{family}_addr; }}")
+        sets.append(f" set vips {{ type ipv{family}_addr;{full.get('vips', '')} }}")
         if family == 6:
             sets.append(
                 " set neighbor-discovery { type icmpv6_type; flags constant; "
                 "elements = { nd-neighbor-solicit, nd-neighbor-advert } }"
             )
-            sets.append(" set vips_link_local { type ipv6_addr . iface_index; }")
+            sets.append(f" set vips_link_local {{ type ipv6_addr . iface_index;{full.get('vips_link_local', '')} }}")
             for rules, word, way in ((incoming, "daddr", "in"), (outgoing, "saddr", "out")):
                 rules.append(f"  icmpv6 type @neighbor-discovery {count}accept")
                 rules.append(f"  ip6 {word} fe80::/10 goto {way}_link_local")
@@ -145,17 +165,18 @@ class Firewall:
     _sock: socket.socket | None = None
 
     async def configure(self, wanted: Needs, settings: FirewallSettings) -> None:
-        """Make the tables that are needed; elements that are in them stay in them."""
+        """Make the tables that are needed, full from their first moment: not one packet gets through meanwhile."""
         if (wanted, settings) == (self._made, self.settings):
             return
         started = bool(self._made.closed or self._made.vmacs)
         self._made, self.settings = wanted, settings
         if not started and not (wanted.closed or wanted.vmacs):
             return
-        if await load(ruleset(wanted, settings), WITHOUT):
-            everything, self._elements = self._elements, {}
-            for owner, elements in everything.items():
-                self.set(owner, elements)
+        await load(ruleset(wanted, settings, chain.from_iterable(self._elements.values())), WITHOUT)
+
+    def expect(self, owner: Hashable, elements: frozenset[Element]) -> None:
+        """`owner` has something to close already, left by a process before: the first table is made with it."""
+        self._elements[owner] = elements
 
     def set(self, owner: Hashable, elements: frozenset[Element]) -> None:
         """`owner` wants these elements now, and none of those it wanted before."""

@@ -147,6 +147,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         self.teller.configure(self.config)
         self._keep(self.config)
         self._hear_of_services()
+        self.runner.expect_left_overs(self.config.vrrp.instances)
         await self._filter(self.config)
         self.link_states.apply(self.config)
         self.trackers.apply(self.config)
