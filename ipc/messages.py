@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any, TypeVar
 
-from keepalived_py.config.model import CheckerSlice, Config, VrrpSlice
+from keepalived_py.config.delta import Delta, Digests
 
 M = TypeVar("M", bound=type)
 
@@ -74,10 +74,11 @@ class DumpKind(Enum):
 @message("config.apply", Peer.PARENT)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyConfig:
-    """Move to configuration `generation`."""
+    """Move to configuration `generation`, told against configuration `base`, or by itself where that is 0."""
 
     generation: int
-    config: VrrpSlice | CheckerSlice
+    base: int
+    config: Delta
 
 
 @message("worker.drain", Peer.PARENT)
@@ -195,12 +196,16 @@ class RealServerStateChanged:
 @message("config.loaded", Peer.LOADER)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigLoaded:
-    """What the loader found; `config` is None when the file cannot be used. `problems` are lines for the log."""
+    """What the loader found, told against what the parent holds; None when the file cannot be used.
 
-    config: Config | None
+    `problems` are lines for the log.
+    """
+
+    config: Delta | None
     problems: tuple[str, ...]
     errors: tuple[str, ...]
     """What a reload must not take over, without places: a known error that moved to another line is no new one."""
+    digests: Digests | None = None
 
 
 Message = (

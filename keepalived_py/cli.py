@@ -15,6 +15,7 @@ from typing import Any
 from ipc.messages import ConfigLoaded, Peer
 
 from . import __version__, log, netns
+from .config.delta import difference
 from .config.dump import dump, dump_lines
 from .config.load import DEFAULT_FILE, LoadOptions, LoadResult, load
 from .config.model import Config
@@ -102,7 +103,7 @@ def _config_file(options: Options) -> str:
     return os.path.abspath(options.text("use-file", DEFAULT_FILE))
 
 
-def _load(options: Options, lint: bool = False) -> LoadResult:
+def _load(options: Options, lint: bool = False, current: Applied | None = None) -> LoadResult:
     return load(
         _config_file(options),
         LoadOptions(
@@ -111,6 +112,8 @@ def _load(options: Options, lint: bool = False) -> LoadResult:
             machine=this_machine(),
             lint=lint,
             own_uid=0 if lint else os.getuid(),
+            before=current.config if current else None,
+            digests=current.digests if current else None,
         ),
     )
 
@@ -157,16 +160,17 @@ def _acceptable(result: LoadResult, check_log: str) -> bool:
     return not result.problems.exit_status()
 
 
-def _load_for_reload(options: Options, current: Config) -> ConfigLoaded:
-    result = _load(options)
-    check_log = current.global_defs.reload.check_config
+def _load_for_reload(options: Options, current: Applied) -> ConfigLoaded:
+    result = _load(options, current=current)
+    check_log = current.config.global_defs.reload.check_config
     if check_log is not None and not _acceptable(result, check_log):
         return ConfigLoaded(config=None, problems=("New config failed validation",), errors=("validation",))
     worth_telling = [problem for problem in result.problems if problem.severity is not Severity.NOTE or problem.stops]
     return ConfigLoaded(
-        config=result.config,
+        config=None if result.config is None else difference(current.config, result.config),
         problems=tuple(problem.log_line() for problem in worth_telling),
         errors=_errors(result),
+        digests=result.digests,
     )
 
 
@@ -249,7 +253,7 @@ def _run(options: Options) -> int:
         run_all=options.has("all"),
     )
     try:
-        return Supervisor(plan, Applied(1, result.config, frozenset(_errors(result)))).run()
+        return Supervisor(plan, Applied(1, result.config, frozenset(_errors(result)), result.digests)).run()
     finally:
         core_pattern.restore()
         if namespace:

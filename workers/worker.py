@@ -39,6 +39,7 @@ from ipc.messages import (
 )
 from keepalived_py import log, netns
 from keepalived_py.clock import now
+from keepalived_py.config.delta import rebuilt
 from keepalived_py.config.model import CheckerSlice, VrrpSlice
 from keepalived_py.dumpfile import save
 from keepalived_py.values import ExitCode
@@ -307,19 +308,22 @@ class Worker(ABC, Generic[Slice]):
                 self.on_message(msg)
 
     async def _apply(self, msg: ApplyConfig) -> None:
-        if type(msg.config) is not type(self.config):
-            self.channel.close(f"a {type(msg.config).__name__} is not for {self.role.value}")
+        if type(msg.config.rest) is not type(self.config) or msg.base not in (0, self.generation):
+            self.channel.close(
+                f"a {type(msg.config.rest).__name__} against {msg.base} is not for {self.role.value} {self.generation}"
+            )
             return
+        new = rebuilt(self.config if msg.base else None, msg.config)
         self._save(msg, "pre")
         try:
             with self.tuner.at_ease():
-                await self.apply(msg.config)
-                self._tune(msg.config)
+                await self.apply(new)
+                self._tune(new)
         except WorkerError as exc:
             logger.error("configuration %d refused: %s", msg.generation, exc)
             self.channel.send(ConfigRefused(generation=msg.generation, reason=str(exc)))
             return
-        self.config, self.generation = msg.config, msg.generation
+        self.config, self.generation = new, msg.generation
         log.use_json(self.config.global_defs.log_json)
         self._save(msg, "post")
         self._memory.report(f"reload {msg.generation}")
@@ -327,7 +331,7 @@ class Worker(ABC, Generic[Slice]):
 
     def _save(self, msg: ApplyConfig, when: str) -> None:
         """config_save_dir: the state before and after a reload."""
-        directory = msg.config.global_defs.reload.config_save_dir
+        directory = msg.config.rest.global_defs.reload.config_save_dir
         if directory:
             save(directory, f"{self.title}.{os.getpid()}.{msg.generation}.{when}", self.describe())
 

@@ -152,6 +152,8 @@ class _Judge:
         return replace(holder, notify=notify, tracks=tracks)
 
     def checker(self, config: CheckerConfig) -> CheckerConfig:
+        if not self.lines:
+            return config  # there is not one script in the file
         return replace(config, virtual_servers=tuple(map(self._server, config.virtual_servers)))
 
     def _server(self, server: VirtualServer) -> VirtualServer:

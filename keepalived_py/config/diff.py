@@ -34,11 +34,12 @@ def diff_by_key(old: Iterable[T], new: Iterable[T], key: Callable[[T], K]) -> Di
     before = {key(item): item for item in old}
     after = {key(item): item for item in new}
     both = [(before[k], after[k]) for k in after if k in before]
+    equal = [a is b or a == b for a, b in both]
     return Diff(
         removed=tuple(item for k, item in before.items() if k not in after),
         added=tuple(item for k, item in after.items() if k not in before),
-        changed=tuple((a, b) for a, b in both if a != b),
-        kept=tuple(b for a, b in both if a == b),
+        changed=tuple(pair for pair, same in zip(both, equal, strict=True) if not same),
+        kept=tuple(b for (_, b), same in zip(both, equal, strict=True) if same),
     )
 
 

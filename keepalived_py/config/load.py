@@ -25,10 +25,12 @@ from .build_tracked import (
     check_unique,
     check_vmac_names,
     grouped_instance,
+    numbered,
     report_unused,
 )
 from .build_vrrp import InstanceBuilder, pairs_of
 from .check_scripts import check_scripts
+from .delta import Digests
 from .iproute_names import ETC_DIR, USR_DIRS, Names
 from .keywords_bfd import BFD_INSTANCE, build_bfd
 from .keywords_check import SSL, VIRTUAL_SERVER, group_entries
@@ -84,6 +86,10 @@ class LoadOptions:
     """Also say what is allowed but hardly ever meant."""
     own_uid: int = 0
     """Who the daemon runs as; a test of a configuration takes it to be root."""
+    before: Config | None = None
+    digests: Digests | None = None
+    """Of the load that gave `before`: what did not change since is the same object again. Not with `lint`."""
+    fold: bool = True
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,6 +101,7 @@ class LoadResult:
     files: list[str] = field(default_factory=list)
     places: dict[str, Location] = field(default_factory=dict)
     """Where each VRRP instance begins."""
+    digests: Digests | None = None
 
 
 def default_config_id() -> str:
@@ -123,16 +130,47 @@ def load(pattern: str = DEFAULT_FILE, options: LoadOptions | None = None) -> Loa
             config_id=options.config_id or default_config_id(),
             environ=os.environ,
             check_all_includes=options.check_all_includes,
+            fold=options.fold,
         )
         preprocessor = Preprocessor(reading, problems)
         statements = build(preprocessor.read(pattern), problems)
         machine = options.machine
         context = Context(problems, interfaces=machine.interfaces, mtus=machine.mtus)
         reader = _Reader(context, machine if options.lint else None)
+        if options.before is not None and options.digests is not None:
+            reader.remember(options.before, options.digests)
         config = without_idle(check_scripts(reader.read(statements), context, options.own_uid))
     usable = not problems.stops
     places = {name: draft.head.at(1) for name, (_, draft) in reader.instances.items()}
-    return LoadResult(config=config if usable else None, problems=problems, files=preprocessor.files, places=places)
+    return LoadResult(
+        config=config if usable else None,
+        problems=problems,
+        files=preprocessor.files,
+        places=places,
+        digests=Digests(defaults=reader.first_defaults, of_servers=reader.digests_of(config)),
+    )
+
+
+class Facts(dict[str, Any]):
+    """Context.facts, and how often something was looked up or noted in them."""
+
+    looked_at = 0
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.looked_at += 1
+        return super().get(key, default)
+
+    def __getitem__(self, key: str) -> Any:
+        self.looked_at += 1
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self.looked_at += 1
+        return super().__contains__(key)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        self.looked_at += 1
+        return super().setdefault(key, default)
 
 
 class _Reader:
@@ -146,7 +184,8 @@ class _Reader:
         self.context, self.machine = context, machine
         head = Statement((), "", _NOWHERE)
         self.root, self.globals, self.body = Draft(head), Draft(head), Draft(head)
-        self.defaults = GlobalDefs()
+        self.defaults = self.first_defaults = GlobalDefs()
+        self.facts = Facts()
         self.facts_after: dict[int, dict[str, Any]] = {}
         """What later scripts depend on, after each global_defs block."""
         self.named: dict[str, dict[str, Any]] = {kind: {} for kind in ("script", "process", "file", "bfd")}
@@ -156,6 +195,9 @@ class _Reader:
         }
         self.server_groups: dict[str, VirtualServerGroup] = {}
         self.servers: dict[ServiceKey, VirtualServer] = {}
+        self.digests: dict[ServiceKey, bytes] = {}
+        self.known: dict[bytes, VirtualServer] = {}
+        self.known_with: GlobalDefs | None = None
         self.ordinals: dict[str, int] = {}
         self.garp_groups: list[GarpGroup] = []
         self.garp_interfaces: set[str] = set()
@@ -166,8 +208,10 @@ class _Reader:
         context.facts["script_lines"] = {}
         initial = dict(context.facts)
         read_statements(self._first_pass(), statements, self.root, context)
-        context.facts = initial
-        self.defaults = build_global_defs(self.root, self.globals, context)
+        context.facts = self.facts = Facts(initial)
+        self.defaults = self.first_defaults = build_global_defs(self.root, self.globals, context)
+        if self.known_with != self.defaults:
+            self.known = {}
         context.facts["names"] = iproute_names(self.defaults)
         for kind, table in (
             ("script", "vrrp_scripts"),
@@ -287,24 +331,46 @@ class _Reader:
         self.ssl = SslSettings(**read_section(SSL, statement, context).values)
 
     def _virtual_server(self, statement: Statement, context: Context) -> None:
-        draft = read_section(VIRTUAL_SERVER, statement, context)
-        built = build_virtual_server(draft, self.defaults, context, self.server_groups, self.ordinals)
+        digest = statement.folded.digest if statement.folded is not None else b""
+        known = self.known.get(digest)
+        before = self.facts.looked_at, context.problems.count
+        draft = Draft(statement)
+        if known is None:
+            statement.unfold(context.problems)
+            draft = read_section(VIRTUAL_SERVER, statement, context)
+        built = known or build_virtual_server(draft, self.defaults, context, self.server_groups, self.ordinals)
         if built is None:
             return
-        if self.servers.setdefault(built.key, built) is not built:
+        clean = before == (self.facts.looked_at, context.problems.count)
+        if built.key in self.servers:
             context.report(
                 "duplicate-virtual-server",
                 f"virtual server {built.key} stands twice; the second is left out",
                 statement,
                 1,
             )
-        elif self.machine is not None:
+            return
+        self.servers[built.key] = built
+        if digest and clean and not built.key.group:
+            self.digests[built.key] = digest
+        if self.machine is not None:
             lint_virtual_server(built, draft, context)
+
+    def remember(self, before: Config, digests: Digests) -> None:
+        """What an earlier load read need not be read again."""
+        servers = zip(digests.of_servers, before.checker.virtual_servers, strict=True)
+        self.known = {digest: server for digest, server in servers if digest}
+        self.known_with = digests.defaults
+
+    def digests_of(self, config: Config) -> tuple[bytes, ...]:
+        """Of what was read without a finding, and depends on nothing but its text and the defaults."""
+        return tuple(self.digests.get(server.key, b"") for server in config.checker.virtual_servers)
 
     # the whole ----------------------------------------------------------------------------------------------------
 
     def _finish(self) -> Config:
         context = self.context
+        self.instances = numbered(self.instances)
         check_unique(list(self.instances.values()), context)
         check_vmac_names(list(self.instances.values()), context)
         groups = self._sync_groups()

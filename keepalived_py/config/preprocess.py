@@ -8,6 +8,7 @@ starts over. Growth is bounded, so no file can keep the reader busy for ever.
 from __future__ import annotations
 
 import glob
+import hashlib
 import itertools
 import os
 import random
@@ -15,7 +16,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from .lexer import (
     MAX_LINE,
@@ -29,7 +30,7 @@ from .lexer import (
     to_text,
 )
 from .problems import Problems, Severity
-from .tree import Piece
+from .tree import CLOSE, MAX_DEPTH, OPEN, Folded, Piece, Statement
 
 MAX_GROWN = 2_000_000
 """Lines of one load that repetition, multi-line definitions and files read again make; 50 bytes more count as one."""
@@ -58,6 +59,16 @@ _SEQ = re.compile(r"~SEQ(x?)[ \t]*\(([^()]*)\)[ \t]*(.*)", re.DOTALL)
 _LST = re.compile(r"~LST[ \t]*\(([^()]*)\)[ \t]*(.*)", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _UNUSUAL = re.compile(r"[$@~]|^[ \t]*include")
+_FOLDED = "virtual_server "
+"""Blocks that begin so at the left margin are read later, and not again when nothing in them changed."""
+_MAX_FOLDED = 5000
+"""Lines; what is longer is read at once."""
+_FOLDED_TEXT = re.compile(r"(?:[\t %-?A-\[\]-}]{0,511}(?:[#!][\t -z|~]{0,510})?\n)*")
+_BRACE = re.compile(r"[{}]")
+_DEEPER = {OPEN: 1, CLOSE: -1}
+_STRAY = ("\n{", "{{", "}{")
+"""A brace that opens no block of a keyword before it."""
+_FOLDED_HEAD = re.compile(r"[^{}]*(?= *\{[ \t]*$)")
 _LST_ITEM = re.compile(r"[ \t]*(?:\{([^{}]*)\}|([^,{}\s]*))[ \t]*(,|$)", re.ASCII)
 
 
@@ -77,6 +88,8 @@ class ReadOptions:
     environ: Mapping[str, str] = field(default_factory=dict)
     check_all_includes: bool = False
     random_seed: int | None = None
+    fold: bool = True
+    """Leave the inside of plain blocks for later: see tree.Folded."""
 
 
 @dataclass(slots=True)
@@ -100,7 +113,7 @@ class Preprocessor:
         self._checks = "rmwb" if self.options.check_all_includes else ""
         self._random.seed(self.options.random_seed)
 
-    def read(self, pattern: str) -> Iterator[Piece]:
+    def read(self, pattern: str) -> Iterator[Piece | Statement]:
         """Pieces of the main file, which may be a pattern. Nothing readable is a problem of exit code 6."""
         paths = sorted(glob.glob(pattern)) or [pattern]
         readable = [path for path in paths if self._readable(path, main=True)]
@@ -136,7 +149,7 @@ class Preprocessor:
         else:
             self.problems.add(id, Severity.NOTE, message, at)
 
-    def _file(self, path: str, line: SourceLine) -> Iterator[Piece]:
+    def _file(self, path: str, line: SourceLine) -> Iterator[Piece | Statement]:
         """Pieces of the file that `line` includes."""
         if self._depth >= MAX_INCLUDE_DEPTH:
             raise TooMuch(f"'{path}': files include each other more than {MAX_INCLUDE_DEPTH} deep", line)
@@ -161,9 +174,16 @@ class Preprocessor:
         yield from self._physical_lines(path, directory, lines)
         self._checks, self._depth = checks, self._depth - 1
 
-    def _physical_lines(self, path: str, directory: str, lines: list[str]) -> Iterator[Piece]:
+    def _physical_lines(self, path: str, directory: str, lines: list[str]) -> Iterator[Piece | Statement]:
         cache = self._cache
-        for number, raw in enumerate(lines, 1):
+        numbered = enumerate(lines, 1)
+        for number, raw in numbered:
+            if raw.startswith(_FOLDED) and self.options.fold and self._collecting is None:
+                folded, length = self._fold(path, number, lines)
+                if folded is not None:
+                    yield folded
+                    next(itertools.islice(numbered, length, length), None)
+                    continue
             known = cache.get(raw)
             if known is None or self._collecting is not None:
                 if line_size(raw) <= MAX_LINE and self._collecting is None and not _UNUSUAL.search(raw):
@@ -182,6 +202,41 @@ class Preprocessor:
                     yield from _placed(known, line)
                 if known[0][0][0] == "include_check":
                     self._set_checks(known[0][0][1:])
+
+    def _fold(self, path: str, number: int, lines: list[str]) -> tuple[Statement | None, int]:
+        """The block that begins in line `number`, and how many lines follow in it; None when it is not plain."""
+        try:
+            end = lines.index(CLOSE, number, number + _MAX_FOLDED)
+        except ValueError:
+            return None, 0
+        inside = lines[number:end]
+        text = "\n".join(lines[number - 1 : end]) + "\n"
+        head = _FOLDED_HEAD.match(lines[number - 1])
+        if head is None or _FOLDED_TEXT.fullmatch(text) is None or "include" in text:
+            return None, 0
+        depths = list(itertools.accumulate(map(_DEEPER.__getitem__, _BRACE.findall(text))))
+        if depths[-1] != 1 or min(depths) < 1 or max(depths) > MAX_DEPTH // 2:
+            return None, 0
+        dense = text.replace(" ", "").replace("\t", "")
+        if any(each in dense for each in _STRAY):
+            return None, 0
+        words = head[0].rstrip(" \t")
+        pieces = partial(self._plain_lines, path, number + 1, inside)
+        digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+        line = SourceLine(path, number, lines[number - 1])
+        return Statement(split_words(words), words, line, [], Folded(digest, pieces)), len(inside) + 1
+
+    def _plain_lines(self, path: str, first: int, lines: list[str]) -> Iterator[Piece]:
+        """Pieces of lines without directives and quotes; `first` is the number of the first one."""
+        cache = self._cache
+        for number, raw in enumerate(lines, first):
+            known = cache.get(raw)
+            if known is None:
+                known = cache[raw] = self._plain(SourceLine(path, number, raw)) or ()
+            if len(known) == 1:
+                yield (*known[0], SourceLine(path, number, raw))
+            elif known:
+                yield from _placed(known, SourceLine(path, number, raw))
 
     def _count(self, lines: int, line: SourceLine) -> None:
         self._grown += lines
@@ -207,7 +262,7 @@ class Preprocessor:
 
     # directives ---------------------------------------------------------------------------------------------------
 
-    def _unusual(self, line: SourceLine, directory: str) -> Iterator[Piece]:
+    def _unusual(self, line: SourceLine, directory: str) -> Iterator[Piece | Statement]:
         """A line that may be a directive, hold references, or belong to a definition."""
         raw = line.text
         while line_size(raw) > MAX_LINE:
@@ -229,7 +284,7 @@ class Preprocessor:
                 self._count(1, line)
             for piece in self._step(following, line, directory, waiting):
                 if injected:
-                    self._count(1 + len(piece[1]) // 50, line)
+                    self._count(1 if isinstance(piece, Statement) else 1 + len(piece[1]) // 50, line)
                 yield piece
 
     def _continues(self, raw: str, text: str) -> bool:
@@ -238,7 +293,9 @@ class Preprocessor:
             return False
         return self._collecting is not None or _DEFINITION.fullmatch(text) is not None
 
-    def _step(self, text: str, line: SourceLine, directory: str, waiting: list[Iterator[str]]) -> Iterator[Piece]:
+    def _step(
+        self, text: str, line: SourceLine, directory: str, waiting: list[Iterator[str]]
+    ) -> Iterator[Piece | Statement]:
         if self._collecting is not None:
             self._collect(text)
             return
@@ -416,7 +473,7 @@ class Preprocessor:
                 checks.add(letter)
         self._checks = "".join(sorted(checks))
 
-    def _include(self, directive: str, pattern: str, line: SourceLine, directory: str) -> Iterator[Piece]:
+    def _include(self, directive: str, pattern: str, line: SourceLine, directory: str) -> Iterator[Piece | Statement]:
         checks = INCLUDE_CHECKS[directive] or self._checks
         pattern = pattern.strip()
         alternatives = expand_braces(pattern)

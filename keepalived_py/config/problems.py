@@ -129,6 +129,11 @@ class Problems:
         """Ordinary problems are only counted from now on: no need to look for their places."""
         return len(self.found) >= MAX_PROBLEMS
 
+    @property
+    def count(self) -> int:
+        """All that were reported."""
+        return len(self.found) + self.left_out
+
     def __iter__(self) -> Iterator[Problem]:
         return iter(self.found)
 

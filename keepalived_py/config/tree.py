@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from .lexer import SourceLine
@@ -15,14 +15,23 @@ OPEN, CLOSE = "{", "}"
 """Texts, not words: a quoted brace is a word like any other."""
 
 
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """A block of which only the outside was looked at. `digest` tells its text from any other."""
+
+    digest: bytes
+    pieces: Callable[[], Iterable[Piece]]
+
+
 @dataclass(slots=True)
 class Statement:
-    """One line of configuration and, when braces follow, its block."""
+    """One line of configuration and, when braces follow, its block; empty while it is folded."""
 
     words: tuple[str, ...]
     text: str
     line: SourceLine
     block: list[Statement] | None = None
+    folded: Folded | None = None
 
     @property
     def keyword(self) -> str:
@@ -38,12 +47,17 @@ class Statement:
             return self.line.end()
         return self.line.find(self.words[index], index)
 
+    def unfold(self, problems: Problems) -> None:
+        """Read the block, unless that was done."""
+        if self.folded is not None:
+            self.block, self.folded = build(self.folded.pieces(), problems), None
+
 
 MAX_DEPTH = 50
 """Deeper blocks than any keyword has: a run-away file, not a configuration."""
 
 
-def build(pieces: Iterable[Piece], problems: Problems) -> list[Statement]:
+def build(pieces: Iterable[Piece | Statement], problems: Problems) -> list[Statement]:
     """The statements of the root. Braces that do not pair up are reported and read as well as can be."""
     root: list[Statement] = []
     block = root
@@ -53,7 +67,13 @@ def build(pieces: Iterable[Piece], problems: Problems) -> list[Statement]:
     def report(id: str, message: str, line: SourceLine, brace: str) -> None:
         problems.add(id, Severity.SYNTAX, message, None if problems.full else line.find(brace, 0))
 
-    for words, text, line in pieces:
+    for piece in pieces:
+        if isinstance(piece, Statement):
+            if stack:
+                piece.unfold(problems)
+            block.append(piece)
+            continue
+        words, text, line = piece
         if text == OPEN:
             if block and block[-1].block is None and len(stack) < MAX_DEPTH:
                 stack.append((block, line))

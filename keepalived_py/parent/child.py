@@ -31,7 +31,7 @@ def fork_process(peer: Peer, keep: set[int], body: Callable[[socket.socket], int
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     gc.collect()
-    gc.freeze()
+    gc.freeze()  # for good: a collection writes to every object it looks at, which takes time and unshares its page
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     try:
         pid = os.fork()
@@ -55,7 +55,6 @@ def fork_process(peer: Peer, keep: set[int], body: Callable[[socket.socket], int
 
 def _undo_preparations(*unused: socket.socket) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
-    gc.unfreeze()
     for sock in unused:
         sock.close()
 

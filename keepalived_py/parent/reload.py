@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ipc.messages import ConfigLoaded, Peer
+from keepalived_py.config.delta import Digests, rebuilt
 from keepalived_py.config.diff import diff_config, unchangeable
 from keepalived_py.config.model import Config
 
@@ -20,6 +21,7 @@ class Applied:
     generation: int
     config: Config
     errors: frozenset[str] = frozenset()
+    digests: Digests | None = None
 
 
 @dataclass(slots=True)
@@ -70,13 +72,18 @@ class ReloadCoordinator:
                 "" if len(news) == 1 else "s",
             )
             return None
-        fixed = ", ".join(unchangeable(self.current.config, found.config))
+        try:
+            config = rebuilt(self.current.config, found.config)
+        except ValueError as exc:
+            self.failed(str(exc))
+            return None
+        fixed = ", ".join(unchangeable(self.current.config, config))
         if fixed:
             logger.error("%s cannot change on a reload; the old configuration stays", fixed)
             return None
-        logger.info("Configuration changes: %s", diff_config(self.current.config, found.config))
+        logger.info("Configuration changes: %s", diff_config(self.current.config, config))
         self._newest += 1
-        return Applied(self._newest, found.config, errors)
+        return Applied(self._newest, config, errors, found.digests)
 
     def failed(self, reason: str) -> None:
         """The loader died."""
@@ -101,7 +108,7 @@ class ReloadCoordinator:
         logger.error("Reload abandoned: %s: %s; the old configuration stays", peer.value, reason)
         self._pending = None
         self._newest += 1
-        self.current = Applied(self._newest, self.current.config, self.current.errors)
+        self.current = replace(self.current, generation=self._newest)
         return self.current
 
     def take_queued(self) -> bool:

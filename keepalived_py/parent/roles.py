@@ -31,7 +31,7 @@ class Plan:
     """Main functions of the workers that may run: socket, configuration, last reports, parent's pid."""
     warm: Mapping[Peer, Callable[[], None]]
     """What the parent does before it forks a worker of that kind: imports, so that all its successors share them."""
-    load: Callable[[Config], ConfigLoaded]
+    load: Callable[[Applied], ConfigLoaded]
     """Reads the configuration, told the current one; called in a process of its own."""
     start_script: Callable[[Script], subprocess.Popen[bytes]]
     """Starts startup_script and shutdown_script."""

@@ -39,6 +39,7 @@ from ipc.messages import (
     merge_key,
 )
 from keepalived_py.clock import now
+from keepalived_py.config.delta import Delta, difference
 from keepalived_py.config.model import Config
 from keepalived_py.config.slices import checker_slice, vrrp_slice
 from keepalived_py.values import ExitCode
@@ -313,11 +314,12 @@ class Supervisor:
             self._later(self._start_loader)
 
     def _start_loader(self) -> None:
-        config = self.reload.current.config
-        checked = config.global_defs.reload.check_config is not None
-        create(reload_file(config.global_defs))
+        current = self.reload.current
+        defs = current.config.global_defs
+        checked = defs.reload.check_config is not None
+        create(reload_file(defs))
         self._loader.start(
-            partial(self.plan.load, config), self.plan.open_descriptors, CHECK_LIMIT if checked else None
+            partial(self.plan.load, current), self.plan.open_descriptors, CHECK_LIMIT if checked else None
         )
 
     def _load_failed(self, reason: str) -> None:
@@ -341,9 +343,17 @@ class Supervisor:
         if child is None:
             self._later(partial(self._spawn, peer, applied))
             return
-        both = self._runs(Peer.CHECKER, applied.config)
-        vrrp, checker = vrrp_slice(applied.config, checker_runs=both), checker_slice(applied.config)
-        child.send(ApplyConfig(generation=applied.generation, config=vrrp if peer is Peer.VRRP else checker))
+        current = self.reload.current
+        base = current if child.generation == current.generation else None  # what it confirmed, and we have
+        delta = self._part(peer, base.config if base else None, applied.config)
+        child.send(ApplyConfig(generation=applied.generation, base=base.generation if base else 0, config=delta))
+
+    def _part(self, peer: Peer, old: Config | None, new: Config) -> Delta:
+        """What a worker gets of a configuration."""
+        if peer is Peer.CHECKER:
+            return difference(checker_slice(old) if old else None, checker_slice(new))
+        both = self._runs(Peer.CHECKER, new)
+        return difference(vrrp_slice(old) if old else None, vrrp_slice(new, checker_runs=both))
 
     def _take_back(self, peer: Peer, reason: str) -> None:
         """All others return to the configuration before."""

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import REPOSITORY
 
 K = "keepalived_py"
-MODEL, DIFF, VALUES = f"{K}.config.model", f"{K}.config.diff", f"{K}.values"
+MODEL, DELTA, DIFF, VALUES = (f"{K}.{name}" for name in ("config.model", "config.delta", "config.diff", "values"))
 RULES: dict[str, tuple[set[str], set[str]]] = {
     # package: (what it may import of ours beside itself, third parties)
     VALUES: (set(), set()),
@@ -27,7 +27,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     f"{K}.vrrp": ({VALUES, MODEL}, set()),
     f"{K}.checks": ({VALUES, MODEL}, set()),
     f"{K}.plan": ({VALUES, MODEL, f"{K}.checks"}, set()),
-    "ipc": ({VALUES, MODEL}, {"msgpack"}),
+    "ipc": ({VALUES, MODEL, DELTA}, {"msgpack"}),
     f"{K}.parent": (
         {f"{K}.config", VALUES, f"{K}.clock", f"{K}.log", f"{K}.inotify", f"{K}.dumpfile", "ipc"},
         {"setproctitle"},
@@ -35,7 +35,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     f"{K}.ctl": ({VALUES, f"{K}.config", "ipc"}, {"rich"}),
     "workers": (
         {
-            *(VALUES, MODEL, DIFF, "ipc"),
+            *(VALUES, MODEL, DELTA, DIFF, "ipc"),
             *(
                 f"{K}.{name}"
                 for name in ("clock", "log", "netns", "pattern", "inotify", "dumpfile", "vrrp", "checks", "plan")

@@ -32,6 +32,7 @@ from ipc.messages import (
     message,
 )
 from ipc.types import ProtocolError, record_of
+from keepalived_py.config.delta import difference
 from keepalived_py.config.model import CheckerSlice, Config, VrrpConfig, VrrpSlice
 from tests.unit.vrrp.builders import instance, password
 
@@ -40,9 +41,9 @@ STATE = VrrpStateChanged(
 )
 CONFIG = VrrpConfig(instances=(instance("192.0.2.1", "192.0.2.2", authentication=password()),))
 EXAMPLES: list[tuple[Any, Peer]] = [
-    (ApplyConfig(generation=3, config=VrrpSlice(vrrp=CONFIG)), Peer.PARENT),
-    (ApplyConfig(generation=3, config=CheckerSlice()), Peer.PARENT),
-    (ConfigLoaded(config=Config(vrrp=CONFIG), problems=("a",), errors=()), Peer.LOADER),
+    (ApplyConfig(generation=3, base=0, config=difference(None, VrrpSlice(vrrp=CONFIG))), Peer.PARENT),
+    (ApplyConfig(generation=3, base=2, config=difference(CheckerSlice(), CheckerSlice())), Peer.PARENT),
+    (ConfigLoaded(config=difference(None, Config(vrrp=CONFIG)), problems=("a",), errors=()), Peer.LOADER),
     (ConfigLoaded(config=None, problems=(), errors=("b",)), Peer.LOADER),
     (DumpRequest(kind=DumpKind.JSON), Peer.PARENT),
     (Hello(pid=1, generation=2), Peer.VRRP),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ipc.messages import ConfigLoaded, Peer
+from keepalived_py.config.delta import difference
 from keepalived_py.config.model import Config, GlobalDefs, RootSettings, VrrpConfig
 from keepalived_py.parent.pidfile import AlreadyRunning, PidFile, default_path
 from keepalived_py.parent.reload import Applied, ReloadCoordinator
@@ -38,7 +39,8 @@ NEW = Config(vrrp=VrrpConfig(instances=(instance(priority=120),)))
 
 
 def loaded(config: Config | None, *problems: str, errors: tuple[str, ...] = ()) -> ConfigLoaded:
-    return ConfigLoaded(config=config, problems=problems, errors=errors)
+    delta = None if config is None else difference(OLD, config)
+    return ConfigLoaded(config=delta, problems=problems, errors=errors)
 
 
 def test_a_reload_is_current_when_all_have_confirmed() -> None:

@@ -1,0 +1,163 @@
+"""A reload tells differences, and reads only what changed: the outcome must be that of reading everything."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keepalived_py.config import load as load_module
+from keepalived_py.config.delta import difference, rebuilt
+from keepalived_py.config.load import LoadOptions, LoadResult, load
+from keepalived_py.config.model import CheckerSlice, Config, VrrpSlice
+from keepalived_py.config.slices import checker_slice, vrrp_slice
+
+REAL = " real_server 10.1.0.{n} 80 {{\n  weight {weight}\n  {check}\n }}\n"
+CHECKS = (
+    "TCP_CHECK {\n connect_timeout 3\n }",
+    "HTTP_GET {\n url {\n path /\n status_code 200\n }\n }",
+    "MISC_CHECK {\n misc_path /bin/true\n }",
+    "FILE_CHECK {\n track_file T\n }",
+    "TCP_CHECK { # all on one line\n }",
+    'SMTP_CHECK {\n helo_name "a b"\n }',
+    "TCP_CHECK {\n nonsense 3\n }",
+    "weigth 3",
+    "$CHECK",
+    "@other nonsense",
+    "include nothing.conf",
+    "TCP_CHECK {",
+    "TCP_CHECK { } {",
+    "TCP_CHECK\n {\n }",
+    "TCP_CHECK { TCP_CHECK { {",
+    "{",
+    "}",
+    "} {",
+    "} virtual_server 10.0.0.3 80 {",
+    "",
+)
+HEADS = (
+    "virtual_server 10.0.0.{n} 80 {{",
+    "virtual_server 10.0.0.{n} 80 {{ # why",
+    "virtual_server  10.0.0.{n} 80{{",
+    " virtual_server 10.0.0.{n} 80 {{",
+    "virtual_server fwmark {n} {{",
+    "virtual_server group G {{",
+    "virtual_server 10.0.0.{n} {{",
+    "virtual_server 10.0.0.{n} 80",
+)
+
+
+@st.composite
+def blocks(draw: st.DrawFn) -> str:
+    number = draw(st.integers(1, 3))
+    head = draw(st.sampled_from(HEADS)).format(n=number)
+    rows = draw(
+        st.lists(st.tuples(st.integers(1, 3), st.sampled_from((1, 5)), st.sampled_from(CHECKS)), min_size=1, max_size=2)
+    )
+    inside = "".join(REAL.format(n=n, weight=weight, check=check) for n, weight, check in rows)
+    lines = draw(
+        st.sampled_from((" protocol TCP\n lvs_sched rr\n lvs_method NAT\n", " # only this\n", ' quorum_up "/x y"\n'))
+    )
+    return f"{head}\n{lines}{inside}}}\n"
+
+
+@st.composite
+def files(draw: st.DrawFn) -> str:
+    start = draw(
+        st.sampled_from(
+            (
+                "",
+                "global_defs {\n lvs_sched wrr\n smtp_alert\n}\n",
+                "$CHECK=TCP_CHECK { }\n",
+                "foo {\n",
+                "$CHECK=a \\\n",
+                "track_file T {\n file /t\n}\n",
+                "virtual_server_group G {\n 10.0.0.9 80\n}\n",
+                "global_defs {\n script_user nobody\n}\n",
+            )
+        )
+    )
+    return start + "".join(draw(st.lists(blocks(), max_size=4)))
+
+
+def read(path: Path, text: str, **options: Any) -> LoadResult:
+    path.write_text(text)
+    return load(str(path), LoadOptions(**options))
+
+
+def seen(result: LoadResult) -> tuple[Config | None, list[str]]:
+    return result.config, [problem.render() for problem in result.problems]
+
+
+@settings(max_examples=250, deadline=None)
+@given(first=files(), second=files(), same=st.booleans())
+def test_nothing_is_other_because_something_was_left_unread(
+    tmp_path_factory: pytest.TempPathFactory, first: str, second: str, same: bool
+) -> None:
+    path = tmp_path_factory.mktemp("delta") / "conf"
+    before = read(path, first)
+    assert seen(before) == seen(read(path, first, fold=False))
+    text = first + second if same else second
+    whole = read(path, text, fold=False)
+    again = read(path, text, before=before.config, digests=before.digests if before.config else None)
+    assert seen(again) == seen(whole)
+    if before.config is not None and again.config is not None:
+        assert rebuilt(before.config, difference(before.config, again.config)) == whole.config
+        for cut in (checker_slice, vrrp_slice):
+            parts: list[Any] = [cut(before.config), cut(again.config)]
+            assert rebuilt(parts[0], difference(*parts)) == parts[1]
+            assert rebuilt(None, difference(None, parts[1])) == parts[1]
+
+
+SERVER = (
+    "virtual_server 10.0.0.{n} 80 {{\n protocol TCP\n lvs_sched rr\n lvs_method NAT\n"
+    " real_server 10.1.0.1 80 {{\n  weight {weight}\n }}\n}}\n"
+)
+
+
+def servers(count: int, weight: int = 1, before: str = "") -> str:
+    return before + "".join(SERVER.format(n=n, weight=weight if n == 2 else 1) for n in range(1, count + 1))
+
+
+def test_only_what_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = read(tmp_path / "c", servers(5))
+    assert first.config is not None
+    built: list[Any] = []
+    build = load_module.build_virtual_server
+    monkeypatch.setattr(
+        load_module, "build_virtual_server", lambda *args: built.append(args[0].head.words) or build(*args)
+    )
+    second = read(tmp_path / "c", servers(5, 7), before=first.config, digests=first.digests)
+    assert built == [("virtual_server", "10.0.0.2", "80")]
+    assert second.config is not None
+    old, new = first.config.checker.virtual_servers, second.config.checker.virtual_servers
+    assert [a is b for a, b in zip(old, new, strict=True)] == [True, False, True, True, True]
+    delta = difference(checker_slice(first.config), checker_slice(second.config))
+    assert delta.servers == (0, new[1], 2, 3, 4)
+    assert rebuilt(checker_slice(first.config), delta).checker.virtual_servers[4] is old[4]
+
+
+def test_other_defaults_make_everything_read_again(tmp_path: Path) -> None:
+    first = read(tmp_path / "c", servers(2))
+    assert first.config is not None
+    text = servers(2, before="global_defs {\n smtp_alert\n}\n")
+    second = read(tmp_path / "c", text, before=first.config, digests=first.digests)
+    assert second.config is not None
+    assert all(server.smtp_alert for server in second.config.checker.virtual_servers)
+
+
+def test_numbers_of_rows_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    config = read(tmp_path / "c", servers(2)).config
+    assert config is not None
+    delta = difference(config, config)
+    assert delta.servers == (0, 1)
+    for number in (-1, 2):
+        with pytest.raises(ValueError, match=f"row {number} of 2"):
+            rebuilt(config, replace(delta, servers=(number,)))
+    assert isinstance(delta.rest, Config)
+    assert isinstance(difference(None, CheckerSlice()).rest, CheckerSlice)
+    assert isinstance(difference(None, VrrpSlice()).rest, VrrpSlice)
