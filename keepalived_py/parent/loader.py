@@ -17,6 +17,9 @@ from .child import fork_process
 
 logger = logging.getLogger(__name__)
 
+NICE = 10
+"""Reading a large file must not take the processor from whoever has an advert to send."""
+
 
 class Loader:
     """One at a time. `done` hears what was found, `failed` why nothing was; one of both is called for each start."""
@@ -33,6 +36,7 @@ class Loader:
         """Fork, outside of the loop. After `limit` seconds the process is killed; `keep`: descriptors it inherits."""
 
         def body(sock: socket.socket) -> int:
+            os.nice(NICE)
             frame = encode(load())
             sock.sendall(len(frame).to_bytes(4) + frame)
             return 0

@@ -6,7 +6,7 @@ Adding thousands of addresses in one go keeps a single-threaded router from adve
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Hashable
 
 SIZE = 100
@@ -19,6 +19,8 @@ class SliceQueue:
     def __init__(self, busy: Callable[[bool], None]) -> None:
         self._busy = busy
         self._waiting: deque[tuple[Hashable, Callable[[], None]]] = deque()
+        self._owned: Counter[Hashable] = Counter()
+        """How many pieces of each owner wait: most that are cancelled have none."""
         self._scheduled = False
 
     def add(self, owner: Hashable, piece: Callable[[], None]) -> None:
@@ -30,21 +32,28 @@ class SliceQueue:
             asyncio.get_running_loop().call_soon(self._turn)
             return
         self._waiting.append((owner, piece))
+        self._owned[owner] += 1
 
     def cancel(self, owner: Hashable) -> None:
         """Forget what `owner` still has waiting."""
-        self._waiting = deque(item for item in self._waiting if item[0] != owner)
+        if self._owned.pop(owner, 0):
+            self._waiting = deque(item for item in self._waiting if item[0] != owner)
 
     def finish(self) -> None:
         """Run everything that waits, now."""
         while self._waiting:
-            self._waiting.popleft()[1]()
+            self._next()()
 
     def _turn(self) -> None:
         if not self._waiting:
             self._scheduled = False
             self._busy(False)
             return
-        _, piece = self._waiting.popleft()
+        piece = self._next()
         asyncio.get_running_loop().call_soon(self._turn)
         piece()
+
+    def _next(self) -> Callable[[], None]:
+        owner, piece = self._waiting.popleft()
+        self._owned[owner] -= 1
+        return piece
