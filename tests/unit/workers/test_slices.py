@@ -13,20 +13,26 @@ def test_pieces_run_in_order_and_those_of_one_owner_can_be_dropped() -> None:
     busy: list[bool] = []
 
     async def main() -> None:
-        queue = SliceQueue(busy.append)
+        rested = asyncio.Event()
+
+        def told(now: bool) -> None:
+            busy.append(now)
+            if not now:
+                rested.set()
+
+        queue = SliceQueue(told)
         for owner, piece in ("a", "1"), ("a", "2"), ("b", "3"), ("a", "4"), ("c", "5"):
             queue.add(owner, partial(ran.append, owner + piece))
         assert ran == ["a1"]
         queue.cancel("a")
         queue.cancel("nobody")
         queue.add("a", partial(ran.append, "a6"))
-        while busy[-1]:
-            await asyncio.sleep(0)
+        await rested.wait()
+        assert busy == [True, False]
         queue.add("b", partial(ran.append, "b7"))
 
     asyncio.run(main())
     assert ran == ["a1", "b3", "c5", "a6", "b7"]
-    assert busy == [True, False, True]
 
 
 def test_what_waits_at_the_end_is_done_at_once() -> None:
