@@ -331,7 +331,8 @@ class _Reader:
         self.ssl = SslSettings(**read_section(SSL, statement, context).values)
 
     def _virtual_server(self, statement: Statement, context: Context) -> None:
-        digest = statement.folded.digest if statement.folded is not None else b""
+        folded = statement.folded
+        digest = folded.digest if folded is not None else b""
         known = self.known.get(digest)
         before = self.facts.looked_at, context.problems.count
         draft = Draft(statement)
@@ -355,6 +356,8 @@ class _Reader:
             self.digests[built.key] = digest
         if self.machine is not None:
             lint_virtual_server(built, draft, context)
+        if folded is not None:
+            statement.block = []  # its memory is for the next one
 
     def remember(self, before: Config, digests: Digests) -> None:
         """What an earlier load read need not be read again."""
