@@ -11,13 +11,13 @@ UNITS := $(PREFIX)/lib/systemd/system
 COMPLETIONS := $(PREFIX)/share/bash-completion/completions
 DOC := $(PREFIX)/share/doc/keepalived-py
 MAN := keepalived-py.8 keepalived-py.conf.5 keepalivedctl.1
-APT := python3-venv keepalived ipvsadm user-mode-linux kmod nginx tshark tcpdump nftables iproute2 iputils-ping procps curl openssl libpcre2-8-0 shellcheck go-md2man logrotate frr
+APT := python3-venv keepalived ipvsadm dnsmasq-base user-mode-linux kmod nginx tshark tcpdump nftables iptables ipset iproute2 iputils-ping procps curl openssl libpcre2-8-0 shellcheck go-md2man logrotate frr
 PYTEST := $(BIN)/python -m pytest
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
 
-.PHONY: help venv apt run test test-pure test-netns test-ipvs fuzz docs man lint types bench install uninstall deb clean
+.PHONY: help venv apt run test test-pure test-netns test-ipvs fuzz docs man lint types bench torture install uninstall deb clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -46,7 +46,7 @@ test-pure: venv ## tests that need no privilege
 	$(PYTEST) -q -n 2 tests/unit tests/property tests/scenarios tests/corpus tests/fuzz
 
 test-netns: venv ## real daemons in network namespaces (root)
-	$(PYTEST) -q -n 3 tests/netns
+	$(PYTEST) -q -n 3 tests/netns tests/torture
 
 test-ipvs: venv ## IPVS in this kernel, or in three User-Mode Linux guests at a time (root)
 	@$(MAKE) --no-print-directory -j 3 --output-sync=target ipvs-1of3 ipvs-2of3 ipvs-3of3
@@ -81,6 +81,10 @@ types: venv ## mypy --strict
 bench: apt venv ## ours and Debian's keepalived side by side (ONLY=name, QUICK=1)
 	ONLY="$(ONLY)" QUICK="$(QUICK)" $(BIN)/python -m tests.bench
 
+torture: apt venv ## what must hold whatever happens, ours and Debian's keepalived (ONLY="words of a name", PROGRAMS)
+	ONLY="$(ONLY)" $(BIN)/python -m tests.torture
+	ONLY="$(ONLY)" $(BIN)/python -m tests.ipvs.uml $(BIN)/python -m tests.torture
+
 install: ## into PREFIX (default /usr/local) and DESTDIR, in a virtual environment of its own
 	conf.d/make-venv "$(PYTHON)" "$(DESTDIR)" "$(LIB)"
 	install -d $(addprefix $(DESTDIR),/etc/keepalived/conf.d /etc/init.d /etc/default /etc/logrotate.d $(PREFIX)/sbin $(PREFIX)/bin $(UNITS) $(COMPLETIONS) $(DOC)/samples)
@@ -111,4 +115,4 @@ deb: ## a Debian package in dist/, for the Python of this Debian
 	conf.d/debian/build
 
 clean: ## everything that was made here
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench-results
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench-results torture-results

@@ -36,6 +36,8 @@ from .values import ExitCode
 logger = logging.getLogger(__name__)
 
 PROGRAM = "keepalived-py"
+KEEPALIVED, LIKE = "keepalived", "2.3.0"
+"""The program that this one stands in for, and the version whose options and files it has."""
 SIGNALS = {
     "STOP": signal.SIGTERM,
     "RELOAD": signal.SIGHUP,
@@ -45,6 +47,7 @@ SIGNALS = {
     "JSON": signal.SIGRTMIN + 2,
 }
 FACILITIES = {"daemon": 3, "user": 1, **{str(n): 16 + n for n in range(8)}, **{f"local{n}": 16 + n for n in range(8)}}
+STOPPING = (signal.SIGTERM, signal.SIGINT)
 DEFAULT_UMASK = 0o177
 CORRECTED = (Severity.WARNING, Severity.MULTIPLE_FILES)
 TOLD_ONLY = "script-security"
@@ -67,7 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, answer in (("help", _help), ("version", _version), ("signum", _signum), ("config-test", _config_test)):
         if options.has(name):
             return answer(options)
-    return _run(options)
+    try:
+        return _run(options)
+    finally:
+        log.finish()
 
 
 def _genhash(words: Sequence[str]) -> int:
@@ -82,6 +88,9 @@ def _help(options: Options) -> int:
 
 
 def _version(options: Options) -> int:
+    """Programs that know keepalived by its name look for its version in the first of several lines."""
+    if os.path.basename(sys.argv[0]) == KEEPALIVED:
+        print(f"Keepalived v{LIKE} ({PROGRAM} {__version__})\n", file=sys.stderr)
     print(f"{PROGRAM} {__version__}, Python {sys.version.split()[0]}", file=sys.stderr)
     return ExitCode.OK
 
@@ -215,6 +224,7 @@ def _run(options: Options) -> int:
     namespace = options.text("namespace", root.net_namespace)
     settings = _log_settings(options, foreground, namespace, root.instance)
     pid_files = _pid_files(options, root.instance, root.use_pid_dir or bool(namespace))
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # until the parent can obey, or a file would stay
     try:
         pid_files[Peer.PARENT].acquire()
     except AlreadyRunning:
@@ -225,11 +235,16 @@ def _run(options: Options) -> int:
         return ExitCode.OK
     from workers.file_watch import create_files
     from workers.scripts import start
+    from workers.vrrp.withdraw import withdraw
 
-    mains = _worker_mains(options, settings, umask)  # imported before the fork, so that every process shares the pages
+    vrrp_record = os.path.splitext(pid_files[Peer.VRRP].path)[0] + ".sysctl"
+    # imported before the fork, so that every process shares the pages
+    mains = _worker_mains(options, settings, umask, vrrp_record)
+    log.finish()
     if not foreground and not daemonize():
         return ExitCode.OK
     log.set_up(settings, "Keepalived", "")
+    log.start_threads()
     pid_files[Peer.PARENT].write(os.getpid())
     create_files(result.config.track_files)
     core_pattern = core_files(options)
@@ -245,6 +260,7 @@ def _run(options: Options) -> int:
         warm={Peer.CHECKER: _warm_checker},
         load=partial(_load_for_reload, options),
         start_script=start,
+        withdraw=withdraw,
         pid_files=pid_files,
         adopt=adopt,
         systemd=systemd,
@@ -315,7 +331,9 @@ def _pid_files(options: Options, instance: str, use_directory: bool) -> dict[Pee
 WorkerMain = Callable[[socket.socket, Applied, tuple[Any, ...], int], int]
 
 
-def _worker_mains(options: Options, settings: log.LogSettings, umask: int | None) -> dict[Peer, WorkerMain]:
+def _worker_mains(
+    options: Options, settings: log.LogSettings, umask: int | None, vrrp_record: str
+) -> dict[Peer, WorkerMain]:
     """Main functions of the workers that -C and -P leave. The imports are here so that -t does not pay for them."""
     from workers.vrrp.worker import run_vrrp
     from workers.worker import WorkerContext, WorkerOptions
@@ -326,6 +344,7 @@ def _worker_mains(options: Options, settings: log.LogSettings, umask: int | None
         umask=umask,
         trace_memory=(options.has("mem-check") or options.has("mem-check-log")) and not options.has("no-mem-check"),
         watch_addresses=options.has("address-monitoring"),
+        setting_record=vrrp_record,
         log=settings,
     )
 

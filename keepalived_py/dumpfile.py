@@ -44,12 +44,12 @@ def json_path(defs: GlobalDefs) -> str:
     return os.path.join(temporary_directory(), defs.json_dump_file or "keepalived.json")
 
 
-def write(path: str, text: str) -> None:
+def write(path: str, text: str, mode: int = PERMISSIONS) -> None:
     """Put `text` into a new file and move it to `path`; a failure is logged. A link there is replaced, not followed."""
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, f".{name}.{os.urandom(6).hex()}")
     try:
-        _fill(temporary, text)
+        _fill(temporary, text, mode)
         try:
             os.replace(temporary, path)
         except OSError:
@@ -71,8 +71,8 @@ def save(directory: str, name: str, text: str) -> None:
         logger.error("config_save_dir %s: %s", directory, exc.strerror)
 
 
-def _fill(path: str, text: str) -> None:
+def _fill(path: str, text: str, mode: int = PERMISSIONS) -> None:
     """Make the file `path`, which must not exist."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(path, flags, PERMISSIONS), "w", encoding="utf-8", errors="surrogateescape") as file:
+    with open(os.open(path, flags, mode), "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)

@@ -2,7 +2,7 @@
 
 Each process has its own identifier (Keepalived, Keepalived_vrrp, Keepalived_healthcheckers) and its own file, and keeps
 its newest records in a ring. Equal records that come thick and fast are counted instead of written, and records that a
-sink has lost are told of as soon as it takes one again.
+sink has lost are told of as soon as it takes one again. Files are written by a thread: a disk may stand still.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import select
 import socket
 import sys
+import threading
 import time
 import traceback
 from abc import ABC, abstractmethod
@@ -32,6 +33,10 @@ WINDOW = 1.0
 """Seconds."""
 WINDOWS_KEPT = 256
 SYSLOG_LIMIT = 8192
+WAITING_LIMIT = 5000
+"""Records that wait for a disk."""
+FINISH_LIMIT = 1.0
+"""Seconds that the end of a process waits for them."""
 FILE_PERMISSIONS = 0o666
 """Before the umask."""
 
@@ -71,8 +76,19 @@ class Sink(logging.Handler, ABC):
         """False when the record was not taken. Must not wait."""
 
     @abstractmethod
-    def release(self) -> None:
+    def give_back(self) -> None:
         """Give descriptors back; a later record opens new ones."""
+
+    def refused(self) -> int:
+        """Records that nobody took."""
+        return self.lost
+
+    def forked(self) -> None:
+        """In a forked process: what is open and what waits belongs to the other one."""
+        self.give_back()
+
+    def settle(self, limit: float) -> None:
+        """Wait until nothing waits, `limit` seconds at most."""
 
 
 class SyslogHandler(Sink):
@@ -97,11 +113,11 @@ class SyslogHandler(Sink):
         except BlockingIOError:
             return False
         except OSError:
-            self.release()
+            self.give_back()
             return False
         return True
 
-    def release(self) -> None:
+    def give_back(self) -> None:
         if self._sock is not None:
             self._sock.close()
             self._sock = None
@@ -140,7 +156,7 @@ class StreamHandler(Sink):
             pass
         return False
 
-    def release(self) -> None:
+    def give_back(self) -> None:
         if self._path is not None and self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor, self._identity = -1, (0, 0)
@@ -154,7 +170,7 @@ class StreamHandler(Sink):
                 return
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         descriptor = os.open(self._path, flags, FILE_PERMISSIONS)
-        self.release()
+        self.give_back()
         self.descriptor = descriptor
         found = os.fstat(descriptor)
         self._identity = found.st_dev, found.st_ino
@@ -182,6 +198,68 @@ class StreamHandler(Sink):
             },
             ensure_ascii=False,
         )
+
+
+class Aside(Sink):
+    """Hands records to a sink that may block, in a thread of its own; what comes before `start` waits.
+
+    Capabilities belong to threads: one of a worker may start only when they are those that it keeps.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        super().__init__()
+        self.sink = sink
+        self._reset()
+
+    def _reset(self) -> None:
+        self._waiting: deque[logging.LogRecord] = deque()
+        self._news = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def write(self, record: logging.LogRecord) -> bool:
+        if len(self._waiting) >= WAITING_LIMIT:
+            return False
+        record.msg, record.args = record.getMessage(), ()
+        self._waiting.append(record)
+        self._news.set()
+        return True
+
+    def start(self) -> None:
+        """From now on records are written."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, args=(self._news,), daemon=True, name="log")
+            self._thread.start()
+
+    def _run(self, news: threading.Event) -> None:
+        while news.wait() and news is self._news:
+            news.clear()
+            while self._waiting:
+                self.sink.handle(self._waiting[0])
+                self._waiting.popleft()
+
+    def settle(self, limit: float) -> None:
+        until = time.monotonic() + limit
+        if self._waiting:
+            self.start()
+        while self._waiting and time.monotonic() < until:
+            time.sleep(0.001)
+
+    def give_back(self) -> None:
+        """The thread ends as soon as the sink lets it."""
+        self.settle(FINISH_LIMIT)
+        news = self._news
+        idle = not self._waiting
+        self._reset()
+        news.set()
+        if idle:
+            self.sink.give_back()
+
+    def forked(self) -> None:
+        self._reset()
+        self.sink.forked()
+
+    def refused(self) -> int:
+        return self.lost + self.sink.refused()
 
 
 class RingHandler(logging.Handler):
@@ -245,8 +323,9 @@ class Limiter(logging.Handler):
     def forked(self) -> None:
         """In a forked process: what was counted and what is open belongs to the other one."""
         self._windows.clear()
+        ring.records.clear()
         for sink in self.sinks:
-            sink.release()
+            sink.forked()
 
     def _pass(self, record: logging.LogRecord) -> None:
         ring.handle(record)
@@ -298,7 +377,7 @@ def set_up(settings: LogSettings, ident: str, role: str) -> None:
     logging.raiseExceptions = False
     limiter.flush()
     for old in limiter.sinks:
-        old.release()
+        old.give_back()
         old.close()
     ident += settings.suffix
     limiter.sinks = []
@@ -310,7 +389,7 @@ def set_up(settings: LogSettings, ident: str, role: str) -> None:
     if settings.file:
         path = file_of(settings, role)
         try:
-            limiter.sinks.append(StreamHandler(path=path, ident=ident, as_json=settings.json))
+            limiter.sinks.append(Aside(StreamHandler(path=path, ident=ident, as_json=settings.json)))
         except OSError as exc:
             root.error("log file %s: %s", path, exc.strerror)
     for noisy in ("asyncio", "pyroute2"):
@@ -320,8 +399,23 @@ def set_up(settings: LogSettings, ident: str, role: str) -> None:
 def use_json(wanted: bool) -> None:
     """log_format, from now on."""
     for sink in limiter.sinks:
-        if isinstance(sink, StreamHandler):
-            sink.as_json = wanted
+        inner = sink.sink if isinstance(sink, Aside) else sink
+        if isinstance(inner, StreamHandler):
+            inner.as_json = wanted
+
+
+def start_threads() -> None:
+    """This process has the capabilities that it keeps: files are written from now on."""
+    for sink in limiter.sinks:
+        if isinstance(sink, Aside):
+            sink.start()
+
+
+def finish() -> None:
+    """What waits is written, if that does not take long."""
+    limiter.flush()
+    for sink in limiter.sinks:
+        sink.settle(FINISH_LIMIT)
 
 
 def tick() -> None:
@@ -331,4 +425,4 @@ def tick() -> None:
 
 def lost_records() -> int:
     """Records of this process that no sink took."""
-    return sum(sink.lost for sink in limiter.sinks)
+    return sum(sink.refused() for sink in limiter.sinks)

@@ -11,7 +11,6 @@ import socket
 import ssl
 from collections import deque
 from dataclasses import dataclass
-from email.utils import formatdate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,6 +90,8 @@ class Mailer:
                 logger.warning("more than %d mails wait for %s: further ones are dropped", WAITING_LIMIT, self._server)
             return
         router = self.settings.router_id or self._host
+        from email.utils import formatdate  # with its package; most configurations send no mail
+
         self._waiting.append(Mail(_one_line(f"[{router}] {subject}"), _one_line(body), formatdate(localtime=True)))
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._work())

@@ -76,6 +76,8 @@ class WorkerOptions:
     """Option -u, which beats the keyword."""
     trace_memory: bool = False
     watch_addresses: bool = False
+    setting_record: str = ""
+    """Where VRRP keeps what kernel settings were before it changed them; "": nowhere."""
     log: log.LogSettings = log.LogSettings()
 
 
@@ -174,15 +176,28 @@ class Worker(ABC, Generic[Slice]):
             return ExitCode.OK  # the parent died before it could tell
         try:
             self._settle_privileges()
+            log.start_threads()
             self._tune(self.config)
             self.prepare()
-            return asyncio.run(self._main())
+            return self._run_loop()
         except WorkerError as exc:
             logger.error("%s", exc)
             return exc.code
         except Exception:
             logger.exception("%s: internal error", self.ident)
             return ExitCode.PROGRAM_ERROR
+
+    def _run_loop(self) -> int:
+        """Unlike asyncio.run this does not wait for threads: a name that nobody resolves would hold up the stop."""
+        loop = asyncio.new_event_loop()
+        try:
+            asyncio.set_event_loop(loop)
+            return loop.run_until_complete(self._main())
+        finally:
+            rest = asyncio.all_tasks(loop)
+            for task in rest:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
 
     def _settle_privileges(self) -> None:
         """Keep what is needed and no more, where nothing is executed. Raises WorkerError, naming what is missing."""

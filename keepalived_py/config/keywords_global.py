@@ -506,6 +506,15 @@ def _process(prefix: str, who: str) -> tuple[Keyword, ...]:
 
 _PROCESSES = (
     Keyword(
+        "restart_stalled",
+        seconds(2, 3600),
+        "SECS",
+        "A worker that says nothing for so long is killed and started again.",
+        default="off: it is reported after 5 s",
+        range="2..3600",
+        ours=True,
+    ),
+    Keyword(
         "process_names",
         flag(True),
         "",
@@ -1001,7 +1010,7 @@ _FIREWALL = (
         "vrrp_iptables",
         _iptables,
         "[IN_CHAIN [OUT_CHAIN]]",
-        "Accepted; nftables does what iptables would.",
+        "Use iptables for accept mode and VMAC filters, unless it writes to nftables itself.",
         default="off; bare: INPUT OUTPUT",
         field="firewall.iptables",
         once=True,
@@ -1010,7 +1019,7 @@ _FIREWALL = (
         "vrrp_ipsets",
         _ipsets,
         "[SET [SET6 [SET_IF6 [SET_IGMP [SET_MLD [SET_ND]]]]]]",
-        "Accepted; nftables has sets of its own.",
+        "Names of the sets that go with vrrp_iptables; bare: rules do without sets.",
         default=" ".join(IPSETS),
         field="firewall.ipset_names",
     ),

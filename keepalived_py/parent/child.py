@@ -14,6 +14,7 @@ from typing import Any
 
 from ipc.channel import Channel
 from ipc.messages import Heartbeat, Peer
+from keepalived_py import log
 from keepalived_py.clock import now
 from keepalived_py.values import ExitCode
 
@@ -46,6 +47,7 @@ def fork_process(peer: Peer, keep: set[int], body: Callable[[socket.socket], int
         except BaseException:
             logger.exception("%s: internal error", peer.value)
         finally:
+            log.finish()
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)

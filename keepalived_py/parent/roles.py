@@ -36,6 +36,8 @@ class Plan:
     start_script: Callable[[Script], subprocess.Popen[bytes]]
     """Starts startup_script and shutdown_script."""
     pid_files: Mapping[Peer, PidFile]
+    withdraw: Callable[[Config, frozenset[str]], int]
+    """Takes away the addresses of the named instances; how many there were. Raises OSError."""
     adopt: Callable[[Config], None] = lambda config: None
     """What a configuration means for the parent itself."""
     systemd: Systemd = field(default_factory=Systemd)
@@ -66,6 +68,8 @@ class Role:
     reports: dict[Any, Any] = field(default_factory=dict)
     """The newest report per subject: what a successor is told."""
     stalled: bool = False
+    unclean: bool = False
+    """The last worker died without taking away what was its, and there is no other yet."""
     deaths: int = 0
 
 

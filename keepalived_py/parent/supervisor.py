@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -44,13 +45,15 @@ from keepalived_py.config.model import Config
 from keepalived_py.config.slices import checker_slice, vrrp_slice
 from keepalived_py.values import ExitCode
 
+from .absence import give_up_mastership, masters, patience
 from .child import Child, collected, fork_process
+from .fifos import Fifos
 from .hook import Hooks
 from .loader import Loader
 from .reload import Applied, ReloadCoordinator
 from .reload_files import ReloadClock, create, reload_file, remove
 from .report import dump_parent, keep_copy, status
-from .restart import GiveUp, RestartPolicy
+from .restart import PERMANENT, GiveUp, RestartPolicy
 from .roles import NAMES, Plan, Role, last_words
 from .watch import StallWatch
 
@@ -59,6 +62,8 @@ logger = logging.getLogger(__name__)
 PR_SET_CHILD_SUBREAPER = 36
 RELAYS = {VrrpStateChanged: Peer.CHECKER, VirtualServerStateChanged: Peer.VRRP}
 RETRY_FORK = 1.0
+SERVICES_LIMIT = 5.0
+"""Seconds that VRRP waits at the start for the services of the checker."""
 CHECK_LIMIT = 5.0
 """Seconds that the reading may take with reload_check_config."""
 
@@ -72,6 +77,7 @@ class Supervisor:
         self.roles = {peer: Role(RestartPolicy(plan.respawn)) for peer in plan.mains}
         self.exit_code = 0
         self._stopping = False
+        self._cleaned: set[Peer] = set()
         self._finished = False
         self._jobs: list[Callable[[], None]] = []
         self._reload_asked = False
@@ -81,6 +87,7 @@ class Supervisor:
         self._loader = Loader(self._loop, self._loaded, self._load_failed)
         self._watch = StallWatch(self._loop, self.roles, self._tell)
         self._clock = ReloadClock(self._loop, self.request_reload)
+        self._fifos = Fifos()
         self._adopted: Config | None = None
         self._expected: set[Peer] = set()
         """Workers of the start that have not confirmed."""
@@ -93,6 +100,7 @@ class Supervisor:
         asyncio.set_event_loop(None)
         self._install_signals()
         self._adopt()
+        self._fifos.expect(self.reload.current.config)
         self.plan.systemd.attend(self._loop)
         defs = self.reload.current.config.global_defs
         remove(reload_file(defs))
@@ -105,6 +113,7 @@ class Supervisor:
             self._loop.run_until_complete(self._until_woken())
         self._watch.stop()
         self._clock.close()
+        self._fifos.remove()
         for pid_file in self.plan.pid_files.values():
             pid_file.remove()
         logger.info("Stopped")
@@ -115,15 +124,23 @@ class Supervisor:
         if self._stopping:
             self._stop_next()
             return
-        wanted = [peer for peer in self.roles if self._needed(peer, self.reload.current.config)]
+        wanted = {peer for peer in self.roles if self._needed(peer, self.reload.current.config)}
         self._expected = set(wanted)
-        for peer in wanted:
-            self._later(partial(self._spawn, peer))
+        if Peer.CHECKER in wanted:
+            self._later(partial(self._spawn, Peer.CHECKER))
+            self._loop.call_later(SERVICES_LIMIT, self._start_vrrp)
+        else:
+            self._start_vrrp()
         if not wanted:
             logger.warning("Nothing to run: the configuration names no instance and no virtual server")
         if self._reload_asked:
             self.request_reload()
         self._tell()
+
+    def _start_vrrp(self) -> None:
+        """The services stand: an address that came before them would be taken from a router that serves it."""
+        if Peer.VRRP in self._expected:
+            self._later(partial(self._spawn, Peer.VRRP))
 
     def _adopt(self) -> None:
         """A configuration is in force: what it means for this process."""
@@ -133,6 +150,7 @@ class Supervisor:
             self.plan.adopt(config)
             setproctitle.setthreadtitle(config.global_defs.parent_process_name or self.plan.title)
             self._clock.apply(config.global_defs.reload)
+            self._watch.restart_after = config.global_defs.restart_stalled
 
     def _tell(self) -> None:
         """Tell the service manager how things are."""
@@ -170,6 +188,7 @@ class Supervisor:
         add(signal.SIGRTMAX - 1, self._relay_dump, DumpKind.STATS_CLEAR)
         add(signal.SIGRTMIN + 2, self._relay_dump, DumpKind.JSON)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
 
     def _relay_dump(self, kind: DumpKind) -> None:
         if kind is DumpKind.DATA:
@@ -182,12 +201,15 @@ class Supervisor:
 
     def _spawn(self, peer: Peer, applied: Applied | None = None) -> None:
         """Fork a worker; runs outside of the loop."""
-        if self._stopping or self.roles[peer].child is not None:
-            return  # or a reload was faster than the delay of a respawn
+        if not self._stopping and self.roles[peer].child is None:  # a reload may be faster than the delay of a respawn
+            self._fork(peer, applied or self.reload.current)
+
+    def _fork(self, peer: Peer, applied: Applied) -> None:
         if peer in self.plan.warm:
             self.plan.warm[peer]()
+        gc.collect()
+        gc.freeze()  # here too: later collections would write to the pages that the workers share
         role = self.roles[peer]
-        applied = applied or self.reload.current
         reports, parent = last_words(self.roles, peer), os.getpid()
         main = self.plan.mains[peer]
         try:
@@ -199,7 +221,7 @@ class Supervisor:
             return
         channel = Channel(sock, peer, partial(self._heard, peer), partial(self._lost, peer, pid))
         role.child = Child(peer, pid, channel, generation=applied.generation, last_beat=now())
-        role.stalled = False
+        role.stalled = role.unclean = False
         channel.attach(self._loop)
         self.plan.write_pid(peer, pid)
         logger.info("Starting %s child process, pid=%d", NAMES[peer], pid)
@@ -207,7 +229,9 @@ class Supervisor:
     def _not_forked(self, peer: Peer, applied: Applied, exc: OSError) -> None:
         """Out of processes, descriptors or memory: that may pass. A reload does not wait for it."""
         logger.error("%s child process cannot be started: %s - trying again", NAMES[peer], exc.strerror)
-        if applied is not self.reload.current:
+        if self._stopping:
+            self._stop_next()
+        elif applied is not self.reload.current:
             self._take_back(peer, "no process for it")
         else:
             self._loop.call_later(RETRY_FORK, self._later, partial(self._spawn, peer))
@@ -228,6 +252,7 @@ class Supervisor:
             case ConfigApplied():
                 child.ready, child.generation = True, msg.generation
                 self._expected.discard(peer)
+                self._start_vrrp()
                 self.reload.confirmed(peer, msg.generation)
                 self._after_reload()
             case ConfigRefused():
@@ -278,15 +303,21 @@ class Supervisor:
         assert child is not None
         child.channel.close()
         role.deaths += 1
+        role.unclean = code != ExitCode.OK and code not in PERMANENT and peer not in self._cleaned
         if self._stopping:
             self._stop_next()
             return
         how = f"signal {-code}" if code < 0 else f"exit status {code}"
-        self._take_back(peer, f"the process died ({how})")
+        if self._take_back(peer, f"the process died ({how})") and not child.ready:
+            if self._needed(peer, self.reload.current.config):
+                self._later(partial(self._spawn, peer))
+            return  # what was to be new could not be; the daemon goes on as it was
         verdict = role.policy.child_exited(code, now() - child.started)
         if isinstance(verdict, GiveUp):
             logger.error("%s child process(%d) ended: %s - stopping", NAMES[peer], child.pid, verdict.reason)
             self.exit_code = verdict.code
+            if verdict.code and peer is Peer.VRRP:
+                self._withdraw()  # no other worker could do better
             if verdict.code:
                 self.plan.systemd.failed(EPERM if verdict.code == ExitCode.NO_PERMISSION else EINVAL)
             self.request_stop()
@@ -298,10 +329,27 @@ class Supervisor:
             how,
             f" in {verdict.delay:g}s" if verdict.delay else "",
         )
+        if peer is Peer.VRRP:
+            self._loop.call_later(patience(self.reload.current.config, masters(role.reports)), self._withdraw)
         if verdict.delay:
             self._loop.call_later(verdict.delay, self._later, partial(self._spawn, peer))
         else:
             self._later(partial(self._spawn, peer))
+
+    def _withdraw(self) -> None:
+        """VRRP is dead for longer than other routers wait: there would be two masters."""
+        role = self.roles[Peer.VRRP]
+        names = masters(role.reports)
+        if self._stopping or role.child is not None or not names:
+            return
+        try:
+            count = self.plan.withdraw(self.reload.current.config, names)
+        except OSError as exc:
+            logger.error("addresses cannot be taken away: %s - trying again", exc.strerror)
+            self._loop.call_later(RETRY_FORK, self._withdraw)
+            return
+        give_up_mastership(role.reports)
+        logger.warning("No VRRP child in time: %d addresses are taken away", count)
 
     # reload -------------------------------------------------------------------------------------------------------
 
@@ -332,6 +380,7 @@ class Supervisor:
         applied = self.reload.loaded(found)
         if applied is not None:
             keep_copy(applied)
+            self._fifos.expect(applied.config)
             peers = [peer for peer in self.roles if self._runs(peer, applied.config)]
             self.reload.handed_out(applied, peers)
             for peer in peers:
@@ -355,15 +404,16 @@ class Supervisor:
         both = self._runs(Peer.CHECKER, new)
         return difference(vrrp_slice(old) if old else None, vrrp_slice(new, checker_runs=both))
 
-    def _take_back(self, peer: Peer, reason: str) -> None:
-        """All others return to the configuration before."""
+    def _take_back(self, peer: Peer, reason: str) -> bool:
+        """All others return to the configuration before; whether there was anything to take back."""
         back = self.reload.refused(peer, reason)
         if back is None:
-            return
+            return False
         for other, role in self.roles.items():
             if other is not peer and role.child is not None:
                 self._hand_out(other, back)
         self._after_reload()
+        return True
 
     def _after_reload(self) -> None:
         self._adopt()
@@ -392,11 +442,24 @@ class Supervisor:
     def _stop_next(self) -> None:
         for peer in (Peer.VRRP, Peer.CHECKER):
             role = self.roles.get(peer)
-            if role is not None and role.child is not None:
+            if role is None:
+                continue
+            if role.unclean:
+                self._later(partial(self._clean_up, peer))
+                return
+            if role.child is not None:
                 role.child.send(Stop())
                 return
         defs = self.reload.current.config.global_defs
         self._hooks.run("shutdown_script", defs.shutdown_script, defs.shutdown_script_timeout, self._finish)
+
+    def _clean_up(self, peer: Peer) -> None:
+        """A worker died before it had taken away what was its: another one does, if that can be."""
+        self.roles[peer].unclean = False
+        self._cleaned.add(peer)
+        self._fork(peer, self.reload.current)
+        if self.roles[peer].child is not None:
+            self._stop_next()
 
     def _finish(self) -> None:
         self._finished = True

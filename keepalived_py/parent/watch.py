@@ -1,34 +1,44 @@
-"""Workers whose loop does not turn: reported, and reported again when they answer."""
+"""Workers whose loop does not turn: reported, reported again when they answer, and killed where that is asked for."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 from collections.abc import Callable, Mapping
 
 from ipc.messages import Heartbeat, Peer
 from keepalived_py import log
 from keepalived_py.clock import now
 
+from .child import Child
 from .roles import NAMES, Role
 
 logger = logging.getLogger(__name__)
 
 STALL_LIMIT = 5.0
 """Seconds without a word before a worker is reported."""
-INTERVAL = STALL_LIMIT / 2
+INTERVAL = 1.0
+LATE = 1.0
+"""Seconds by which the watch itself may be late: after more the workers' silence means nothing."""
 
 
 class StallWatch:
     """`changed` is called whenever a worker stopped answering or answers again."""
+
+    restart_after = 0.0
+    """restart_stalled: seconds without a word after which a worker is killed; 0: never."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, roles: Mapping[Peer, Role], changed: Callable[[], None]
     ) -> None:
         self._loop, self._roles, self._changed = loop, roles, changed
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
 
     def start(self) -> None:
+        self._due = now() + INTERVAL
         self._timer = self._loop.call_later(INTERVAL, self._look)
 
     def stop(self) -> None:
@@ -46,10 +56,23 @@ class StallWatch:
             self._changed()
 
     def _look(self) -> None:
+        late = now() - self._due > LATE
         self.start()
         log.tick()
         for peer, role in self._roles.items():
-            if role.child is not None and not role.stalled and now() - role.child.last_beat > STALL_LIMIT:
-                logger.warning("%s child process(%d) does not answer", NAMES[peer], role.child.pid)
-                role.stalled = True
-                self._changed()
+            child = role.child
+            if child is None:
+                continue
+            if late:
+                child.last_beat = now()  # this process did not run either, and has heard nobody
+            self._judge(NAMES[peer], role, child)
+
+    def _judge(self, name: str, role: Role, child: Child) -> None:
+        silent = now() - child.last_beat
+        if silent > STALL_LIMIT and not role.stalled:
+            logger.warning("%s child process(%d) does not answer", name, child.pid)
+            role.stalled = True
+            self._changed()
+        if child.ready and 0 < self.restart_after < silent:
+            logger.error("%s child process(%d) said nothing for %.1fs - killing it", name, child.pid, silent)
+            os.kill(child.pid, signal.SIGKILL)

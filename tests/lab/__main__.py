@@ -27,6 +27,11 @@ from tests.netns.rig import why_not as no_namespaces
 VIP, INNER = "10.20.0.100", "10.30.0.100"
 GUEST = "UML_GUEST"
 HTTP_TIMEOUT = 0.3
+INTERVAL = 0.5
+LOWER = 50
+"""Priority of director2."""
+WAIT = 3 * INTERVAL + (256 - LOWER) / 256 * INTERVAL
+"""Seconds of silence after which it takes over: master_down_interval of RFC 9568."""
 
 
 def director(priority: int) -> str:
@@ -38,15 +43,15 @@ vrrp_instance {name} {{
     version 3
     virtual_router_id {vrid}
     priority {priority}
-    advert_int 0.5
+    advert_int {interval}
     virtual_ipaddress {{
         {address}/24
     }}
 }}
 """
     return (
-        instance.format(name="outer", interface="eth0", vrid=51, priority=priority, address=VIP)
-        + instance.format(name="inner", interface="eth1", vrid=52, priority=priority, address=INNER)
+        instance.format(name="outer", interface="eth0", vrid=51, priority=priority, interval=INTERVAL, address=VIP)
+        + instance.format(name="inner", interface="eth1", vrid=52, priority=priority, interval=INTERVAL, address=INNER)
         + "vrrp_sync_group gateway {\n    group {\n        outer\n        inner\n    }\n}\n"
         + f"virtual_server {VIP} 80 {{\n    delay_loop 1\n    lvs_sched rr\n    lvs_method NAT\n    protocol TCP\n"
         + "".join(
@@ -156,7 +161,7 @@ class Lab:
         process.wait()
 
     def start_director(self, number: int) -> None:
-        daemon = self.directors[number].start(OURS, director(150 - 50 * number))
+        daemon = self.directors[number].start(OURS, director(150 if number == 0 else LOWER))
         self.daemons[number : number + 1] = [daemon]
 
     def master(self) -> str:
@@ -218,7 +223,10 @@ class Lab:
         self.rig.wait(lambda: self.directors[1].addresses() >= {VIP, INNER}, 30)
         self.rig.wait(lambda: client.answered_since(since + 0.2), 30)
         time.sleep(0.5)
-        self.say(f"director2 is MASTER; for the client the address was gone for {client.outage(since):.0f} ms")
+        self.say(
+            f"director2 is MASTER; for the client the address was gone for {client.outage(since):.0f} ms"
+            f" (VRRP itself waits {1000 * WAIT:.0f} ms from the last advert)"
+        )
         self.show_answers(client)
 
     def _everything_returns(self, client: Client) -> None:
@@ -235,6 +243,7 @@ class Lab:
         time.sleep(0.5)
         self.say(
             f"director1 is back and MASTER again; the longest gap for the client was {client.outage(since):.0f} ms"
+            f" (a request that was under way ends after its {1000 * HTTP_TIMEOUT:.0f} ms)"
         )
         self.show_answers(client)
 

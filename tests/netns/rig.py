@@ -26,7 +26,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -294,18 +294,18 @@ class Host:
     def capture(self, interface: str) -> Capture:
         return self.rig.keep(Capture(self.namespace, interface))
 
-    def start(self, program: str, config: str, *options: str) -> Daemon:
-        """Start a daemon in the foreground with files of its own."""
+    def start(self, program: str, config: str, *options: str, command: Sequence[str] = ()) -> Daemon:
+        """Start a daemon in the foreground with files of its own; `command` starts it in another way than its name."""
         directory = Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=self.rig.directory))
         (directory / "conf").write_text(config)
         executable = [str(Path(sys.executable).with_name("keepalived-py"))] if program == OURS else [THEIRS]
-        command = [*executable, "-n", "-l", "-D", "-G", "-f", str(directory / "conf")]
+        words = [*(command or executable), "-n", "-l", "-D", "-G", "-f", str(directory / "conf")]
         for option, name in (("-p", "parent"), ("-r", "vrrp"), ("-c", "checkers")):
-            command += [option, str(directory / f"{name}.pid")]
+            words += [option, str(directory / f"{name}.pid")]
         environment = {**os.environ, "TMPDIR": str(directory)}
         with open(directory / "log", "wb") as log:
             process = subprocess.Popen(
-                ["ip", "netns", "exec", self.namespace, *command, *options],
+                ["ip", "netns", "exec", self.namespace, *words, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -283,3 +283,25 @@ def test_keep_leaves_the_addresses_and_says_no_farewell(pair: Pair) -> None:
     daemon.stop()
     assert pair.one.has(VIP4)
     assert not [frame for frame in wire.adverts() if frame.vrrp and frame.vrrp[2] == 0]
+
+
+def test_addresses_of_others_in_the_network_of_a_primary_virtual_address_stay(pair: Pair) -> None:
+    daemon = master(pair, fast(150, "mcast_src_ip 10.0.0.1"))
+    pair.one.run("ip", "addr", "flush", "dev", "eth0", "scope", "global")
+    pair.rig.wait(lambda: pair.one.has(VIP4), 5)
+    for address in ("10.0.0.1/24", "10.0.0.77/24"):
+        pair.one.run("ip", "addr", "add", address, "dev", "eth0")
+    assert daemon.stop() == 0
+    assert pair.one.addresses() >= {"10.0.0.1", "10.0.0.77"}
+    assert not pair.one.has(VIP4)
+    assert pair.one.run("sysctl", "-n", "net.ipv4.conf.eth0.promote_secondaries").strip() == "0"
+
+
+def test_a_stop_right_after_the_start_leaves_no_pid_file(pair: Pair) -> None:
+    for delay in (0.0, 0.01, 0.02, 0.05):
+        daemon = pair.one.start(OURS, fast(150))
+        pair.rig.wait(lambda daemon=daemon: list(daemon.directory.glob("parent.pid")), 10, 0.0)  # type: ignore[misc]
+        time.sleep(delay)
+        assert daemon.stop() == 0
+        assert not list(daemon.directory.glob("*.pid"))
+    assert not pair.one.has(VIP4)

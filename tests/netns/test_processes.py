@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ipvs.uml import native
 from tests.netns.conftest import Pair
 from tests.netns.rig import OURS, Daemon, children_of, inside, sh
 from tests.netns.test_daemon import fast
@@ -220,10 +221,81 @@ def test_core_files_of_the_daemon_but_not_of_scripts(pair: Pair, monkeypatch: py
     assert after == before
 
 
-def test_a_missing_capability_is_named(pair: Pair) -> None:
-    daemon = drop(pair, fast(150), "net_raw")
-    assert daemon.process.wait(5) == 4
-    assert "Missing: CAP_NET_RAW (adverts and announcements)" in daemon.log
+@pytest.mark.parametrize(
+    ("capability", "told"),
+    [
+        ("net_raw", "Missing: CAP_NET_RAW (adverts and announcements)"),
+        ("net_admin", "Missing: CAP_NET_ADMIN (virtual addresses, routes and rules)"),
+    ],
+)
+def test_a_missing_capability_is_named(pair: Pair, capability: str, told: str) -> None:
+    daemon = drop(pair, fast(150), capability)
+    assert daemon.process.wait(10) == 4
+    assert told in daemon.log
+
+
+@pytest.mark.parametrize(
+    ("capability", "told"),
+    [
+        ("setuid", "Missing: CAP_SETUID (scripts of other users)"),
+        ("setgid", "Missing: CAP_SETGID (scripts of other users)"),
+        ("kill", "Missing: CAP_KILL (to end scripts of other users)"),
+    ],
+)
+def test_a_missing_capability_for_scripts_is_named_and_costs_no_more(pair: Pair, capability: str, told: str) -> None:
+    daemon = drop(pair, fast(150, 'notify "/bin/true" nobody'), capability)
+    pair.rig.wait(lambda: told in daemon.log, 10)
+    pair.rig.wait(lambda: pair.one.has(VIP4), 10)
+    assert daemon.stop() == 0
+
+
+def test_as_process_1_of_a_namespace_it_collects_orphans_and_stops(pair: Pair) -> None:
+    orphan = pair.rig.directory / "orphan"
+    orphan.write_text("#!/bin/sh\n(sleep 0.2; exit 3) &\n(sleep 0.3) &\n")
+    orphan.chmod(0o755)
+    executable = str(Path(sys.executable).with_name(OURS))
+    text = fast(150, f'notify_master "{orphan}" root')
+    daemon = pair.one.start(OURS, text, command=("unshare", "-pf", "--mount-proc", executable))
+    pair.rig.wait(lambda: pair.one.has(VIP4), 10)
+    assert daemon.pid_of("parent") == 1
+    (init,) = children_of(daemon.process.pid)[:1]
+    vrrp = children_of(init)[0]
+    time.sleep(0.6)
+    assert children_of(init) == [vrrp]
+    os.kill(vrrp, signal.SIGKILL)
+    pair.rig.wait(lambda: "taken over from the process that died" in daemon.log, 10)
+    os.kill(init, signal.SIGTERM)
+    assert daemon.process.wait(10) == 0
+    assert not pair.one.has(VIP4)
+
+
+def test_a_fifo_of_a_killed_worker_goes_at_the_stop_and_one_of_others_stays(pair: Pair) -> None:
+    ours, others = pair.rig.directory / "ours", pair.rig.directory / "others"
+    os.mkfifo(others)
+    daemon = master(pair, with_globals(f"vrrp_notify_fifo {ours}", f"notify_fifo {others}"))
+    pair.rig.wait(ours.exists, 10)
+    os.kill(daemon.pid_of("vrrp"), signal.SIGKILL)
+    pair.rig.wait(lambda: "taken over from the process that died" in daemon.log, 10)
+    assert ours.exists()
+    assert daemon.stop() == 0
+    assert not ours.exists()
+    assert others.exists()
+
+
+@pytest.mark.skipif(native(), reason="this kernel has IPVS: the checker can run")
+def test_a_worker_that_a_reload_adds_and_that_cannot_run_costs_the_reload_only(pair: Pair) -> None:
+    daemon = master(pair, fast(150))
+    vrrp = daemon.pid_of("vrrp")
+    service = "virtual_server 10.0.0.100 80 {\n lvs_sched rr\n lvs_method NAT\n protocol TCP\n"
+    service += " real_server 10.0.0.2 80 {\n }\n}\n"
+    daemon.rewrite(fast(150) + service)
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: "Reload abandoned: checker: the process died" in daemon.log, 10)
+    daemon.rewrite(fast(140))
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: "Reload complete" in daemon.log, 10)
+    assert daemon.pid_of("vrrp") == vrrp
+    assert daemon.log.count("Entering MASTER STATE") == 1
 
 
 def test_addresses_that_come_and_go_are_logged(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
@@ -279,6 +351,23 @@ def test_a_worker_that_does_not_answer_is_reported(pair: Pair) -> None:
     assert children_of(daemon.pid_of("parent")) == [vrrp]
 
 
+def test_a_worker_that_does_not_answer_is_replaced_where_that_is_asked_for(pair: Pair) -> None:
+    daemon = master(pair, with_globals("restart_stalled 2"))
+    stopped = daemon.pid_of("vrrp")
+    os.kill(stopped, signal.SIGSTOP)
+    pair.rig.wait(lambda: f"VRRP child process({stopped}) said nothing for " in daemon.log, 10)
+    pair.rig.wait(lambda: "taken over from the process that died" in daemon.log, 10)
+    assert children_of(daemon.pid_of("parent")) == [daemon.pid_of("vrrp")] != [stopped]
+    assert pair.one.has(VIP4)
+    daemon.rewrite(fast(150))
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: "Reload complete" in daemon.log, 10)
+    vrrp = daemon.pid_of("vrrp")
+    os.kill(vrrp, signal.SIGSTOP)
+    pair.rig.holds(lambda: daemon.pid_of("vrrp") == vrrp, 4)
+    os.kill(vrrp, signal.SIGCONT)
+
+
 def test_a_parent_out_of_descriptors_tries_again(pair: Pair) -> None:
     daemon = master(pair, fast(150))
     parent, killed = daemon.pid_of("parent"), daemon.pid_of("vrrp")
@@ -288,8 +377,8 @@ def test_a_parent_out_of_descriptors_tries_again(pair: Pair) -> None:
     pair.rig.wait(lambda: "VRRP child process cannot be started: Too many open files - trying again" in daemon.log, 10)
     resource.prlimit(parent, resource.RLIMIT_NOFILE, before)
     pair.rig.wait(lambda: daemon.pid_of("vrrp") != killed, 10)
-    pair.rig.wait(lambda: "taken over from the process that died" in daemon.log, 10)
-    assert pair.one.has(VIP4)
+    pair.rig.wait(lambda: daemon.log.count("Entering MASTER STATE") == 2, 10)
+    pair.rig.wait(lambda: pair.one.has(VIP4), 10)
 
 
 def test_called_by_the_name_keepalived(pair: Pair) -> None:

@@ -247,5 +247,7 @@ class GlobalDefs:
     """notify_script_timeout: seconds a notify script may run."""
     log_json: bool = False
     """log_format json."""
+    restart_stalled: float = 0.0
+    """Seconds without a word after which a worker is killed and started again; 0: never."""
     checker_share_probes: bool = True
     """checker_share_probes: equal checks are made once and their result shared."""

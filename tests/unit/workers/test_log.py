@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +68,7 @@ def record(text: str, level: int = logging.INFO) -> logging.LogRecord:
 
 def texts(path: Path) -> list[str]:
     """Messages without their date."""
+    log.finish()
     return [line[line.index(": ") + 2 :] for line in path.read_text().splitlines()]
 
 
@@ -93,6 +95,7 @@ def test_files_are_opened_again_when_they_were_moved_or_removed(root: logging.Lo
     log.set_up(file_only(path), "X", "vrrp")
     mine = tmp_path / "a_vrrp.log"
     root.info("one")
+    log.finish()
     mine.rename(tmp_path / "old")
     root.info("two")
     assert texts(tmp_path / "old") == ["one"]
@@ -104,6 +107,7 @@ def test_files_are_opened_again_when_they_were_moved_or_removed(root: logging.Lo
     for _ in range(5):
         mine.unlink()
         root.info("four")
+        log.finish()
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -114,6 +118,7 @@ def test_a_link_in_the_place_of_the_file_is_not_followed(root: logging.Logger, t
     path.unlink()
     path.symlink_to(precious)
     root.info("one")
+    log.finish()
     assert precious.read_text() == ""
     assert log.lost_records() == 1
 
@@ -141,8 +146,10 @@ def test_json_lines(root: logging.Logger, tmp_path: Path) -> None:
         raise ValueError("bad\nvalue")
     except ValueError:
         root.exception('(%s) \u00fc "quoted"', "VI_1")
+    log.finish()
     log.use_json(False)
     root.info("plain")
+    log.finish()
     first, *rest = path.read_text().splitlines()
     row = json.loads(first)
     assert list(row) == ["time", "level", "process", "pid", "source", "message"]
@@ -187,7 +194,7 @@ class Kept(log.Sink):
         self.texts.append(record.getMessage())
         return True
 
-    def release(self) -> None:
+    def give_back(self) -> None:
         """Nothing is open."""
 
 
@@ -238,8 +245,62 @@ def test_a_forked_process_leaves_descriptors_and_counts_to_the_other(root: loggi
     pid = os.fork()
     if pid == 0:
         log.limiter.flush()
-        os._exit(0 if log.limiter.sinks[0].descriptor == -1 else 1)  # type: ignore[attr-defined]
+        os._exit(0 if log.limiter.sinks[0].sink.descriptor == -1 and not log.ring.records else 1)  # type: ignore[attr-defined]
     assert os.waitpid(pid, 0)[1] == 0
-    assert texts(path) == ["again"] * log.EQUAL_RECORDS
-    log.limiter.flush()
-    assert texts(path)[-1] == "again (1 more times)"
+    assert texts(path) == [*["again"] * log.EQUAL_RECORDS, "again (1 more times)"]
+
+
+class Frozen(Kept):
+    """A disk that stands still until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = threading.Event()
+
+    def write(self, record: logging.LogRecord) -> bool:
+        self.free.wait()
+        return super().write(record)
+
+
+def test_a_disk_that_stands_still_costs_no_time_and_records_only_in_the_end() -> None:
+    disk = Frozen()
+    aside = log.Aside(disk)
+    aside.start()
+    started = time.monotonic()
+    for number in range(log.WAITING_LIMIT + 10):
+        aside.emit(record(str(number)))
+    aside.settle(0.05)
+    assert time.monotonic() - started < 2
+    assert aside.refused() in (9, 10)
+    disk.free.set()
+    aside.settle(5)
+    aside.emit(record("heard"))
+    aside.settle(5)
+    assert disk.texts[:2] == ["0", "1"]
+    assert disk.texts[-1] == "heard"
+    assert disk.texts[-2].endswith("log records were lost: nobody took them")
+    aside.give_back()
+
+
+def test_records_wait_for_the_thread() -> None:
+    kept = Kept()
+    aside = log.Aside(kept)
+    aside.emit(record("one"))
+    time.sleep(0.02)
+    assert kept.texts == []
+    aside.start()
+    aside.settle(5)
+    assert kept.texts == ["one"]
+    aside.give_back()
+    aside.emit(record("two"))
+    aside.give_back()
+    assert kept.texts == ["one", "two"]
+
+
+def test_a_file_stays_open_from_record_to_record(root: logging.Logger, tmp_path: Path) -> None:
+    log.set_up(file_only(tmp_path / "a.log"), "X", "")
+    root.info("one")
+    log.finish()
+    descriptor = log.limiter.sinks[0].sink.descriptor  # type: ignore[attr-defined]
+    assert descriptor >= 0
+    assert os.readlink(f"/proc/self/fd/{descriptor}") == str(tmp_path / "a.log")

@@ -1,0 +1,46 @@
+"""A router that comes back takes its addresses only when its services stand."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from tests.ipvs.compare import OURS, running, wait
+from tests.ipvs.test_ipvs_table import HEAD, server
+from tests.ipvs.test_track_virtual_server import VIP, _interface, has_vip
+
+pytestmark = pytest.mark.ipvs
+__all__ = ["_interface"]
+
+OWNER = f"""
+vrrp_instance VI_1 {{
+    interface v0
+    state MASTER
+    priority 255
+    virtual_router_id 1
+    virtual_ipaddress {{
+        {VIP}/24
+    }}
+}}
+"""
+
+
+SERVICES = 500
+"""So many that it takes a while."""
+
+
+def services() -> int:
+    done = subprocess.run(["ipvsadm", "-Sn"], capture_output=True, text=True, check=True)
+    return done.stdout.count("-A -t")
+
+
+@pytest.mark.usefixtures("_interface")
+def test_addresses_come_after_the_services() -> None:
+    many = "".join(
+        server(f"{VIP} {port}", HEAD, "real_server 10.5.0.9 80 {\n }") for port in range(1000, 1000 + SERVICES)
+    )
+    seen: list[int] = []
+    with running(OURS, OWNER + many, "--all"):
+        wait(lambda: seen.append(services()) or has_vip())  # type: ignore[func-returns-value]
+    assert seen[-1] == SERVICES
