@@ -12,11 +12,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import config, guest, vrrp
+from tests.bench import checks, config, guest, reload, vrrp
 from tests.bench.frame import Row, machine, run
 from tests.netns.rig import OURS, THEIRS, why_not
 
-BENCHES = (*config.BENCHES, *vrrp.BENCHES, *guest.BENCHES)
+BENCHES = (*config.BENCHES, *vrrp.BENCHES, *reload.BENCHES, *checks.BENCHES, *guest.BENCHES)
 RESULTS = Path("bench-results")
 
 

@@ -1,7 +1,8 @@
 """HTTP_GET and SSL_GET (checker-behaviour.md 4): the request as keepalived makes it, judged by status, digest, pattern.
 
-aiohttp speaks HTTP. Of the body only a limited part is kept, and that only for a pattern, so an endless answer costs
-time until the deadline and no memory. TLS connections are closed properly, whether tls_compliant is set or not.
+aiohttp speaks HTTP here, for TLS, kept connections and patterns; the rest, which is most, is made by http_plain.py. Of
+the body only a limited part is kept, and that only for a pattern, so an endless answer costs time until the deadline
+and no memory. TLS connections are closed properly, whether tls_compliant is set or not.
 """
 
 from __future__ import annotations
@@ -10,24 +11,22 @@ import asyncio
 import hashlib
 import socket
 import ssl
-from base64 import b64encode
 from collections.abc import Hashable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-import aiohttp
-from yarl import URL
+from typing import TYPE_CHECKING, Any
 
 from keepalived_py.config.model import Endpoint, HttpCheck, HttpUrl, SslSettings
 from keepalived_py.pattern import Pattern, PatternError, SearchGivenUp, compiled
 
-from . import probe
+from . import http_request, probe
 from .probe import CheckFailed, CheckNotMade, prepare_socket
 from .searcher import Searcher
 from .tls import TlsContexts, TlsError, server_name, tls_reason
 
-USER_AGENT = "KeepAliveClient"
+if TYPE_CHECKING:  # 10 MB, which only processes with such checks have to have
+    import aiohttp
+    from yarl import URL
+
 CHUNK = 65536
 HEADER_LIMIT = 16384
 BODY_LIMIT = 1 << 20
@@ -58,6 +57,8 @@ class HttpClient:
         return found
 
     def _open(self, endpoint: Endpoint, newer: bool, keep: bool) -> aiohttp.ClientSession:
+        import aiohttp
+
         def make(info: Any) -> socket.socket:
             try:
                 sock = socket.socket(info[0], info[1] | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, info[2])
@@ -114,13 +115,16 @@ class HttpChecker:
             await self._get(url, until)
 
     async def _get(self, url: HttpUrl, until: float) -> None:
+        import aiohttp
+
         endpoint = self.config.endpoint
-        session = self.client.session(endpoint, self.config.http_protocol == "1.1", self._keeps)
+        keeps = http_request.keeps_connection(self.config)
+        session = self.client.session(endpoint, self.config.http_protocol == "1.1", keeps)
         try:
             async with session.request(
                 url.method,
                 self._target(url),
-                headers=self._headers(url),
+                headers=http_request.headers(self.config, url),
                 data=url.body.encode() or None,
                 allow_redirects=False,
                 **self._tls(url),
@@ -140,37 +144,11 @@ class HttpChecker:
         except OSError as exc:
             raise CheckNotMade(f"socket: {exc.strerror or exc}") from exc
 
-    @property
-    def _keeps(self) -> bool:
-        return self.config.keep_alive and self.config.http_protocol == "1.1"
-
-    def _host(self) -> str:
-        endpoint = self.config.endpoint
-        host = f"[{endpoint.address}]" if endpoint.address.version == 6 else str(endpoint.address)
-        return f"{host}:{endpoint.port}"
-
     def _target(self, url: HttpUrl) -> URL:
+        from yarl import URL
+
         scheme = "http" if self.config.tls is None else "https"
-        path = url.path if url.path.startswith("/") else "/" + url.path
-        return URL(f"{scheme}://{self._host()}{path}", encoded=True)
-
-    def _headers(self, url: HttpUrl) -> dict[str, str]:
-        headers = {"User-Agent": USER_AGENT, "Host": url.virtualhost or self._host()}
-        if self.config.http_protocol != "1.0" and not self._keeps:
-            headers["Connection"] = "close"
-        if self.config.auth_kind:
-            headers["Authorization"] = self._authorization()
-        return headers | dict(url.headers)
-
-    def _authorization(self) -> str:
-        """Raises CheckNotMade. The file is read each time, so a new secret needs no reload."""
-        try:
-            secret = Path(self.config.auth_file).read_bytes().strip()
-        except OSError as exc:
-            raise CheckNotMade(f"{self.config.auth_file}: {exc.strerror}") from exc
-        if self.config.auth_kind == "basic":
-            return f"Basic {b64encode(secret).decode()}"
-        return f"Bearer {secret.decode(errors='replace')}"
+        return URL(f"{scheme}://{http_request.host(self.config.endpoint)}{http_request.target(url)}", encoded=True)
 
     def _tls(self, url: HttpUrl) -> dict[str, Any]:
         """Arguments for the request. Raises CheckNotMade."""
@@ -222,6 +200,8 @@ def _pattern(url: HttpUrl) -> Pattern | None:
 
 def _reason(exc: aiohttp.ClientError) -> str:
     """One short line; servers may put anything into an error."""
+    import aiohttp
+
     if isinstance(exc, aiohttp.ServerDisconnectedError):
         return "the server closed the connection"
     text = (exc.message if isinstance(exc, aiohttp.ClientResponseError) else str(exc)) or type(exc).__name__

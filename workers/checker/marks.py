@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from keepalived_py.config.model import IpvsSettings, VirtualServer
 from keepalived_py.plan import marks as plan
 from keepalived_py.plan.ipvs import NO_MARKS, Marks
-from workers import nftables
+from workers.nftables_keeper import TableKeeper
 
 WITHOUT = "groups become one service for each address"
 
@@ -16,7 +16,7 @@ class GroupMarks:
     """`marks` are those in force; without nft there are none."""
 
     def __init__(self, namespace: str | None = None) -> None:
-        self._namespace = namespace
+        self.tables = TableKeeper(self._load, WITHOUT, namespace)
         self.marks: Marks = NO_MARKS
         self._text = ""
         self._table = ""
@@ -31,7 +31,7 @@ class GroupMarks:
         marks = plan.assign(servers, settings.nftables_start_fwmark, self.marks)
         text = plan.ruleset(table, settings.nftables_priority, servers, marks)
         if text != self._text and (marks or self._table):
-            done = await nftables.load(text, WITHOUT, self._namespace)
+            done = await self.tables.load(table, lambda: text)
             self._text, self._table = (text, table) if done else ("", self._table)
             self.marks = marks if done else NO_MARKS
         return self.marks
@@ -39,6 +39,10 @@ class GroupMarks:
     async def close(self) -> None:
         """Take the tables away."""
         if self._table:
-            await nftables.load(plan.ruleset(self._table, 0, (), {}), "the tables stay", self._namespace)
-        self._table = self._text = ""
+            table, self._table, self._text = self._table, "", ""
+            await self.tables.remove(plan.ruleset(table, 0, (), {}))
         self.marks = NO_MARKS
+
+    async def _load(self) -> bool:
+        """What somebody else changed, as it was."""
+        return not self._table or await self.tables.load(self._table, lambda: self._text)

@@ -9,8 +9,8 @@ from keepalived_py.checks.state import CheckerState
 from keepalived_py.config.model import Check, CheckTiming, MiscCheck, RealServer, SmtpCheck
 from keepalived_py.values import ServiceKey
 
+from .connections import AnyChecker
 from .followed import FollowedCheck, judge
-from .probe import Checker
 from .task import CheckerTask, Scheduler
 
 SAME_TIMING = CheckTiming()
@@ -26,7 +26,7 @@ class TaskMaker:
     """`checker` makes the thing that checks."""
 
     scheduler: Scheduler
-    checker: Callable[[Check, RealServer], Checker]
+    checker: Callable[[Check, RealServer], AnyChecker]
 
     def new(self, service: ServiceKey, real: RealServer) -> list[CheckerTask]:
         """Tasks for all checkers of a real server that was not there before; they have begun."""

@@ -17,23 +17,24 @@ from keepalived_py.config.model import (
     UdpCheck,
 )
 
+from .connections import AnyChecker
 from .followed import Followed
 from .http import HttpChecker, HttpClient
+from .http_plain import PlainHttpChecker, is_plain
 from .misc import MiscChecker
 from .ping import PingChecker
-from .probe import Checker
 from .smtp import SmtpChecker
 from .tcp import TcpChecker
 from .udp import UdpChecker
 
 
-def make_checker(config: Check, real: RealServer, client: HttpClient, followed: Followed) -> Checker:
+def make_checker(config: Check, real: RealServer, client: HttpClient, followed: Followed) -> AnyChecker:
     """The checker of `config`."""
     match config:
         case TcpCheck():
             return TcpChecker(config)
         case HttpCheck():
-            return HttpChecker(config, client)
+            return PlainHttpChecker(config) if is_plain(config) else HttpChecker(config, client)
         case MiscCheck():
             return MiscChecker(config, real.weight)
         case UdpCheck():

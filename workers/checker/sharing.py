@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .probe import Checker
+    from .connections import AnyChecker
     from .task import CheckerTask
 
 
@@ -14,7 +14,7 @@ class Sharing:
 
     def __init__(self, enabled: bool = True) -> None:
         self.enabled = enabled
-        self._leaders: dict[Checker, CheckerTask] = {}
+        self._leaders: dict[AnyChecker, CheckerTask] = {}
 
     def join(self, task: CheckerTask) -> CheckerTask:
         """The task that checks for `task` from now on, which may be itself."""

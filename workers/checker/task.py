@@ -1,10 +1,11 @@
-"""Checkers on one schedule: each sleeps as an entry in a heap and costs a task only while it checks."""
+"""Checkers on one schedule: each sleeps as an entry of a slot, and costs a connection or a task while it checks."""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
 import itertools
+import math
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -14,13 +15,18 @@ from keepalived_py.clock import now
 from keepalived_py.config.model import Check
 from keepalived_py.values import RealKey, ServiceKey
 
-from .probe import Checker, Result, probe
+from .connections import AnyChecker, Connection, ConnectionChecker, Connections
+from .probe import Result, probe
 from .sharing import Sharing
 
 FIRST_DELAY = 1.0
 """Seconds from start or reload to the first check, before the part that differs (checker-behaviour.md 3)."""
 GOLDEN = 0.6180339887498949
 """Steps of this size, modulo 1, fill an interval evenly, however many they are."""
+SLOTS = 1000
+"""Slots of a second: what is due in the same begins at the same time, which is the end of it."""
+AT_ONCE = 200
+"""Checks that begin in one turn of the loop: even when all are due, answers are read in between."""
 
 
 @dataclass(slots=True, eq=False)
@@ -30,10 +36,12 @@ class CheckerTask:
     service: ServiceKey
     real: RealKey
     config: Check
-    checker: Checker
+    checker: AnyChecker
     state: CheckerState
     due: float = 0.0
-    running: asyncio.Task[None] | None = None
+    slot: int = 0
+    """The one it waits in; 0: none."""
+    running: asyncio.Task[None] | Connection | None = None
     active: bool = True
     last: Result | None = None
     runs: int = 0
@@ -62,9 +70,14 @@ class Scheduler:
 
     def __init__(self, finished: Callable[[CheckerTask, Result], None]) -> None:
         self._finished = finished
-        self._heap: list[tuple[float, int, CheckerTask]] = []
-        self._count = 0
-        self._handle: asyncio.TimerHandle | None = None
+        self._slots: dict[int, list[CheckerTask]] = {}
+        """Tasks by the slot they were put in; those that meanwhile wait in another are passed over."""
+        self._order: list[int] = []
+        """The slots there are, as a heap."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed = math.inf
+        """Slot that the timer waits for."""
+        self._connections = Connections()
         self._running: set[asyncio.Task[None]] = set()
         self._stopped = False
         self._spread = random.random()
@@ -91,11 +104,12 @@ class Scheduler:
             self._schedule(task, due)
 
     def remove(self, task: CheckerTask) -> None:
-        task.active = False
+        task.active, task.slot = False, 0
         heir = self.sharing.leave(task)
         if task.running is not None:
             task.running.cancel()
-            task.running.add_done_callback(self._running.discard)  # it may not have begun
+            if isinstance(task.running, asyncio.Task):
+                task.running.add_done_callback(self._running.discard)  # it may not have begun
             task.running = None
         if heir is not None:
             self._schedule(heir, max(task.due, now()))
@@ -109,14 +123,15 @@ class Scheduler:
             self.remove(task)
         self.sharing = Sharing(enabled)
         for task in waiting:
-            task.active, task.due = True, 0.0  # what is in the heap from before is void
+            task.active = True
             self.add(task)
 
     async def stop(self) -> None:
         """Start nothing more and end what runs."""
         self._stopped = True
-        if self._handle is not None:
-            self._handle.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._connections.close()
         running = list(self._running)
         for each in running:
             each.cancel()
@@ -127,49 +142,78 @@ class Scheduler:
         if self._stopped or not task.active:
             return
         task.due = due
-        self._count += 1
-        heapq.heappush(self._heap, (due, self._count, task))
-        self._arm()
+        task.slot = slot = int(due * SLOTS) + 1
+        waiting = self._slots.get(slot)
+        if waiting is not None:
+            waiting.append(task)
+            return
+        self._slots[slot] = [task]
+        heapq.heappush(self._order, slot)
+        if slot < self._armed:
+            self._arm()
 
     def _arm(self) -> None:
-        earliest = self._heap[0][0] if self._heap else None
-        if self._handle is not None:
-            if earliest is not None and self._handle.when() <= earliest and not self._handle.cancelled():
-                return
-            self._handle.cancel()
-        self._handle = asyncio.get_running_loop().call_at(earliest, self._start_due) if earliest is not None else None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._armed = None, math.inf
+        if self._order and not self._stopped:
+            self._armed = self._order[0]
+            self._timer = asyncio.get_running_loop().call_at(self._armed / SLOTS, self._start_due)
 
     def _start_due(self) -> None:
-        self._handle = None
-        moment = now()
-        loop = asyncio.get_running_loop()
-        while self._heap and self._heap[0][0] <= moment:
-            due, _, task = heapq.heappop(self._heap)
-            if not task.active or task.due != due:
-                continue
-            if not task.members():
-                self._schedule(task, moment + task.state.timing.delay_loop)
-                continue
-            self.worst_lateness = max(self.worst_lateness, moment - due)
-            task.running = loop.create_task(self._run(task))
-            self._running.add(task.running)
+        moment, left = now(), AT_ONCE
+        self._armed = -math.inf  # what is scheduled meanwhile needs no timer of its own
+        while self._order and self._order[0] <= moment * SLOTS and left > 0:
+            slot = self._order[0]
+            waiting = self._slots[slot]
+            tasks, self._slots[slot] = waiting[:left], waiting[left:]
+            left -= len(tasks)
+            if not self._slots[slot]:
+                heapq.heappop(self._order)
+                del self._slots[slot]
+            for task in tasks:
+                if task.slot == slot:
+                    task.slot = 0
+                    self._begin(task, moment)
+        if self._connections.busy:
+            self._connections.look()
         self._arm()
 
+    def _begin(self, task: CheckerTask, moment: float) -> None:
+        if (task.followers or task.suspended) and not task.members():
+            self._schedule(task, moment + task.state.timing.delay_loop)
+            return
+        if moment - task.due > self.worst_lateness:
+            self.worst_lateness = moment - task.due
+        if isinstance(task.checker, ConnectionChecker):
+            task.running = self._connections.start(task.checker, self._ended, task)
+        else:
+            task.running = asyncio.get_running_loop().create_task(self._run(task))
+            self._running.add(task.running)
+
     async def _run(self, task: CheckerTask) -> None:
-        started, running = now(), task.running
+        started, running = now(), asyncio.current_task()
+        assert not isinstance(task.checker, ConnectionChecker)
         try:
             result = await probe(task.checker)
         finally:
             if running is not None:
                 self._running.discard(running)
-                if task.running is running:
-                    task.running = None
-        if task.active:
+        if task.running is running:
+            self._ended(task, result, started if task.measured_from_start else None)
+
+    def _ended(self, task: CheckerTask, result: Result, base: float | None = None) -> None:
+        """The check of `task` is done; the next interval counts from `base`, which is now in most cases."""
+        task.running = None
+        if task.followers or task.suspended:
             self._hand_out(task, result)
-        if task.active:
-            base = started if task.measured_from_start else now()
             delay = min((each.state.next_delay for each in task.members()), default=task.state.timing.delay_loop)
-            self._schedule(task, max(base + delay, now()))
+        else:
+            task.last, task.runs = result, task.runs + 1
+            self._finished(task, result)
+            delay = task.state.next_delay
+        moment = now()
+        self._schedule(task, moment + delay if base is None else max(base + delay, moment))
 
     def _hand_out(self, task: CheckerTask, result: Result) -> None:
         for each in task.members():

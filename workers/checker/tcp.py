@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from keepalived_py.config.model import TcpCheck
 
-from .probe import connect, open_socket
+from .connections import ConnectionChecker, Target
 
 
 @dataclass(frozen=True, slots=True)
-class TcpChecker:
+class TcpChecker(ConnectionChecker):
     config: TcpCheck
     name: str = "TCP_CHECK"
+    target: Target = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "target", Target(self.config.endpoint))
 
     @property
     def limit(self) -> float:
         return self.config.timing.connect_timeout
 
-    async def check(self) -> None:
-        with open_socket(self.config.endpoint) as sock:
-            await connect(sock, self.config.endpoint)
+    def dialogue(self) -> None:
+        return None

@@ -28,12 +28,13 @@ from workers.worker import Worker, WorkerContext, WorkerError
 
 from . import describe
 from .address_log import AddressLog
+from .connections import AnyChecker
 from .followed import Followed, FollowedCheck, follows, judge
 from .http import HttpClient
 from .ipvs_kernel import IpvsError, resolve_family
 from .marks import GroupMarks
 from .matching import TaskMaker
-from .probe import Checker, Result
+from .probe import Result
 from .registry import make_checker
 from .suspend import HostAddresses, suspend
 from .table import ServiceTable
@@ -113,6 +114,7 @@ class CheckerWorker(Worker[CheckerSlice]):
             self.table = ServiceTable(self._family, self.config.global_defs.root.net_namespace_ipvs)
             if settings.flush and not self.context.reported:
                 self.table.kernel.flush()
+            self.marks.tables.limit = self.config.global_defs.restore_lost
             self.table.marks = await self.marks.apply(settings, servers)
             self.table.adopt(self.states.values())
         except (IpvsError, OSError) as exc:
@@ -174,7 +176,7 @@ class CheckerWorker(Worker[CheckerSlice]):
     def _all_tasks(self) -> Iterator[CheckerTask]:
         return (task for reals in self.tasks.values() for tasks in reals.values() for task in tasks)
 
-    def _checker(self, check: Check, real: RealServer) -> Checker:
+    def _checker(self, check: Check, real: RealServer) -> AnyChecker:
         return make_checker(check, real, self.client, self.followed)
 
     def _adopt_reports(self) -> None:
@@ -215,6 +217,7 @@ class CheckerWorker(Worker[CheckerSlice]):
         waiting = [task for task in self._all_tasks() if not isinstance(task.config, FollowedCheck)]
         self.scheduler.share(new.global_defs.checker_share_probes, waiting)
         before, init_notifies = self.table.marks, new.global_defs.rs_init_notifies
+        self.marks.tables.limit = new.global_defs.restore_lost
         self.table.marks = await self.marks.apply(new.global_defs.ipvs, new.checker.virtual_servers)
         for config in changes.removed:
             self._remove(config.key)
@@ -277,9 +280,11 @@ class CheckerWorker(Worker[CheckerSlice]):
                 "%s on service %s could not be made: %s", task.checker.name, self._name(task), result.failure
             )
             return
-        state = self.states[task.service]
         first = not task.state.has_run
         changed = task.state.record(result.success)
+        if result.success and result.points is None and not changed and not first:
+            return  # as nearly all are
+        state = self.states[task.service]
         if changed:
             logger.info(
                 "%s on service %s %s",

@@ -11,8 +11,10 @@ from typing import Any
 
 from keepalived_py.config.model import CheckTiming, Endpoint
 from keepalived_py.values import ip_address
+from workers.checker import probe as probes
+from workers.checker.connections import AnyChecker, ConnectionChecker, Connections
 from workers.checker.http import HttpClient
-from workers.checker.probe import Result, probe
+from workers.checker.probe import Result
 
 TIMING = CheckTiming(connect_timeout=0.4)
 """For what has to be given up."""
@@ -26,6 +28,20 @@ ON_TIME = 0.9
 
 def endpoint(port: int, address: str = "127.0.0.1", **values: Any) -> Endpoint:
     return Endpoint(address=ip_address(address), port=port, **values)
+
+
+async def probe(checker: AnyChecker) -> Result:
+    """One check, of either kind."""
+    if not isinstance(checker, ConnectionChecker):
+        return await probes.probe(checker)
+    connections = Connections()
+    ended: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+    connections.start(checker, lambda _, result: ended.set_result(result), None)
+    try:
+        return await ended
+    finally:
+        assert len(connections) == 0
+        connections.close()
 
 
 def alone(make: Callable[[HttpClient], Any]) -> tuple[Result, float]:

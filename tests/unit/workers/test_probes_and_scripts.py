@@ -16,10 +16,11 @@ import pytest
 from keepalived_py.checks.state import CheckerState
 from keepalived_py.config.model import CheckTiming, Endpoint, HttpCheck, HttpUrl, MiscCheck, Script, TcpCheck
 from keepalived_py.values import RealKey, ServiceKey, ip_address
+from tests.unit.workers.helpers_check import probe
 from workers import scripts
 from workers.checker.http import HttpChecker, HttpClient
 from workers.checker.misc import MiscChecker
-from workers.checker.probe import Result, probe
+from workers.checker.probe import Result
 from workers.checker.task import CheckerTask, Scheduler
 from workers.checker.tcp import TcpChecker
 from workers.notify import Notifier

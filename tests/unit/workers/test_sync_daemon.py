@@ -175,7 +175,7 @@ def test_tables_are_replaced_only_when_they_differ(monkeypatch: pytest.MonkeyPat
     loaded: list[str] = []
     works = True
 
-    async def load(text: str, without: str, namespace: str | None = None) -> bool:
+    async def load(text: str, without: str, namespace: str | None = None, started: object = None) -> bool:
         loaded.append(text)
         return works
 
