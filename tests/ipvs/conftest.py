@@ -32,7 +32,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     part, parts = map(int, config.getoption("--part").split("/"))
-    items[:] = items[part - 1 :: parts]
+    # a module that says TOGETHER counts as one
+    units = list(dict.fromkeys(map(_unit, items)))
+    chosen = set(units[part - 1 :: parts])
+    items[:] = [item for item in items if _unit(item) in chosen]
+
+
+def _unit(item: pytest.Item) -> str:
+    module = item.getparent(pytest.Module)
+    return module.nodeid if module is not None and getattr(module.obj, "TOGETHER", False) else item.nodeid
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,363 @@
+"""Real traffic: a client, a director with our daemon, two real servers and a sorry server, each a network namespace.
+
+The client and the front side of the servers (DR, TUN) are on one link, their back side (NAT) is behind the director.
+Servers say who they are and count who came.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from tests.ipvs.compare import wait
+from tests.netns.rig import OURS, Daemon, Host, Rig, Switch, inside
+
+pytestmark = pytest.mark.ipvs
+TOGETHER = True
+"""In one guest: the network takes long to build."""
+
+VIP, VIP6 = "10.0.0.100", "fd00::100"
+GUE_PORT = 6080
+WHO = b"who"
+NAT4, NAT6 = ("10.1.0.11", "10.1.0.12"), ("fd01::11", "fd01::12")
+FRONT4, FRONT6 = ("10.0.0.11", "10.0.0.12"), ("fd00::11", "fd00::12")
+KINDS = {
+    "nat": (VIP, "lvs_method NAT", NAT4),
+    "nat6": (VIP6, "lvs_method NAT", NAT6),
+    "dr": (VIP, "lvs_method DR", FRONT4),
+    "dr6": (VIP6, "lvs_method DR", FRONT6),
+    "ipip": (VIP, "lvs_method TUN", FRONT4),
+    "ipip6": (VIP6, "lvs_method TUN", FRONT6),
+    "gue": (VIP, f"lvs_method TUN type gue port {GUE_PORT}", FRONT4),
+    "gue-csum": (VIP, f"lvs_method TUN type gue port {GUE_PORT} csum", FRONT4),
+    "gue6": (VIP6, f"lvs_method TUN type gue port {GUE_PORT} csum", FRONT6),
+    "gre": (VIP, "lvs_method TUN type gre", FRONT4),
+    "gre-csum": (VIP, "lvs_method TUN type gre csum", NAT4),
+    "gre6": (VIP6, "lvs_method TUN type gre", FRONT6),
+    "4-in-6": (VIP, "lvs_method TUN", FRONT6),
+    "6-in-4": (VIP6, "lvs_method TUN", FRONT4),
+}
+FIRST_PORT = 8000
+PORTS = (80, *range(FIRST_PORT, FIRST_PORT + len(KINDS)))
+CLIENTS = ("10.0.0.3/24", "10.0.0.4/24", "fd00::3/64")
+
+
+class Answering:
+    """Accepts on some ports of every address of a host; tells who it is, and echoes what else it hears."""
+
+    def __init__(self, host: Host) -> None:
+        self.host, self.name = host, host.name.encode()
+        self.seen = 0
+        self._selector = selectors.DefaultSelector()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._doors: list[socket.socket] = []
+        self.on()
+        self._thread.start()
+
+    def on(self) -> None:
+        with inside(self.host.namespace):
+            for port in PORTS:
+                door = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=200)
+                self._doors.append(door)
+                self._selector.register(door, selectors.EVENT_READ, self._accept)
+
+    def off(self) -> None:
+        """New connections are refused; those there are go on."""
+        for door in self._doors:
+            self._selector.unregister(door)
+            door.close()
+        self._doors.clear()
+
+    def close(self) -> None:
+        self.off()
+        self._over.set()
+        self._thread.join()
+        for key in list(self._selector.get_map().values()):
+            cast(socket.socket, key.fileobj).close()
+        self._selector.close()
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            for key, _ in self._selector.select(0.1):
+                with suppress(OSError, ValueError):  # the door may have been closed meanwhile
+                    key.data(key.fileobj)
+
+    def _accept(self, door: socket.socket) -> None:
+        connection, _ = door.accept()
+        connection.setblocking(False)
+        self._selector.register(connection, selectors.EVENT_READ, self._answer)
+
+    def _answer(self, connection: socket.socket) -> None:
+        data = b""
+        with suppress(OSError):
+            data = connection.recv(100)
+        if not data:
+            self._selector.unregister(connection)
+            connection.close()
+            return
+        self.seen += data == WHO
+        connection.sendall(self.name if data == WHO else data)
+
+
+@dataclass
+class Net:
+    rig: Rig
+    client: Host
+    director: Host
+    servers: dict[str, Answering]
+
+    def run(self, config: str) -> Daemon:
+        """Start the daemon, or have it read another configuration: that is faster here."""
+        if self.director.daemons:
+            (daemon,) = self.director.daemons
+            daemon.rewrite(config)
+            daemon.signal(signal.SIGHUP)
+            return daemon
+        return self.director.start(OURS, config, "-C")
+
+    def open(self, address: str, port: int = 80, source: str = "") -> tuple[socket.socket, str]:
+        """A connection from the client, and who answers."""
+        with inside(self.client.namespace):
+            connection = socket.create_connection((address, port), 5, (source, 0) if source else None)
+        connection.sendall(WHO)
+        return connection, connection.recv(100).decode()
+
+    def ask(self, address: str, port: int = 80, source: str = "") -> str:
+        """Who answers; "" for nobody."""
+        try:
+            connection, name = self.open(address, port, source)
+        except OSError:
+            return ""
+        connection.close()
+        return name
+
+    def share(self, address: str, times: int, port: int = 80) -> Counter[str]:
+        """How many of so many connections each server gets, as the client sees it and as they do."""
+        before = {name: server.seen for name, server in self.servers.items()}
+        found = Counter(self.ask(address, port) for _ in range(times))
+        assert {name: server.seen - before[name] for name, server in self.servers.items()} == {
+            name: found[name] for name in self.servers
+        }
+        return found
+
+    def table(self) -> list[str]:
+        return sorted(self.director.run("ipvsadm", "-Sn").splitlines())
+
+
+def batch(namespace: str, *lines: str, family: str = "") -> None:
+    """Many commands of ip(8) in one process: a guest kernel is slow to start them."""
+    options = [*([family] if family else []), *(["-n", namespace] if namespace else [])]
+    subprocess.run(["ip", *options, "-batch", "-"], input="\n".join(lines), text=True, check=True)
+
+
+def settings(host: Host, *names: str) -> None:
+    """Kernel settings below net/, as in `ipv4/ip_forward=1`."""
+    with inside(host.namespace):
+        for name, _, value in (each.partition("=") for each in names):
+            Path("/proc/sys/net", name).write_text(value)
+
+
+def plug(host: Host, interface: str, lan: Switch, port: str) -> None:
+    peer = f"type veth peer name {port} netns {lan.namespace}"
+    batch("", f"link add {interface} netns {host.namespace} {peer}")
+    batch(lan.namespace, f"link set {port} master br0 up")
+
+
+def behind_tunnels(host: Host, number: int, front: Switch, back: Switch) -> Answering:
+    """A server: every way to take packets out of tunnels, and the addresses of the service, silent about them."""
+    plug(host, "eth0", front, f"f{number}")
+    plug(host, "eth1", back, f"b{number}")
+    settings(
+        host,
+        *(f"ipv4/conf/{link}/rp_filter=0" for link in ("all", "default")),
+        "ipv4/conf/all/arp_ignore=1",
+        "ipv4/conf/all/arp_announce=2",
+    )
+    batch(
+        host.namespace,
+        *(f"addr add {net}.{number}/24 dev {link}" for link, net in (("eth0", "10.0.0"), ("eth1", "10.1.0"))),
+        *(f"addr add {net}::{number}/64 dev {link} nodad" for link, net in (("eth0", "fd00"), ("eth1", "fd01"))),
+        "link add vip type dummy",
+        f"addr add {VIP}/32 dev vip",
+        f"addr add {VIP6}/128 dev vip nodad",
+        f"link add gre1 type gre local 10.0.0.{number}",
+        f"link add gre2 type gre local 10.1.0.{number} icsum",
+        f"link add gre6 type ip6gre local fd00::{number}",
+        f"link add any6 type ip6tnl local fd00::{number} mode any",
+        *(f"link set {link} up" for link in ("eth0", "eth1", "vip", "gre1", "gre2", "gre6", "any6", "tunl0", "sit0")),
+        f"fou add port {GUE_PORT} gue",
+        "rule add from 10.1.0.0/24 table 7",
+        "route add default via 10.1.0.1 table 7",
+    )
+    batch(
+        host.namespace,
+        f"fou add port {GUE_PORT} gue",
+        "rule add from fd01::/64 table 7",
+        "route add default via fd01::1 table 7",
+        family="-6",
+    )
+    return Answering(host)
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Net]:
+    subprocess.run(["modprobe", "-qa", "ipip", "ip_gre", "ip6_gre", "ip6_tunnel", "sit", "fou", "fou6"], check=False)
+    with Rig() as rig:
+        front, back = rig.switch("front"), rig.switch("back")
+        client, director = rig.host("client"), rig.host("director")
+        plug(client, "eth0", front, "f3")
+        plug(director, "eth0", front, "f1")
+        plug(director, "eth1", back, "b1")
+        up = "link set eth0 up"
+        batch(client.namespace, *(f"addr add {each} dev eth0 nodad" for each in CLIENTS), up)
+        settings(director, "ipv4/ip_forward=1", "ipv6/conf/all/forwarding=1")
+        # a deprecated address is no source: servers have it too, and could not answer to it
+        own = ("10.0.0.1/24", "fd00::1/64", f"{VIP}/32", f"{VIP6}/128 preferred_lft 0")
+        batch(
+            director.namespace,
+            *(f"addr add {each} dev eth0 nodad" for each in own),
+            *(f"addr add {each} dev eth1 nodad" for each in ("10.1.0.1/24", "fd01::1/64")),
+            up,
+            "link set eth1 up",
+        )
+        servers = {
+            name: behind_tunnels(rig.host(name), number, front, back)
+            for name, number in (("one", 11), ("two", 12), ("sorry", 19))
+        }
+        net = Net(rig, client, director, servers)
+        yield net
+        for daemon in director.daemons:
+            daemon.stop()
+        assert net.table() == []
+        for each in servers.values():
+            each.close()
+
+
+@pytest.fixture
+def net(made: Net) -> Iterator[Net]:
+    """After each test every server is up."""
+    yield made
+    print(*(daemon.log for daemon in made.director.daemons), file=sys.stderr)
+    for each in made.servers.values():
+        each.off()
+        each.on()
+
+
+def virtual(head: str, inner: str, *reals: str, every: int = 1) -> str:
+    return f"virtual_server {head} {{\n delay_loop {every}\n protocol TCP\n {inner}\n {' '.join(reals)}\n}}\n"
+
+
+def real(address: str, *lines: str, port: int = 80) -> str:
+    check = "TCP_CHECK {\n connect_timeout 3\n retry 0\n warmup 0\n }"
+    return "\n".join((f"real_server {address} {port} {{", *lines, check, "}\n"))
+
+
+def test_traffic_of_every_kind(net: Net) -> None:
+    """NAT, DR and TUN with every encapsulation, both families and their mixtures: a turn for each server."""
+    config = "".join(
+        virtual(
+            f"{vip} {FIRST_PORT + number}",
+            f"lvs_sched rr\n {method}",
+            *(real(each, port=FIRST_PORT + number) for each in addresses),
+            every=9,
+        )
+        for number, (vip, method, addresses) in enumerate(KINDS.values())
+    )
+    net.run(config)
+    wait(lambda: len(net.table()) == 3 * len(KINDS), 60)
+    ports = {name: FIRST_PORT + number for number, name in enumerate(KINDS)}
+    found = {name: dict(net.share(vip, 4, ports[name])) for name, (vip, _, _) in KINDS.items()}
+    assert found == {name: {"one": 2, "two": 2} for name in KINDS}
+
+
+NAT = "lvs_method NAT"
+
+
+def destinations(net: Net) -> dict[str, int]:
+    """Weight by address, of the one service there is."""
+    rows = (line.split() for line in net.table() if line.startswith("-a"))
+    return {row[4].rpartition(":")[0]: int(row[7]) for row in rows}
+
+
+def test_servers_die_and_come_back_under_traffic(net: Net) -> None:
+    """The dead one gets nothing from the moment it is out; then the sorry server serves; connections stay."""
+    one, two = NAT4
+    lines = f"lvs_sched rr\n {NAT}\n sorry_server 10.1.0.19 80"
+    net.run(virtual(f"{VIP} 80", lines, real(one), real(two)))
+    wait(lambda: destinations(net) == {one: 1, two: 1}, 60)
+    assert net.share(VIP, 10) == {"one": 5, "two": 5}
+    held = [net.open(VIP)[0] for _ in range(4)]
+    net.servers["two"].off()
+    wait(lambda: destinations(net) == {one: 1})
+    assert net.share(VIP, 6) == {"one": 6}
+    net.servers["one"].off()
+    wait(lambda: destinations(net) == {"10.1.0.19": 1})
+    assert net.share(VIP, 6) == {"sorry": 6}
+    net.servers["two"].on()
+    wait(lambda: destinations(net) == {two: 1})
+    assert net.share(VIP, 6) == {"two": 6}
+    net.servers["one"].on()
+    wait(lambda: destinations(net) == {one: 1, two: 1})
+    assert net.share(VIP, 6) == {"one": 3, "two": 3}
+    assert all(echoes(each) for each in held)  # their rows came back, and they with them
+    net.run(virtual(f"{VIP} 80", f"lvs_sched wrr\n {NAT}", real(one, "weight 3"), real(two)))
+    wait(lambda: destinations(net) == {one: 3, two: 1} and "-s wrr" in str(net.table()))
+    assert net.share(VIP, 12) == {"one": 9, "two": 3}
+    assert all(echoes(each) for each in held)
+    net.run(virtual(f"{VIP} 80", f"lvs_sched rr\n {NAT}\n persistence_timeout 60", real(one), real(two)))
+    wait(lambda: "-p 60" in str(net.table()))
+    first = net.ask(VIP)
+    assert net.share(VIP, 5) == {first: 5}
+    assert net.ask(VIP, source="10.0.0.4") not in ("", first)
+    for each in held:
+        each.close()
+
+
+def echoes(connection: socket.socket) -> bool:
+    connection.settimeout(5)
+    with suppress(OSError):
+        connection.sendall(b"still here")
+        return connection.recv(100) == b"still here"
+    return False
+
+
+def test_a_checker_killed_under_load_loses_no_connection(net: Net) -> None:
+    """Connections through it go on, new ones are taken all the time, the one that was down stays out."""
+    one, two = NAT4
+    net.servers["two"].off()
+    daemon = net.run(virtual(f"{VIP} 80", f"lvs_sched rr\n {NAT}", real(one), real(two)))
+    wait(lambda: destinations(net) == {one: 1} and "-p" not in str(net.table()), 60)
+    held = [net.open(VIP)[0] for _ in range(40)]
+    lost, asked = [], 0
+    killed = daemon.pid_of("checkers")
+    os.kill(killed, signal.SIGKILL)
+    until = None
+    while until is None or time.monotonic() < until:
+        lost += [each for each in held if not echoes(each)]
+        asked += 1
+        assert net.ask(VIP) == "one"
+        assert destinations(net) == {one: 1}
+        if until is None and daemon.pid_of("checkers") != killed:
+            until = time.monotonic() + 2  # the new one is at work, its first checks included
+    assert not lost
+    assert asked > 2
+    net.servers["two"].on()
+    wait(lambda: destinations(net) == {one: 1, two: 1})
+    assert all(echoes(each) for each in held)
+    for each in held:
+        each.close()
