@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from keepalived_py.values import OWNER
+from keepalived_py.values import OWNER, VirtualRouterKey
 
 from .build_vrrp import mail_wanted, notify_of, tracks_of
 from .model import (
@@ -259,6 +260,17 @@ def report_unused(kind: str, known: dict[str, Any], drafts: dict[str, Draft], co
             context.report(
                 f"unused-{kind}", f"{kind} '{name}' is tracked by nothing", drafts[name].head, 1, Severity.LINT
             )
+
+
+def numbered(instances: dict[str, tuple[VrrpInstance, Draft]]) -> dict[str, tuple[VrrpInstance, Draft]]:
+    """Unicast instances that only their peers keep apart get numbers (vrrp-behaviour.md 3)."""
+    seen: Counter[VirtualRouterKey] = Counter()
+    found = {}
+    for name, (instance, draft) in instances.items():
+        number = seen[instance.key]
+        seen[instance.key] += 1
+        found[name] = (replace(instance, ordinal=number) if number and instance.unicast else instance), draft
+    return found
 
 
 def check_unique(instances: list[tuple[VrrpInstance, Draft]], context: Context) -> None:

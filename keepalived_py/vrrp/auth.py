@@ -20,11 +20,9 @@ PAYLOAD_LENGTH = 4
 LAST_SEQUENCE = 0xFFFFFFFD
 
 
-def next_sequence(sequence: int, *, new_master: bool = False) -> int:
-    """Of the next advert. Counting stops at the end, and a new master begins again (vrrp-behaviour.md 4.2)."""
-    if sequence >= LAST_SEQUENCE:
-        return 1 if new_master else LAST_SEQUENCE
-    return sequence + 1
+def next_sequence(sequence: int) -> int:
+    """Of the next advert. Counting stops at the end (vrrp-behaviour.md 4.2)."""
+    return min(sequence + 1, LAST_SEQUENCE)
 
 
 def _code(ip_header: bytes, sequence: int, spi: int, message: bytes, password: bytes, unicast: bool) -> bytes:

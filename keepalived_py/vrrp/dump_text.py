@@ -7,6 +7,8 @@ from datetime import datetime
 
 from keepalived_py.config.model import NotifyScripts, Script
 
+from .dump_globals import GARP_HEADING, Section
+from .dump_interfaces import InterfaceSnapshot, interface_lines
 from .dump_json import instance_statistics
 from .dump_rows import MASK, address_text, quoted, route_text, rule_text, weight_text
 from .snapshot import (
@@ -73,19 +75,22 @@ def data_text(
     scripts: Iterable[ScriptSnapshot] = (),
     files: Iterable[FileSnapshot] = (),
     processes: Iterable[ProcessSnapshot] = (),
+    before: Iterable[Section] = (),
+    interfaces: Iterable[InterfaceSnapshot] = (),
 ) -> str:
-    """The sections from VRRP Topology to VRRP Track processes; an empty section is left out."""
-    sections = (
+    """Sections up to Interfaces; an empty one is left out. `before` are those before VRRP Topology."""
+    sections: tuple[Section, ...] = (
+        *before,
         ("VRRP Topology", [line for each in instances for line in instance_lines(each)]),
         ("VRRP Sockpool", [line for each in sockets for line in _socket_lines(each)]),
         ("VRRP Sync groups", [line for each in groups for line in _group_lines(each)]),
         ("VRRP Scripts", [line for each in scripts for line in _script_lines(each, instances)]),
         ("VRRP Track files", [line for each in files for line in _file_lines(each, instances)]),
         ("VRRP Track processes", [line for each in processes for line in _process_lines(each, instances)]),
+        ("Interfaces", [line for each in interfaces for line in interface_lines(each)]),
     )
-    return "".join(
-        f"------< {title} >------\n" + "".join(f" {line}\n" for line in lines) for title, lines in sections if lines
-    )
+    shown = [(title, lines) for title, lines in sections if lines or title == GARP_HEADING]
+    return "".join(f"------< {title} >------\n" + "".join(f" {line}\n" for line in lines) for title, lines in shown)
 
 
 def instance_lines(found: InstanceSnapshot) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from keepalived_py.config.model import VrrpInstance
 from keepalived_py.values import IPAddress
 
+from .auth import LAST_SEQUENCE
 from .auth_hmac import Covered, HmacState
 from .packet import Advertisement, Datagram, PacketError, Reason, encode, examine
 
@@ -109,6 +110,11 @@ class Examiner:
         wanted = self._config.old_unicast_checksum
         old = self._config.unicast and (self.old_checksum if wanted is None else wanted)
         return encode(self._config, priority, source, destination, old_checksum=old)
+
+    def became_master(self) -> None:
+        """A sequence that has come to its end begins again with a new master (vrrp-behaviour.md 4.2)."""
+        if self.sequence >= LAST_SEQUENCE:
+            self.sequence = 0
 
     def trailer(self, message: bytes, source: IPAddress, wall: float) -> bytes:
         """The auth_hmac trailer of one transmission, b"" where none is sent."""

@@ -183,11 +183,13 @@ class VirtualRouter:
         if self.faults:
             why = self._why()
             self._enter(State.FAULT)
-            return [Transition(State.INIT, State.FAULT, why)]
+            # a predecessor that was MASTER left addresses behind, and others believe that somebody speaks for them
+            leaving = self._farewell() if adopted is State.MASTER else []
+            return [*leaving, Transition(State.INIT, State.FAULT, why)]
+        if adopted is State.MASTER:  # what is not known yet was good for the predecessor
+            return self._become_master(now, "taken over from the process that died", fresh=False)
         if self.waiting:
             return []
-        if adopted is State.MASTER:
-            return self._become_master(now, "taken over from the process that died", fresh=False)
         return self._claim_or_wait(now, "address owner", "startup")
 
     def _claim_or_wait(self, now: float, owner_reason: str, reason: str) -> list[Effect]:
@@ -267,15 +269,20 @@ class VirtualRouter:
         known = subject in self.faults
         self.faults[subject] = reason
         self.waiting.pop(subject, None)
+        if self.state is State.FAULT and not known and subject != GROUP_FAULT:
+            return [Note(f"another reason for FAULT: {reason}")]
         if known or self.state is State.FAULT or not self.started:
             return []
         was = self._enter(State.FAULT)
         self.deadlines.clear()
         effects: list[Effect] = []
         if was is State.MASTER:
-            # a farewell may be lost with the interface that failed, so the instance itself says it twice
-            effects = [*([SendAdvert(0)] * adverts), StopAnnouncing(), SetVips(False)]
+            effects = self._farewell(adverts)
         return [*effects, Transition(was, State.FAULT, reason)]
+
+    def _farewell(self, adverts: int = 2) -> list[Effect]:
+        """One may be lost with the interface that failed, so the instance itself says it twice."""
+        return [*([SendAdvert(0)] * adverts), StopAnnouncing(), SetVips(False)]
 
     def _clear(self, subject: str, now: float) -> list[Effect]:
         self.faults.pop(subject, None)
@@ -300,7 +307,8 @@ class VirtualRouter:
         self.deadlines[Timer.MASTER_DOWN] = max(now, self.not_before) + self.master_down_interval
 
     def _why(self) -> str:
-        return "; ".join(self.faults.values())
+        own = [reason for subject, reason in self.faults.items() if subject != GROUP_FAULT]
+        return "; ".join(own or self.faults.values())
 
     # adverts ------------------------------------------------------------------------------------------------------
 

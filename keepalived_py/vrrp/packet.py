@@ -119,6 +119,8 @@ class Advertisement:
     """v3 unicast over IPv4: the checksum has the multicast group as destination."""
     sequence: int | None = None
     """Of the authentication header."""
+    remark: str = ""
+    """What the RFC does not allow and is put up with (rfc-deviations.md 14, 15)."""
 
 
 # encoding ---------------------------------------------------------------------------------------------------------
@@ -279,7 +281,17 @@ def examine(
         bare_checksum=form == "bare",
         old_checksum=form == "old",
         sequence=sequence,
+        remark=_remark(datagram, config, addresses),
     )
+
+
+def _remark(datagram: Datagram, config: VrrpInstance, addresses: tuple[IPAddress, ...]) -> str:
+    """RFC 9568 sections 7.1 and 5.2.9."""
+    if config.unicast and datagram.ttl != TTL and not config.check_unicast_src:
+        return f"TTL {datagram.ttl}, not 255: it has come through a router, or its sender does not say otherwise"
+    if config.family == 6 and not addresses[0].is_link_local:
+        return f"its first address {addresses[0]} is not link-local"
+    return ""
 
 
 def _strip_authentication_header(datagram: Datagram, config: VrrpInstance) -> tuple[bytes, AuthenticationHeader | None]:

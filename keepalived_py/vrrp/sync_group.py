@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .effects import Effect, LowerPriorityHeard, Transition, WantMaster
+from .effects import Effect, LowerPriorityHeard, SendAdvert, Transition, WantMaster
 from .events import (
+    AddressesLost,
     Event,
     GroupAnnounced,
     GroupDemoted,
@@ -36,7 +37,7 @@ class SyncGroup:
         self.members = dict(members)
         self.state = State.INIT
 
-    def absorb(self, member: str, effects: Iterable[Effect]) -> list[tuple[str, Event]]:
+    def absorb(self, member: str, effects: Sequence[Effect]) -> list[tuple[str, Event]]:
         """Events for other members (or, for a promotion, all) that follow from what `member` just did."""
         told: list[tuple[str, Event]] = []
         for effect in effects:
@@ -44,8 +45,11 @@ class SyncGroup:
                 case WantMaster():
                     told += self._promote(effect.reason)
                 case Transition(new=State.BACKUP, old=State.MASTER):
-                    told += self._others(member, GroupDemoted(f"{member} left MASTER: {effect.reason}"), State.MASTER)
-                case Transition(new=State.FAULT):
+                    reason = f"{member} left MASTER: {effect.reason}"
+                    # one that gives its addresses up says farewell and is back soon, and so do the others (1.2)
+                    gives_up = SendAdvert(0) in effects
+                    told += self._others(member, (AddressesLost if gives_up else GroupDemoted)(reason), State.MASTER)
+                case Transition(new=State.FAULT):  # of the others one may have a fault of its own later
                     told += self._others(member, GroupFaulted(f"{member} is in FAULT: {effect.reason}"))
                 case LowerPriorityHeard():
                     told += self._others(member, GroupAnnounced(), State.MASTER)
@@ -75,32 +79,45 @@ class SyncGroup:
             if GROUP_FAULT in router.faults or GROUP_FAULT in router.waiting
         ]
 
+    def regroup(self) -> list[tuple[str, Event]]:
+        """Call after the members changed: a fault of one that runs is a fault of all, and one of nobody is none."""
+        running = [name for name, router in self.members.items() if router.started]
+        return self._share_faults(running, running) or self.recovery()
+
     def prepare(self) -> list[tuple[str, Event]]:
         """Call when every member's conditions are known and before any starts: what holds one back holds all back."""
-        faulty = [name for name, router in self.members.items() if router.faults]
+        starting = [name for name, router in self.members.items() if router.state is State.INIT]
+        told = self._share_faults(starting, self.members)
         waiting = [name for name, router in self.members.items() if router.waiting]
-        if not faulty and not waiting:
-            return []
-        event: Event
-        if faulty:
-            event = GroupFaulted(f"{faulty[0]} is in FAULT")
-        else:
-            event = GroupHeld(f"{waiting[0]} waits for its first results")
-        return [
-            (name, event)
-            for name, router in self.members.items()
-            if name not in (faulty or waiting) and router.state is State.INIT
-        ]
+        if told or not waiting:
+            return told
+        event = GroupHeld(f"{waiting[0]} waits for its first results")
+        return [(name, event) for name in starting if name not in waiting]
+
+    def _share_faults(self, whose: Iterable[str], causes: Iterable[str]) -> list[tuple[str, Event]]:
+        """That of `causes` some are in FAULT by themselves, for those of `whose` that do not know."""
+        faulty = [name for name in causes if set(self.members[name].faults) - {GROUP_FAULT}]
+        told: list[tuple[str, Event]] = []
+        for name in whose:
+            cause = next((each for each in faulty if each != name), None)
+            if cause is not None and GROUP_FAULT not in self.members[name].faults:
+                told.append((name, GroupFaulted(f"{cause} is in FAULT")))
+        return told
 
     def settle(self) -> GroupTransition | None:
-        """The group's own change of state, once its members have settled."""
+        """The group's own change of state, once its members have settled.
+
+        Some are MASTER and some BACKUP while a new member joins a MASTER group, which stays what it is meanwhile.
+        """
         states = {router.state for router in self.members.values()}
         if State.INIT in states:
             new = State.INIT
         elif State.FAULT in states:
             new = State.FAULT
+        elif states == {State.MASTER} or (State.MASTER in states and self.state is State.MASTER):
+            new = State.MASTER
         else:
-            new = State.MASTER if states == {State.MASTER} else State.BACKUP
+            new = State.BACKUP
         if new is self.state:
             return None
         old, self.state = self.state, new

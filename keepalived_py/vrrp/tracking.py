@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -151,6 +152,17 @@ class ProcessState:
         """Another quorum applies at once; True when it came or went by it."""
         self.config = config
         return self.counted(self.count, now, delayed=False)
+
+
+def next_run(due: float, interval: float, ended: float, *, timed_out: bool = False) -> tuple[float, int]:
+    """When a script whose run was due at `due` and ended at `ended` is run again, and how many starts it missed.
+
+    After a time-out it is run at once where it is late: what hangs is to be known as down as soon as may be.
+    """
+    if timed_out:
+        return max(due + interval, ended), 0
+    missed = max(0, math.ceil((ended - due) / interval) - 1)
+    return due + (missed + 1) * interval, missed
 
 
 class ScriptState:

@@ -76,6 +76,8 @@ happenings: st.SearchStrategy[Event | str] = st.one_of(
     grouped=st.booleans(),
     limit=st.sampled_from([0, 100]),
     not_before=st.sampled_from([0.0, 2.0]),
+    adopted=st.booleans(),
+    known=st.lists(st.sampled_from([FaultRaised("a", "a"), FaultRaised("b", "b", waiting=True)]), max_size=2),
     script=st.lists(happenings, max_size=40),
 )
 @settings(max_examples=300)
@@ -87,6 +89,8 @@ def test_addresses_are_there_exactly_while_master(
     grouped: bool,
     limit: int,
     not_before: float,
+    adopted: bool,
+    known: list[Event],
     script: list[Event | str],
 ) -> None:
     config = instance(
@@ -98,8 +102,11 @@ def test_addresses_are_there_exactly_while_master(
         timer_expired_backup=limit,
     )
     router = VirtualRouter(config, ip_address("192.0.2.10"), grouped=grouped)
-    held, now = False, 0.0
-    for what in [Startup(not_before=not_before), *script]:
+    held, now = adopted, 0.0
+    for each in known:
+        assert router.step(each, now) == []
+    startup = Startup(State.MASTER if adopted else None, not_before)
+    for what in [startup, *script]:
         now += 0.01
         event = what
         if isinstance(what, str):
@@ -115,18 +122,18 @@ def test_addresses_are_there_exactly_while_master(
         for effect in effects:
             if isinstance(effect, SetVips):
                 held = effect.present
-        check(router, was, effects, held)
+        check(router, was, effects, held, spoke=was is State.MASTER or (adopted and what is startup))
 
 
-def check(router: VirtualRouter, was: State, effects: list[Effect], held: bool) -> None:
-    """What holds after every step."""
+def check(router: VirtualRouter, was: State, effects: list[Effect], held: bool, spoke: bool) -> None:
+    """What holds after every step. `spoke`: it, or a predecessor that died, was MASTER before."""
     assert held == (router.state is State.MASTER)
     assert (router.deadline is None) == (router.state in (State.INIT, State.FAULT))
     changes = [effect for effect in effects if isinstance(effect, Transition)]
     assert [change.new for change in changes] == ([router.state] if router.state is not was else [])
     assert all(change.reason for change in changes)
     sends = [effect for effect in effects if isinstance(effect, SendAdvert)]
-    if was is not State.MASTER and router.state is not State.MASTER:
+    if not spoke and router.state is not State.MASTER:
         assert not sends
     if router.state is State.MASTER and was is not State.MASTER:
         assert isinstance(effects[0], SendAdvert)

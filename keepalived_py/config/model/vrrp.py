@@ -134,6 +134,8 @@ class VrrpInstance:
     vmac: VmacSpec | None = None
     vmac_addr: bool = False
     """use_vmac_addr."""
+    ordinal: int = 0
+    """Among unicast instances that share VRID, interface and source and differ in their peers."""
     rx_buf_size: int = 0
 
     # what it owns
@@ -166,7 +168,7 @@ class VrrpInstance:
     def key(self) -> VirtualRouterKey:
         """Identity across a reload (vrrp-behaviour.md 15); the name is no part of it."""
         if self.unicast:
-            route = f"unicast {self.source or ''}"
+            route = f"unicast {self.source or ''}" + (f" {self.ordinal}" if self.ordinal else "")
         else:
             flags = ("+vmac" if self.vmac else "") + ("+vmac_addr" if self.vmac_addr else "")
             route = f"{self.mcast_group or ''}{flags}"

@@ -120,8 +120,12 @@ def test_version_2_over_ipv6_sums_the_pseudo_header() -> None:
     ("sequence", "new_master", "following"),
     [(0, False, 1), (7, True, 8), (auth.LAST_SEQUENCE, False, auth.LAST_SEQUENCE), (auth.LAST_SEQUENCE, True, 1)],
 )
-def test_sequence_numbers_stop_at_the_end(sequence: int, new_master: bool, following: int) -> None:
-    assert auth.next_sequence(sequence, new_master=new_master) == following
+def test_sequence_numbers_stop_at_the_end_until_a_new_master(sequence: int, new_master: bool, following: int) -> None:
+    examiner = Examiner(instance(version=2, authentication=password(kind="ah")))
+    examiner.sequence = sequence
+    if new_master:
+        examiner.became_master()
+    assert auth.next_sequence(examiner.sequence) == following
 
 
 def test_a_sealed_advert_moves_the_sequence() -> None:

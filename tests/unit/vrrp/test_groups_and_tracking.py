@@ -22,7 +22,7 @@ from keepalived_py.vrrp.events import (
 from keepalived_py.vrrp.machine import VirtualRouter
 from keepalived_py.vrrp.states import State, Timer
 from keepalived_py.vrrp.sync_group import GroupTransition, SyncGroup
-from keepalived_py.vrrp.tracking import ScriptState, effective_priority, is_fault, points
+from keepalived_py.vrrp.tracking import ScriptState, effective_priority, is_fault, next_run, points
 from tests.unit.vrrp.builders import ME, advert, instance
 
 
@@ -193,6 +193,19 @@ def test_rise_and_fall(rise: int, fall: int, init_fail: bool, results: str, stat
         assert made.record(result == "+") is (made.up is not before)
         seen.append("U" if made.up else "D")
     assert "".join(seen) == states
+
+
+@pytest.mark.parametrize(
+    ("ended", "next_due", "missed"),
+    [(10.0, 12.0, 0), (11.9, 12.0, 0), (12.0, 12.0, 0), (12.1, 14.0, 1), (17.0, 18.0, 3)],
+)
+def test_starts_that_fall_into_a_run_are_left_out(ended: float, next_due: float, missed: int) -> None:
+    assert next_run(10.0, 2.0, ended) == (next_due, missed)
+
+
+@pytest.mark.parametrize(("ended", "next_due"), [(11.0, 12.0), (12.1, 12.1), (17.0, 17.0)])
+def test_a_script_that_hung_is_run_again_at_once(ended: float, next_due: float) -> None:
+    assert next_run(10.0, 2.0, ended, timed_out=True) == (next_due, 0)
 
 
 def test_a_script_keeps_its_state_across_a_reload() -> None:

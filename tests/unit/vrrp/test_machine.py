@@ -255,6 +255,7 @@ def test_a_fault_of_the_master_says_farewell_twice() -> None:
 def test_a_fault_ends_when_every_cause_is_gone() -> None:
     made = backup()
     made.step(FaultRaised("a", "a is bad"), 1.0)
+    assert made.step(FaultRaised("b", "b is bad"), 1.0) == [Note("another reason for FAULT: b is bad")]
     assert made.step(FaultRaised("b", "b is bad"), 1.0) == []
     assert made.step(FaultCleared("a"), 2.0) == []
     assert made.step(FaultCleared("b"), 3.0) == [Transition(State.FAULT, State.BACKUP, "faults are gone")]

@@ -177,6 +177,21 @@ def test_both_forms_of_the_version_3_checksum_are_taken() -> None:
     assert not examine(heard(V3), bare).bare_checksum
 
 
+@pytest.mark.parametrize(("ttl", "checked", "text"), [(255, False, ""), (64, False, "TTL 64"), (64, True, "")])
+def test_a_unicast_ttl_is_told_where_nothing_limits_it(ttl: int, checked: bool, text: str) -> None:
+    there, peer = ip_address("192.0.2.2"), UnicastPeer(address=ME, min_ttl=1)
+    config = instance(unicast=True, mcast_group=None, unicast_peers=(peer,), check_unicast_src=checked)
+    found = examine(Datagram(ME, there, ttl, encode(config, 100, ME, there)), config)
+    assert found.remark.startswith(text)
+    assert bool(found.remark) is bool(text)
+
+
+@pytest.mark.parametrize(("addresses", "told"), [(("fe80::1", "fd00::1"), False), (("fd00::1", "fe80::1"), True)])
+def test_a_first_address_that_is_not_link_local_is_told(addresses: tuple[str, ...], told: bool) -> None:
+    config = instance(*addresses, family=6)
+    assert bool(examine(heard(config), config).remark) is told
+
+
 def test_a_different_interval_is_told_in_version_3() -> None:
     assert examine(heard(instance(advert_int=Centiseconds(50))), V3).interval_differs
 
