@@ -42,13 +42,19 @@ def message(kind: int, flags: int, body: bytes, sequence: int = 0) -> bytes:
 
 def messages(data: bytes | memoryview) -> Iterator[tuple[int, int, int, memoryview]]:
     """Type, flags, sequence number and body of every message in a datagram; malformed ends are dropped."""
+    for kind, flags, sequence, _, body in signed_messages(data):
+        yield kind, flags, sequence, body
+
+
+def signed_messages(data: bytes | memoryview) -> Iterator[tuple[int, int, int, int, memoryview]]:
+    """The same with the port of the socket that caused a message, before the body."""
     view = memoryview(data)
     position = 0
     while position + NLMSG.size <= len(view):
-        length, kind, flags, sequence, _ = NLMSG.unpack_from(view, position)
+        length, kind, flags, sequence, port = NLMSG.unpack_from(view, position)
         if length < NLMSG.size or position + length > len(view):
             return
-        yield kind, flags, sequence, view[position + NLMSG.size : position + length]
+        yield kind, flags, sequence, port, view[position + NLMSG.size : position + length]
         position += length + -length % 4
 
 

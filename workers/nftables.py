@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Callable
 
 from keepalived_py import netns
 
@@ -21,13 +22,19 @@ def _entering(namespace: str) -> tuple[str, ...]:
     return "nsenter", f"--net={f'{netns.NAMES}/{namespace}' if namespace else netns.FIRST}"
 
 
-async def load(text: str, without: str, namespace: str | None = None) -> bool:
-    """Have nft perform `text`; whether it did. `without` says in the log what is missing when it cannot be run."""
+def _nobody(_: int) -> None:
+    """Hears who was started, and does nothing."""
+
+
+async def load(text: str, without: str, namespace: str | None = None, started: Callable[[int], None] = _nobody) -> bool:
+    """Have nft perform `text`; whether it did. `without` says in the log what is missing when it cannot be run,
+    `started` hears the number of its process, which is the port of its socket too."""
     command = COMMAND if namespace is None else (*_entering(namespace), *COMMAND)
     process = None
     try:
         async with asyncio.timeout(LIMIT):
             process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=DEVNULL, stderr=PIPE)
+            started(process.pid)
             _, said = await process.communicate(text.encode())
     except (OSError, TimeoutError) as exc:
         if process is not None and process.returncode is None:

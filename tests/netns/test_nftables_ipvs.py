@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 
-from keepalived_py.config.model import GroupRange, VirtualServer
+from keepalived_py.config.model import GroupRange, IpvsSettings, VirtualServer
 from keepalived_py.plan.marks import assign, ruleset
 from keepalived_py.values import Protocol, ServiceKey, ip_address
 from tests.netns.conftest import Pair
 from tests.netns.rig import Host
+from workers.checker.marks import GroupMarks
 
 pytestmark = pytest.mark.netns
 
@@ -102,3 +104,25 @@ def test_a_rule_set_replaces_the_last_and_an_empty_one_removes_it(pair: Pair) ->
     assert "ip6" not in pair.one.run("nft", "list", "tables")
     load(pair.one, ruleset("keepalived_ipvs", -1, (), {}))
     assert pair.one.run("nft", "list", "tables") == ""
+
+
+def test_what_others_change_is_put_back_in_the_namespace_of_ipvs(pair: Pair) -> None:
+    host = pair.one
+
+    async def story() -> None:
+        marks = GroupMarks(host.namespace)
+        marks.tables.limit = 5
+        await marks.apply(IpvsSettings(nftables_table="keepalived_ipvs"), SERVERS)
+        before = host.run("nft", "list", "ruleset")
+        for change in ("flush ruleset", "flush chain ip6 keepalived_ipvs in"):
+            host.run("nft", change)
+            for _ in range(200):
+                if host.run("nft", "list", "ruleset") == before:
+                    break
+                await asyncio.sleep(0.01)
+            assert host.run("nft", "list", "ruleset") == before
+        assert marks.tables.restored == 2
+        await marks.close()
+        assert host.run("nft", "list", "ruleset") == ""
+
+    asyncio.run(story())

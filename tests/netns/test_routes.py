@@ -34,6 +34,7 @@ ROUTES = """
     2001:db8:61::/48 nexthop via fe80::2 dev eth0 weight 2 nexthop via fe80::3 dev eth0 weight 3
     unreachable 2001:db8:62::/48 metric 7
     2001:db8:63::/48 from 2001:db8:64::/48 dev eth0
+    2001:db8:65::/48 encap ip6 dst fd00::9 id 7 dev eth0
 """
 RULES = """
     from 10.60.0.0/16 table 100 preference 700
@@ -128,7 +129,7 @@ def test_equal_to_keepalived_after_take_over_reload_loss_and_stop(pair: Pair) ->
     their_daemon = start(pair, instance(), THEIRS, theirs)
     time.sleep(0.2)
     held = kernel(pair.one)
-    assert len(held[0]) - len(before[0]) == 15
+    assert len(held[0]) - len(before[0]) == 16
     assert held == kernel(theirs)
 
     changed = instance(
@@ -422,3 +423,24 @@ def test_a_track_group_shares_the_fate_of_a_static_entry(pair: Pair) -> None:
     pair.rig.wait(lambda: "route 10.51.0.0/16 dev eth1 was removed 6 times in a row" in daemon.log, 1)
     pair.rig.wait(lambda: not pair.one.has(VIP4), 1)
     pair.rig.wait(lambda: pair.one.has(VIP4) and "10.51.0.0/16" in destinations(pair.one), 13)
+
+
+def test_encapsulations_that_the_kernel_refuses_are_named_once_and_cost_nothing_else(pair: Pair) -> None:
+    """Or they are there, where the kernel has them."""
+    refusable = {
+        "10.70.0.0/16": ("encap mpls 100/200 via 10.0.0.3 dev eth0", "encap mpls"),
+        "2001:db8:70::/48": ("encap ila 1:2:3:4 via fd00::3 dev eth0", "encap ila"),
+    }
+    routes = "".join(f"    {net} {words}\n" for net, (words, _) in refusable.items()) + "    10.71.0.0/16 dev eth0\n"
+    daemon = pair.one.start(OURS, instance(routes, ""))
+
+    def listed() -> str:
+        return pair.one.run("ip", "route") + pair.one.run("ip", "-6", "route")
+
+    pair.rig.wait(lambda: "10.71.0.0/16" in listed(), 10)
+    for net, (_, shown) in refusable.items():
+        pair.rig.wait(lambda net=net: net in listed() or f"add route {net}" in daemon.log, 5)
+        if net not in listed():
+            (line,) = (each for each in daemon.log.splitlines() if f"add route {net}" in each)
+            assert f"{shown}: Operation not supported" in line
+    assert "Entering FAULT" not in daemon.log

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from typing import Any
 
 import pytest
@@ -88,8 +89,8 @@ def test_the_interface_and_its_settings_are_keepaliveds(pair: Pair, family: int)
         host.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=2")
     ours = pair.one.start(OURS, config(150, family=family))
     name = "vrrp.51"
-    pair.rig.wait(lambda: name in links(pair.one), 5)
-    pair.rig.wait(lambda: (VIP if family == 4 else VIP6) in on(pair.one, name), 5)
+    pair.rig.wait(lambda: name in links(pair.one), 10)
+    pair.rig.wait(lambda: (VIP if family == 4 else VIP6) in on(pair.one, name), 10)
     mine, my_settings = shape(pair.one, name), settings(pair.one, name)
     ours.stop()
     pair.rig.wait(lambda: name not in links(pair.one), 3)
@@ -112,7 +113,7 @@ def test_adverts_and_announcements_come_from_the_virtual_mac(pair: Pair, family:
     vip = VIP if family == 4 else VIP6
     wire = pair.lan.capture()
     pair.one.start(OURS, config(150, family=family))
-    pair.rig.wait(lambda: pair.masters(vip) == ["one"], 5)
+    pair.rig.wait(lambda: pair.masters(vip) == ["one"], 10)
     pair.rig.wait(lambda: len(wire.announcements(vip)) >= 5, 3)
     mac = bytes.fromhex((MAC if family == 4 else MAC6).replace(":", ""))
     assert {frame.data[6:12] for frame in wire.adverts()} == {mac}
@@ -143,19 +144,19 @@ def test_the_mac_moves_and_a_client_notices_nothing(pair: Pair, first: str, seco
 
 def test_an_interface_left_by_a_killed_daemon_is_used_again(pair: Pair) -> None:
     daemon = pair.one.start(OURS, config(150))
-    pair.rig.wait(lambda: pair.one.has(VIP), 5)
+    pair.rig.wait(lambda: pair.one.has(VIP), 10)
     index = links(pair.one)["vrrp.51"]["ifindex"]
     daemon.kill()
     assert "vrrp.51" in links(pair.one)
     daemon = pair.one.start(OURS, config(150))
-    pair.rig.wait(lambda: "Entering MASTER" in daemon.log, 5)
+    pair.rig.wait(lambda: "Entering MASTER" in daemon.log, 10)
     assert links(pair.one)["vrrp.51"]["ifindex"] == index
     assert [name for name in links(pair.one) if name.startswith("vrrp")] == ["vrrp.51"]
 
 
 def test_a_killed_worker_leaves_it_in_place(pair: Pair) -> None:
     daemon = pair.one.start(OURS, config(150))
-    pair.rig.wait(lambda: pair.one.has(VIP), 5)
+    pair.rig.wait(lambda: pair.one.has(VIP), 10)
     index = links(pair.one)["vrrp.51"]["ifindex"]
     (worker,) = children_of(daemon.process.pid)
     os.kill(worker, signal.SIGKILL)
@@ -165,7 +166,7 @@ def test_a_killed_worker_leaves_it_in_place(pair: Pair) -> None:
 
 def test_a_deleted_interface_comes_back_with_its_addresses(pair: Pair) -> None:
     pair.one.start(OURS, config(150))
-    pair.rig.wait(lambda: pair.one.has(VIP), 5)
+    pair.rig.wait(lambda: pair.one.has(VIP), 10)
     sh("ip", "-n", pair.one.namespace, "link", "del", "vrrp.51")
     pair.rig.wait(lambda: "vrrp.51" in links(pair.one) and VIP in on(pair.one, "vrrp.51"), 2)
 
@@ -182,7 +183,7 @@ def test_a_deleted_interface_comes_back_with_its_addresses(pair: Pair) -> None:
 def test_names_and_addresses_as_asked_for(pair: Pair, lines: tuple[str, ...], name: str, mac: str) -> None:
     wire = pair.lan.capture()
     daemon = pair.one.start(OURS, config(150, *lines))
-    pair.rig.wait(lambda: name in links(pair.one) and VIP in on(pair.one, name), 5)
+    pair.rig.wait(lambda: name in links(pair.one) and VIP in on(pair.one, name), 10)
     assert links(pair.one)[name]["address"] == mac
     sender = {frame.data[6:12].hex(":") for frame in wire.adverts()}
     assert sender == {links(pair.one)["eth0"]["address"] if "vmac_xmit_base" in lines else mac}
@@ -192,11 +193,72 @@ def test_names_and_addresses_as_asked_for(pair: Pair, lines: tuple[str, ...], na
 
 def test_a_reload_takes_it_away_and_brings_it(pair: Pair) -> None:
     daemon = pair.one.start(OURS, config(150))
-    pair.rig.wait(lambda: pair.one.has(VIP), 5)
+    pair.rig.wait(lambda: pair.one.has(VIP), 10)
     daemon.rewrite(config(150, "accept"))
     daemon.signal(signal.SIGHUP)
-    pair.rig.wait(lambda: VIP in on(pair.one, "eth0") and "vrrp.51" not in links(pair.one), 5)
+    pair.rig.wait(lambda: VIP in on(pair.one, "eth0") and "vrrp.51" not in links(pair.one), 10)
     daemon.rewrite(config(150))
     daemon.signal(signal.SIGHUP)
-    pair.rig.wait(lambda: "vrrp.51" in links(pair.one) and VIP in on(pair.one, "vrrp.51"), 5)
+    pair.rig.wait(lambda: "vrrp.51" in links(pair.one) and VIP in on(pair.one, "vrrp.51"), 10)
     assert VIP not in on(pair.one, "eth0")
+
+
+@pytest.mark.parametrize("whom", ["daemon", "worker"])
+def test_settings_are_as_before_at_the_end_also_when_somebody_was_killed(pair: Pair, whom: str) -> None:
+    pair.one.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=2", "net.ipv4.conf.eth0.arp_ignore=0")
+    before = settings(pair.one, "none")
+    daemon = pair.one.start(OURS, config(150, "use_vmac", "promote_secondaries"))
+    pair.rig.wait(lambda: pair.one.has(VIP), 10)
+    changed = settings(pair.one, "none")
+    record = daemon.directory / "vrrp.sysctl"
+    assert record.exists()
+    assert changed != before
+    if whom == "worker":
+        (worker,) = children_of(daemon.process.pid)
+        os.kill(worker, signal.SIGKILL)
+    else:
+        daemon.kill()
+        kept = daemon
+        daemon = pair.one.start(
+            OURS, config(150, "use_vmac", "promote_secondaries"), "-r", str(kept.directory / "vrrp.pid")
+        )
+    pair.rig.wait(lambda: daemon.log.count("Entering MASTER") == 1 + (whom == "worker"), 8)
+    assert settings(pair.one, "none") == changed
+    daemon.stop()
+    assert settings(pair.one, "none") == before
+    assert not record.exists()
+
+
+def test_settings_of_a_killed_daemon_go_back_when_nobody_needs_them(pair: Pair) -> None:
+    pair.one.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=2")
+    before = settings(pair.one, "none")
+    killed = pair.one.start(OURS, config(150))
+    pair.rig.wait(lambda: pair.one.has(VIP), 10)
+    killed.kill()
+    assert settings(pair.one, "none") != before
+    pair.one.start(OURS, config(150, "accept"), "-r", str(killed.directory / "vrrp.pid"))
+    pair.rig.wait(lambda: settings(pair.one, "none") == before, 10)
+
+
+@pytest.mark.parametrize("word", ["", "netlink_notify_msg"])
+def test_others_hear_of_a_bridge_that_became_promiscuous_when_asked_for(pair: Pair, word: str) -> None:
+    host = pair.one
+    host.run("ip", "link", "add", "br9", "group", "7", "type", "bridge")
+    host.run("ip", "addr", "add", "10.9.0.1/24", "dev", "br9")
+    host.run("ip", "link", "set", "eth0", "master", "br9")
+    host.run("ip", "link", "set", "br9", "up")
+    pair.rig.wait(lambda: "state UP" in host.run("ip", "link", "show", "br9"), 10)
+    heard = pair.rig.directory / "heard"
+    with heard.open("w") as out:
+        command = ["ip", "netns", "exec", host.namespace, "ip", "-d", "-o", "monitor", "link", "addr"]
+        with subprocess.Popen(command, stdout=out) as monitor:
+            try:
+                pair.rig.wait(lambda: host.run("ip", "link", "set", "lo", "mtu", "9000") or heard.read_text(), 10)
+                host.start(OURS, config(150, f"use_vmac vm9 {word}").replace("interface eth0", "interface br9"))
+                pair.rig.wait(lambda: f"inet {VIP}" in heard.read_text(), 10)
+            finally:
+                monitor.terminate()
+    lines = heard.read_text().splitlines()
+    up = next(number for number, line in enumerate(lines) if "vm9" in line and "LOWER_UP" in line)
+    told = [line for line in lines[up:] if ": br9: " in line]
+    assert ["promiscuity 1 " in line and "group 7" in line for line in told] == ([True] if word else [])

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from keepalived_py.config.model import SyncGroup as GroupConfig
 from keepalived_py.config.model import TrackProcess, VrrpSlice
+from keepalived_py.vrrp.dump_globals import Section
+from keepalived_py.vrrp.dump_interfaces import InterfaceSnapshot
 from keepalived_py.vrrp.dump_text import data_text
 from keepalived_py.vrrp.packet import IPPROTO_AH
 from keepalived_py.vrrp.snapshot import (
@@ -31,8 +33,10 @@ def data(
     groups: Mapping[str, SyncGroup],
     trackers: Trackers,
     hearing: Hearing,
+    before: Iterable[Section] = (),
+    interfaces: Iterable[InterfaceSnapshot] = (),
 ) -> str:
-    """Sections in keepalived's layout."""
+    """Sections in keepalived's layout; `before` are those before VRRP Topology."""
     tracked = {(track.kind, track.name) for each in config.vrrp.instances for track in trackers.of(each)}
     scripts = [
         ScriptSnapshot(config=state.config, up=state.up, count=state.count) for state in trackers.scripts.states()
@@ -49,6 +53,8 @@ def data(
         scripts,
         files,
         processes_of(config, trackers),
+        before,
+        interfaces,
     )
 
 
@@ -101,10 +107,13 @@ def _process(config: TrackProcess, trackers: Trackers) -> ProcessSnapshot:
     )
 
 
-def ours(instances: Iterable[Instance], trackers: Trackers, hearing: Hearing, lateness: float, queued: int) -> str:
+def ours(
+    instances: Iterable[Instance], trackers: Trackers, hearing: Hearing, lateness: float, queued: int, refiltered: int
+) -> str:
     """States with their reasons, who else was heard, how late we were (`lateness` in seconds)."""
     lines = [
         *hearing.lines(),
+        f"Filters put back: {refiltered}",
         f"Worst lateness of an advert: {lateness * 1000:.3f} ms",
         f"Announcements that wait for their gap: {queued}",
     ]

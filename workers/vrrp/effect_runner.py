@@ -33,10 +33,12 @@ from keepalived_py.vrrp.sync_group import GroupTransition
 from workers.sync_daemon import InstanceFollower
 
 from .announce import Announcer, Frames
-from .firewall import Firewall, is_closed, vips
+from .firewall import Firewall
+from .firewall_rules import is_closed, vips
 from .instance import Instance, Prepared
 from .link_monitor import LinkMonitor
 from .pacing import QUEUE_FULL_PAUSE, timed_pacer
+from .promotion import promoting
 from .route_netlink import encode_entry
 from .rtnetlink import Batch, RequestSocket, batches
 from .slices import SIZE, SliceQueue
@@ -208,7 +210,10 @@ class EffectRunner:
         self.guard(instance)
 
     def _submit(self, instance: Instance, batch: Batch) -> None:
-        for error in self._requests.submit(batch):
+        seen = self._monitor
+        with promoting(batch.ops, instance.rows, seen.addresses, seen.secondary, seen.links):
+            errors = self._requests.submit(batch)
+        for error in errors:
             if isinstance(error.op, AddEntry):
                 refused = error.op.entry
                 instance.entries = tuple(entry for entry in instance.entries if entry != refused)

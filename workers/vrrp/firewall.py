@@ -1,4 +1,4 @@
-"""Accept mode and the filters of VMACs in nftables (vrrp-behaviour.md 12).
+"""Accept mode and the filters of VMACs in nftables, or in iptables where that is wanted (vrrp-behaviour.md 12).
 
 Tables, chains and sets are made by nft(8) when a configuration is applied; becoming and leaving master only adds and
 removes elements, by one netlink batch. Layouts: linux/netfilter/nf_tables.h, nfnetlink.h.
@@ -11,168 +11,84 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, field
-from ipaddress import ip_address
-from itertools import chain
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from functools import partial
 
-from keepalived_py.config.model import FirewallSettings, VrrpInstance
-from keepalived_py.plan.links import AddressKey
-from workers.nftables import FAMILIES, load
+from keepalived_py.config.model import FirewallSettings
+from keepalived_py.values import IPAddress
+from workers.nftables_keeper import NETLINK_NETFILTER, NFGENMSG, SUBSYSTEM, TableKeeper
 
+from . import iptables
+from .firewall_rules import Element, Needs, ruleset
 from .rtnetlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, NLMSG, NLMSG_ERROR, attribute, message, messages
 
 logger = logging.getLogger(__name__)
 
-NETLINK_NETFILTER, SUBSYSTEM = 12, 10
 BATCH_BEGIN, BATCH_END = 0x10, 0x11
 NEWSETELEM, DELSETELEM = SUBSYSTEM << 8 | 12, SUBSYSTEM << 8 | 14
 NESTED = 0x8000
-NFGENMSG = struct.Struct("!BBH")
 LIST_TABLE, LIST_SET, LIST_ELEMENTS = 1, 2, 3
 LIST_ELEMENT, ELEMENT_KEY, ELEMENT_DATA, DATA_VALUE = 1, 1, 2, 1
 WITHOUT = "accept mode and VMAC filters are without effect"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Element:
-    """A member of a set, or of a map when it has a value."""
-
-    family: int
-    set: str
-    key: bytes
-    value: bytes = b""
-
-
-def vips(keys: Iterable[AddressKey]) -> frozenset[Element]:
-    """Addresses to and from which nothing is let through; link-local ones on their interface only."""
-    found = set()
-    for key in keys:
-        packed = key.address.packed
-        if key.address.version == 6 and key.address.is_link_local:
-            found.add(Element(6, "vips_link_local", packed + struct.pack("=I", key.ifindex)))
-        else:
-            found.add(Element(key.address.version, "vips", packed))
-    return frozenset(found)
-
-
-def vmac(family: int, index: int, parent: int) -> frozenset[Element]:
-    """What sends reports of group membership out of the interface below a VMAC."""
-    own, below = struct.pack("=I", index), struct.pack("=I", parent)
-    found = {Element(family, "vmac_map", own, below)}
-    if family == 6:
-        found.add(Element(6, "vmac_set", own))
-    return frozenset(found)
-
-
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """What the tables must be able to do: families whose addresses may be closed, and that have VMACs."""
-
-    closed: frozenset[int] = frozenset()
-    vmacs: frozenset[int] = frozenset()
-
-
-def needs(instances: Iterable[VrrpInstance], igmp_off: bool) -> Needs:
-    closed: set[int] = set()
-    with_vmac: set[int] = set()
-    for config in instances:
-        if is_closed(config):
-            closed |= {row.family for row in (*config.addresses, *config.excluded)}
-        if config.vmac is not None and config.vmac.kind == "macvlan" and not (igmp_off and config.family == 4):
-            with_vmac.add(config.family)
-    return Needs(frozenset(closed), frozenset(with_vmac))
-
-
-def is_closed(config: VrrpInstance) -> bool:
-    """Whether its addresses must not answer (RFC 9568 6.1, Accept_Mode)."""
-    return not config.accept and not config.is_owner
-
-
-def ruleset(wanted: Needs, settings: FirewallSettings, elements: Iterable[Element] = ()) -> str:
-    """The tables for nft, with those of `elements` that have a set in them; those of that name are replaced."""
-    by_set: dict[tuple[int, str], list[str]] = {}
-    for element in sorted(set(elements)):
-        by_set.setdefault((element.family, element.set), []).append(_words(element))
-    out = []
-    for family in (4, 6):
-        name = f"{FAMILIES[family]} {settings.nftables_table}"
-        out += [f"add table {name}", f"delete table {name}"]
-        if family in wanted.closed | wanted.vmacs:
-            full = {
-                name: f" elements = {{ {', '.join(found)} }};" for (of, name), found in by_set.items() if of == family
-            }
-            body = "\n".join(_table(family, wanted, settings, full))
-            out.append(f"table {name} {{\n{body}\n}}")
-    return "\n".join(out) + "\n"
-
-
-def _words(element: Element) -> str:
-    """An element as nft reads it."""
-    if element.value:
-        return " : ".join(str(*struct.unpack("=I", each)) for each in (element.key, element.value))
-    if len(element.key) == 4:
-        return str(ip_address(element.key)) if element.set == "vips" else str(*struct.unpack("=I", element.key))
-    rest = "".join(f" . {index}" for (index,) in struct.iter_unpack("=I", element.key[16:]))
-    return f"{ip_address(element.key[:16])}{rest}"
-
-
-def _table(family: int, wanted: Needs, settings: FirewallSettings, full: dict[str, str]) -> list[str]:
-    """Lines of a table; `full` has the elements of sets by their name."""
-    ip, count = FAMILIES[family], "counter " if settings.nftables_counters else ""
-    closed, with_vmac = family in wanted.closed, family in wanted.vmacs
-    sets: list[str] = []
-    incoming: list[str] = []
-    outgoing: list[str] = []
-    if with_vmac:
-        sets.append(f" map vmac_map {{ type iface_index : iface_index;{full.get('vmac_map', '')} }}")
-        dup = f"dup to {ip} daddr device oif map @vmac_map {count}drop"
-        if family == 4:
-            outgoing.append(f'  ip protocol igmp meta oifkind "macvlan" {dup}')
-        else:
-            sets.append(f" set vmac_set {{ type iface_index;{full.get('vmac_set', '')} }}")
-            outgoing.append(f'  icmpv6 type mld2-listener-report meta oifkind "macvlan" {dup}')
-            outgoing.append(f'  icmpv6 type nd-router-solicit meta oifkind "macvlan" oif @vmac_set {count}drop')
-    if closed:
-        sets.append(f" set vips {{ type ipv{family}_addr;{full.get('vips', '')} }}")
-        if family == 6:
-            sets.append(
-                " set neighbor-discovery { type icmpv6_type; flags constant; "
-                "elements = { nd-neighbor-solicit, nd-neighbor-advert } }"
-            )
-            sets.append(f" set vips_link_local {{ type ipv6_addr . iface_index;{full.get('vips_link_local', '')} }}")
-            for rules, word, way in ((incoming, "daddr", "in"), (outgoing, "saddr", "out")):
-                rules.append(f"  icmpv6 type @neighbor-discovery {count}accept")
-                rules.append(f"  ip6 {word} fe80::/10 goto {way}_link_local")
-            sets.append(f" chain in_link_local {{ ip6 daddr . iif @vips_link_local {count}drop; }}")
-            sets.append(f" chain out_link_local {{ ip6 saddr . oif @vips_link_local {count}drop; }}")
-        incoming.append(f"  {ip} daddr @vips {count}drop")
-        outgoing.append(f"  {ip} saddr @vips {count}drop")
-    for way, hook, rules in (("in", "input", incoming), ("out", "output", outgoing)):
-        if rules:
-            head = f"  type filter hook {hook} priority {settings.nftables_priority}; policy accept;"
-            sets.append("\n".join((f" chain {way} {{", head, *rules, " }")))
-    return sets
-
-
-@dataclass(slots=True)
 class Firewall:
     """The tables of this worker, and which elements are whose."""
 
-    settings: FirewallSettings = field(default_factory=FirewallSettings)
-    _made: Needs = field(default_factory=Needs)
-    _elements: dict[Hashable, frozenset[Element]] = field(default_factory=dict)
-    _sock: socket.socket | None = None
+    def __init__(self) -> None:
+        self.settings = FirewallSettings()
+        self.tables = TableKeeper(self._load, WITHOUT)
+        self._made = Needs()
+        self._closed: frozenset[IPAddress] = frozenset()
+        self._iptables: iptables.Chains | None = None
+        """Instead of nftables."""
+        self._elements: dict[Hashable, frozenset[Element]] = {}
+        self._sock: socket.socket | None = None
 
-    async def configure(self, wanted: Needs, settings: FirewallSettings) -> None:
-        """Make the tables that are needed, full from their first moment: not one packet gets through meanwhile."""
-        if (wanted, settings) == (self._made, self.settings):
+    async def configure(self, wanted: Needs, settings: FirewallSettings, closed: frozenset[IPAddress]) -> None:
+        """Make the tables that are needed, full from their first moment: not one packet gets through meanwhile.
+        `closed` are the addresses that are ever to be filtered."""
+        same = (wanted, settings) == (self._made, self.settings)
+        if same and (self._iptables is None or closed == self._closed):
             return
-        started = bool(self._made.closed or self._made.vmacs)
-        self._made, self.settings = wanted, settings
-        if not started and not (wanted.closed or wanted.vmacs):
-            return
-        await load(ruleset(wanted, settings, chain.from_iterable(self._elements.values())), WITHOUT)
+        legacy = self._iptables is not None
+        if wanted and (settings != self.settings or not self._made):
+            legacy = await iptables.is_wanted(settings)
+        chains = (self._iptables or iptables.Chains()) if wanted and legacy else None
+        old = self._remover() if self._made and (not wanted or type(chains) is not type(self._iptables)) else None
+        self._made, self.settings, self._closed, self._iptables = wanted, settings, closed, chains
+        await self._load()
+        if old is not None:
+            await old()
+
+    def _remover(self) -> Callable[[], Awaitable[object]]:
+        """What takes away what is there now."""
+        if self._iptables is not None:
+            return self._iptables.remove
+        return partial(self.tables.remove, ruleset(Needs(), self.settings))
+
+    async def _load(self) -> bool:
+        """The tables as they have to be; what is wanted from the moment that nft gets its text follows after it."""
+        if not self._made:
+            return True
+        loaded: frozenset[Element] = frozenset()
+
+        def text() -> str:
+            nonlocal loaded
+            loaded = self._all()
+            return ruleset(self._made, self.settings, loaded)
+
+        if self._iptables is not None:
+            loaded = self._all()
+            done = await self._iptables.load(self._made, self.settings, loaded, self._closed)
+        else:
+            done = await self.tables.load(self.settings.nftables_table, text)
+        self._change(NEWSETELEM, sorted(self._all() - loaded))
+        self._change(DELSETELEM, sorted(loaded - self._all()))
+        return done
+
+    def _all(self) -> frozenset[Element]:
+        return frozenset().union(*self._elements.values())
 
     def expect(self, owner: Hashable, elements: frozenset[Element]) -> None:
         """`owner` has something to close already, left by a process before: the first table is made with it."""
@@ -191,9 +107,9 @@ class Firewall:
 
     async def close(self) -> None:
         """Take the tables away."""
-        if self._made.closed or self._made.vmacs:
-            await load(ruleset(Needs(), self.settings), WITHOUT)
-        self._made = Needs()
+        remove, made, self._made = self._remover(), self._made, Needs()
+        if made:
+            await remove()
         if self._sock is not None:
             self._sock.close()
             self._sock = None
@@ -201,10 +117,15 @@ class Firewall:
     def _change(self, kind: int, elements: list[Element]) -> None:
         if not elements:
             return
+        if self._iptables is not None:
+            self._iptables.change(elements, present=kind == NEWSETELEM)
+            return
         if self._sock is None:
             flags = socket.SOCK_RAW | socket.SOCK_CLOEXEC
             self._sock = socket.socket(socket.AF_NETLINK, flags, NETLINK_NETFILTER)
             self._sock.setblocking(False)
+            self._sock.bind((0, 0))
+            self.tables.port = self._sock.getsockname()[0]
         try:
             self._sock.send(encode(kind, elements, self.settings.nftables_table))
             refused = {code for code in self._answers() if code not in (errno.EEXIST, errno.ENOENT)}

@@ -11,23 +11,10 @@ from keepalived_py.values import IPAddress, VirtualRouterKey
 from keepalived_py.vrrp.examiner import Counters, Examiner
 from keepalived_py.vrrp.machine import VirtualRouter
 from keepalived_py.vrrp.packet import IPPROTO_AH, IPPROTO_VRRP
+from workers.losses import Losses
 
 from .rtnetlink import Batch
 from .sockets import ReceiverKey, Sender
-
-HELD_FOR = 10.0
-"""Seconds after which what was put back counts as safe."""
-
-Losses = dict[AddressKey | Entry | str, tuple[int, float]]
-"""How many times in a row others removed something, and when last (CLOCK_MONOTONIC, seconds)."""
-
-
-def count_loss(losses: Losses, what: AddressKey | Entry | str, at: float) -> int:
-    """How many times in a row `what` was removed now; what held for a while starts afresh."""
-    count, last = losses.get(what, (0, at))
-    count = count + 1 if at - last < HELD_FOR else 1
-    losses[what] = count, at
-    return count
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +43,8 @@ class Instance:
     """Where its addresses go: its VMAC, else its interface."""
     base_index: int = 0
     """Its configured interface."""
+    wire: int = 0
+    """The interface whose link that uses: the one below where it is a macvlan."""
     advert_index: int = 0
     """Where adverts come and go."""
     extra: dict[Place, int] = field(default_factory=dict)
@@ -64,6 +53,9 @@ class Instance:
     """What it had to do with when it was connected last."""
     sender: Sender | None = None
     receiver: ReceiverKey | None = None
+    deaf: str = ""
+    """Why it has no sockets although it should."""
+    retrying: bool = False
     prepared: Prepared | None = None
     rows: dict[AddressKey, Address] = field(default_factory=dict)
     """Addresses of ours that are, or are being put, on the interfaces."""

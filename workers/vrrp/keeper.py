@@ -12,9 +12,10 @@ from keepalived_py.plan.routes import Entry, RouteKey, RuleKey
 from keepalived_py.values import IPAddress, VirtualRouterKey
 from keepalived_py.vrrp.events import AddressesLost
 from keepalived_py.vrrp.states import State
+from workers.losses import count_loss
 
 from .effect_runner import EffectRunner
-from .instance import Instance, count_loss
+from .instance import Instance
 from .link_monitor import LinkMonitor
 
 logger = logging.getLogger(__name__)

@@ -36,6 +36,8 @@ class LinkMonitor:
 
     def __init__(self, changed: Callable[[LinkNotice | AddressNotice], None], reread: Callable[[], None]) -> None:
         self.links: dict[int, Link] = {}
+        self.secondary: set[AddressKey] = set()
+        """IPv4 addresses that go with the primary one of their network."""
         self.addresses: dict[AddressKey, bool] = {}
         """Whether each is tentative."""
         self._names: tuple[dict[str, int], dict[str, int]] | None = None
@@ -70,6 +72,7 @@ class LinkMonitor:
     def read_all(self) -> None:
         self.links.clear()
         self.addresses.clear()
+        self.secondary.clear()
         self._names, self._on_link = None, {}
         for each in self._requests.dump():
             self._take(each)
@@ -119,9 +122,11 @@ class LinkMonitor:
             self._take_link(each)
         elif each.present:
             self.addresses[each.key] = each.tentative
+            (self.secondary.add if each.secondary else self.secondary.discard)(each.key)
             self._on_link.setdefault(each.key.ifindex, {})[each.key] = None
         else:
             self.addresses.pop(each.key, None)
+            self.secondary.discard(each.key)
             self._on_link.get(each.key.ifindex, {}).pop(each.key, None)
 
     def _take_link(self, notice: LinkNotice) -> None:

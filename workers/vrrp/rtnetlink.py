@@ -48,10 +48,11 @@ IFA_F_NODAD, IFA_F_HOMEADDRESS, IFA_F_MANAGETEMPADDR, IFA_F_NOPREFIXROUTE, IFA_F
     0x200,
     0x400,
 )
-IFA_F_TENTATIVE, IFA_F_DADFAILED = 0x40, 0x08
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA_GROUP = 1, 3, 5, 10, 18, 27
+IFA_F_SECONDARY, IFA_F_TENTATIVE, IFA_F_DADFAILED = 0x01, 0x40, 0x08
+IFLA_ADDRESS, IFLA_BROADCAST, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 2, 3, 4, 5, 10
+IFLA_LINKINFO, IFLA_GROUP = 18, 27
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_VRF_TABLE = 1, 2, 1
-IFF_UP, IFF_RUNNING, IFF_NOARP = 0x1, 0x40, 0x80
+IFF_UP, IFF_RUNNING, IFF_NOARP, IFF_MULTICAST = 0x1, 0x40, 0x80, 0x1000
 RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR = 0x1, 0x10, 0x100
 ADDRESS_PROTOCOL = 18
 """IFAPROT keepalived."""
@@ -85,6 +86,10 @@ class Link:
     group: int = 0
     mode: int = 0
     """Of a macvlan."""
+    mtu: int = 0
+    hardware: int = 0
+    """ARPHRD number."""
+    broadcast: bytes = b""
 
     @property
     def running(self) -> bool:
@@ -107,6 +112,8 @@ class AddressNotice:
     key: AddressKey
     present: bool
     tentative: bool
+    secondary: bool = False
+    """IPv4: goes with the primary address of its network."""
 
 
 def encode(op: Op) -> bytes:
@@ -163,7 +170,7 @@ def _number(value: memoryview | None) -> int:
 def notice(kind: int, body: memoryview) -> LinkNotice | AddressNotice | None:
     """What a message of the kernel says about links or addresses; None for anything else."""
     if kind in (RTM_NEWLINK, RTM_DELLINK) and len(body) >= IFINFOMSG.size:
-        _, _, index, flags, _ = IFINFOMSG.unpack_from(body)
+        _, hardware, index, flags, _ = IFINFOMSG.unpack_from(body)
         found = attributes(body[IFINFOMSG.size :])
         name = bytes(found.get(IFLA_IFNAME, b"")).rstrip(b"\0").decode("utf-8", "replace")
         type_of, value = _kind_of(found.get(IFLA_LINKINFO))
@@ -178,6 +185,9 @@ def notice(kind: int, body: memoryview) -> LinkNotice | AddressNotice | None:
             master=_number(found.get(IFLA_MASTER)),
             group=_number(found.get(IFLA_GROUP)),
             mode=value if type_of == "macvlan" else 0,
+            mtu=_number(found.get(IFLA_MTU)),
+            hardware=hardware,
+            broadcast=bytes(found.get(IFLA_BROADCAST, b"")),
         )
         return LinkNotice(link, kind == RTM_NEWLINK)
     if kind in (RTM_NEWADDR, RTM_DELADDR) and len(body) >= IFADDRMSG.size:
@@ -194,7 +204,8 @@ def notice(kind: int, body: memoryview) -> LinkNotice | AddressNotice | None:
         if IFA_FLAGS in found:
             (flags,) = struct.unpack_from("=I", found[IFA_FLAGS])
         tentative = bool(flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)) and not flags & IFA_F_NODAD
-        return AddressNotice(AddressKey(index, address, prefixlen), kind == RTM_NEWADDR, tentative)
+        secondary = family == socket.AF_INET and bool(flags & IFA_F_SECONDARY)
+        return AddressNotice(AddressKey(index, address, prefixlen), kind == RTM_NEWADDR, tentative, secondary)
     return None
 
 

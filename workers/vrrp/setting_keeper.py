@@ -8,8 +8,8 @@ import logging
 
 from keepalived_py.clock import now
 from keepalived_py.inotify import IN_MODIFY, Inotify
+from workers.losses import Losses, count_loss
 
-from .instance import Losses, count_loss
 from .sysctl import Sysctls
 
 logger = logging.getLogger(__name__)

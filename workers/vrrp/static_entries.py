@@ -20,8 +20,8 @@ from keepalived_py.plan.routes import (
     interfaces_of,
     reconcile_entries,
 )
+from workers.losses import HELD_FOR, Losses, count_loss
 
-from .instance import HELD_FOR, Losses, count_loss
 from .keeper import SETTLE, gone, shown_loss, shown_losses
 from .link_monitor import LinkMonitor
 from .route_netlink import encode_entry

@@ -10,7 +10,14 @@ from functools import partial
 from ipc.messages import VirtualServerStateChanged
 from keepalived_py.clock import now
 from keepalived_py.config.model import Track, VrrpInstance, VrrpScript, VrrpSlice
-from keepalived_py.vrrp.tracking import EffectivePriority, Observation, ScriptState, effective_priority, is_fault
+from keepalived_py.vrrp.tracking import (
+    EffectivePriority,
+    Observation,
+    ScriptState,
+    effective_priority,
+    is_fault,
+    next_run,
+)
 from workers import scripts
 from workers.file_watch import FileWatcher
 from workers.process_watch import ProcessWatcher
@@ -139,7 +146,7 @@ class ScriptTracker:
         self._tasks.pop(name).cancel()
 
     async def _run(self, state: ScriptState) -> None:
-        """One start per interval; a run that takes longer makes the next one wait."""
+        """One start per interval; starts that fall into a run are left out."""
         config = state.config
         due = now()
         while True:
@@ -150,5 +157,7 @@ class ScriptTracker:
             if state.record(outcome.success):
                 logger.info("VRRP_Script(%s) %s", config.name, "succeeded" if state.up else "failed")
                 self._changed(config.name)
-            due = max(due + config.interval, now())
+            due, skipped = next_run(due, config.interval, now(), timed_out=outcome.timed_out)
+            if skipped:
+                logger.info("Script `%s` was still running: %d of its starts left out", config.name, skipped)
             await asyncio.sleep(due - now())

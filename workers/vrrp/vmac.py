@@ -249,7 +249,15 @@ class Vmacs:
         if not parent.flags & IFF_UP:
             return None
         self._bring_up(link)
+        if wish.spec.netlink_notify_msg:
+            self._tell_of(parent)
         return self._own_address(wish, parent, link)
+
+    def _tell_of(self, link: Link) -> None:
+        """Have the kernel tell everybody of a link: where it filters no addresses, as a bridge, others do not hear that
+        it is promiscuous now. Setting the group that it has does no more than that. Raises KernelError."""
+        body = IFINFOMSG.pack(0, 0, link.index, 0, 0) + attribute(IFLA_GROUP, struct.pack("=I", link.group))
+        self._ask(RTM_NEWLINK, 0, body, f"notice of {link.name}")
 
     def _join(self, link: Link, master: int) -> None:
         """Into a VRF, or out of it with 0. Raises KernelError."""
@@ -280,12 +288,15 @@ class Vmacs:
         """The greater of `all` and the interface counts: `all` goes to each interface, so that a VMAC can have 0."""
         everywhere = self._sysctls.get("ipv4/conf/all/rp_filter")
         if everywhere in (None, "0"):
+            self._sysctls.claim("ipv4/conf/", "/rp_filter")
             return
+        changes: dict[str, str] = {}
         for link in ("default", *(each.name for each in self._monitor.links.values() if each.name != name)):
-            own = self._sysctls.get(f"ipv4/conf/{link}/rp_filter")
+            setting = f"ipv4/conf/{link}/rp_filter"
+            own = self._sysctls.get(setting)
             if own is not None and own < str(everywhere):
-                self._sysctls.set(f"ipv4/conf/{link}/rp_filter", str(everywhere))
-        self._sysctls.set("ipv4/conf/all/rp_filter", "0")
+                changes[setting] = str(everywhere)
+        self._sysctls.set_all({**changes, "ipv4/conf/all/rp_filter": "0"})
 
     def _own_address(self, wish: Wish, parent: Link, link: Link) -> AddressKey | None:
         """What the interface needs to send: a link-local address for IPv6, its own for an ipvlan, whose link-local one

@@ -10,7 +10,6 @@ import asyncio
 import copy
 import logging
 import time
-from collections import deque
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, ClassVar
@@ -25,14 +24,13 @@ from keepalived_py.plan.routes import RouteKey, RuleKey
 from keepalived_py.values import ExitCode, IPAddress, VirtualRouterKey
 from keepalived_py.vrrp.dump_json import json_text
 from keepalived_py.vrrp.dump_text import statistics_text
-from keepalived_py.vrrp.effects import Effect, SetVips
+from keepalived_py.vrrp.effects import Effect, SetVips, Transition
+from keepalived_py.vrrp.engine import Engine
 from keepalived_py.vrrp.events import (
     AdvertReceived,
     ConfigChanged,
     Event,
-    FaultCleared,
     FaultRaised,
-    PriorityChanged,
     Shutdown,
     SourceChanged,
     StartDelayed,
@@ -40,27 +38,31 @@ from keepalived_py.vrrp.events import (
     TimerExpired,
 )
 from keepalived_py.vrrp.examiner import Counters, Examiner
-from keepalived_py.vrrp.machine import GROUP_FAULT, VirtualRouter
+from keepalived_py.vrrp.machine import VirtualRouter
 from keepalived_py.vrrp.packet import Datagram, PacketError
 from keepalived_py.vrrp.snapshot import InstanceSnapshot, snapshot
 from keepalived_py.vrrp.states import State, Timer
-from keepalived_py.vrrp.sync_group import SyncGroup
+from keepalived_py.vrrp.sync_group import GroupTransition
 from workers.notify import Notifier
 from workers.worker import Worker, WorkerContext, WorkerError
 
 from . import dumps
 from .announce import Announcer
+from .dump_kernel import interfaces, sections_before
 from .effect_runner import EffectRunner
-from .firewall import needs as firewall_needs
-from .firewall import vmac as vmac_filter
+from .firewall_rules import closed_addresses
+from .firewall_rules import needs as firewall_needs
+from .firewall_rules import vmac as vmac_filter
 from .hearing import Hearing
 from .instance import Instance
 from .keeper import Keeper
 from .link_monitor import LinkMonitor
 from .link_state import LinkStates
+from .namesakes import Namesakes, wire
 from .route_monitor import RouteMonitor
-from .rtnetlink import AddressNotice, Link, LinkNotice, RequestSocket
+from .rtnetlink import IFF_MULTICAST, AddressNotice, Link, LinkNotice, RequestSocket
 from .setting_keeper import SettingKeeper
+from .setting_record import SettingRecord
 from .slices import SliceQueue
 from .sockets import Sender
 from .startup import StartupDelay
@@ -73,6 +75,9 @@ from .vmac import Vmacs
 from .vmac_wish import sends_below
 
 logger = logging.getLogger(__name__)
+
+RETRY = 1.0
+"""Seconds until sockets are asked for again."""
 
 
 def run_vrrp(context: WorkerContext[VrrpSlice]) -> int:
@@ -95,17 +100,16 @@ class VrrpWorker(Worker[VrrpSlice]):
     def __init__(self, context: WorkerContext[VrrpSlice]) -> None:
         super().__init__(context)
         self.instances: dict[VirtualRouterKey, Instance] = {}
-        self.groups: dict[str, SyncGroup] = {}
+        self.engine: Engine[Instance] = Engine(self._perform, self._group_moved)
         self._group_configs: dict[str, GroupConfig] = {}
         self._group_of: dict[str, str] = {}
-        self._by_name: dict[str, Instance] = {}
-        self._events: deque[tuple[Instance, Event]] = deque()
         self._virtual: frozenset[IPAddress] = frozenset()
-        self._working = False
         self._leaving = False
         self._not_before = 0.0
         self._by_link: dict[str | int | IPAddress, list[Instance]] | None = None
         """Instances by what concerns them; None: to be worked out again."""
+        self._namesakes: Namesakes | None = None
+        """Likewise."""
         self.hearing = Hearing(self._heard)
         self.timers = TimerDriver(self._machine_of, self.hearing.drain, self._timer_expired, self._rehearse)
         self.timers.late = self.tuner.late
@@ -131,8 +135,9 @@ class VrrpWorker(Worker[VrrpSlice]):
         self.static = StaticEntries(self._requests, self.monitor, self._judge_all)
         self.routes = RouteMonitor(self._requests.port, self._removed, self._stir)
         self.monitor.start(loop, self._requests)
-        self.sysctls = Sysctls()
+        self.sysctls = Sysctls(record=SettingRecord(self.options.setting_record))
         self.settings = SettingKeeper(self.sysctls)
+        self.sysctls.adopt()
         self.vmacs = Vmacs(self._requests, self.monitor, self.sysctls)
         self.vmacs.prefix = self.config.global_defs.vmac_prefix
         self.vmacs.address_prefix = self.config.global_defs.vmac_addr_prefix or self.vmacs.prefix
@@ -152,6 +157,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         self.link_states.apply(self.config)
         self.trackers.apply(self.config)
         self._build(self.config)
+        self.sysctls.disown()
 
     # configuration ------------------------------------------------------------------------------------------------
 
@@ -169,14 +175,15 @@ class VrrpWorker(Worker[VrrpSlice]):
         """The tables that accept mode and VMACs need, before anything is put into them."""
         defaults = config.global_defs
         wanted = firewall_needs(config.vrrp.instances, defaults.disable_local_igmp)
-        await self.runner.firewall.configure(wanted, defaults.firewall)
+        closed = closed_addresses(config.vrrp.instances)
+        await self.runner.firewall.configure(wanted, defaults.firewall, closed)
         self._synchronise(config)
 
     def _synchronise(self, config: VrrpSlice) -> None:
         """lvs_sync_daemon goes the way of the instance that it names."""
         settings = config.global_defs.lvs_sync_daemon
         name = settings.instance if settings is not None else ""
-        known = self._by_name.get(name)
+        known = self.engine.members.get(name)
         running = known is not None and known.router.state is not State.INIT
         vrid = next((each.vrid for each in config.vrrp.instances if each.name == name), 0)
         self.runner.sync.daemon.namespace = config.global_defs.root.net_namespace_ipvs
@@ -193,6 +200,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         }
         for instance_config in config.vrrp.instances:
             self._add(instance_config)
+        self._assemble(config)
         self._start_instances(list(self.instances.values()), was_master)
 
     def _keep(self, config: VrrpSlice) -> None:
@@ -204,7 +212,8 @@ class VrrpWorker(Worker[VrrpSlice]):
         for monitor in (self.monitor, self.routes):
             monitor.resize(buffers.vrrp_netlink_monitor, buffers.vrrp_netlink_monitor_force)
         self.routes.watch(bool(held or vrrp.static_routes or vrrp.static_rules))
-        self.keeper.limit = self.static.limit = self.settings.limit = config.global_defs.restore_lost
+        for keeper in (self.keeper, self.static, self.settings, self.runner.firewall.tables):
+            keeper.limit = config.global_defs.restore_lost
         self.static.apply(vrrp)
         self.monitor.read_waiting()
 
@@ -230,28 +239,32 @@ class VrrpWorker(Worker[VrrpSlice]):
             self._post(instance, StartDelayed(self._not_before))
 
     def _add(self, config: VrrpInstance) -> Instance:
-        group = self._group_of.get(config.name, "")
-        router = VirtualRouter(config, grouped=bool(group))
-        instance = Instance(key=config.key, router=router, examiner=Examiner(config), group=group)
+        instance = Instance(key=config.key, router=VirtualRouter(config), examiner=Examiner(config))
+        instance.group = self._group_of.get(config.name, "")
         self.instances[config.key] = instance
-        self._by_name[config.name] = instance
         self._connect(instance)
         return instance
+
+    def _assemble(self, config: VrrpSlice) -> None:
+        """The instances by the names that `config` has for them, and the groups."""
+        members = {each.name: self.instances[each.key] for each in config.vrrp.instances}
+        self.engine.configure(members, {name: group.members for name, group in self._group_configs.items()})
 
     def _start_instances(self, instances: list[Instance], was_master: set[str]) -> None:
         """Conditions of all first, since what holds one member of a group back holds all back; then they start."""
         for instance in instances:
             self._judge(instance)
-        for name in self._group_configs:
-            for member, event in self._group(name).prepare():
-                self._post(self._by_name[member], event)
+            if instance.name not in was_master:
+                self.runner.remove_left_overs(instance)
         with self.teller.starting():
-            for instance in instances:
-                adopted = State.MASTER if instance.name in was_master else None
-                if adopted is None:
-                    self.runner.remove_left_overs(instance)
-                self._post(instance, Startup(adopted, self._not_before))
-            self._settle_groups()
+            self.engine.start(
+                instances,
+                lambda each: Startup(State.MASTER if each.name in was_master else None, self._not_before),
+                now(),
+            )
+        for instance in instances:
+            if instance.name in was_master and instance.router.state is not State.MASTER:
+                self.runner.remove_left_overs(instance)  # it cannot go on where its predecessor was killed
 
     def _connect(self, instance: Instance) -> None:
         """Sockets and source address of an instance, as its interface allows at the moment."""
@@ -269,9 +282,11 @@ class VrrpWorker(Worker[VrrpSlice]):
         source = config.source or self._interface_address(instance)
         if instance.extra_places or instance.extra:
             instance.extra = self.vmacs.ensure_extra(config)
-        links = (config, instance.base_index, instance.ifindex, instance.advert_index, tuple(instance.extra.values()))
-        if instance.links != links:
-            instance.links, self._by_link = links, None
+        indices = (instance.base_index, instance.ifindex, instance.advert_index, *instance.extra.values())
+        instance.wire = wire(self.monitor.links, instance.base_index)
+        if instance.links != (config, instance.wire, indices):
+            instance.links = config, instance.wire, indices
+            self._by_link = self._namesakes = None
         self.runner.prepare(instance)
         if config.vmac is not None and own is not None and link is not None and config.vmac.kind == "macvlan":
             self.runner.firewall.set(("vmac", instance.key), vmac_filter(config.family, own.index, link.index))
@@ -286,6 +301,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         instance.router.source = source
         if source is None or (advert is None and (config.interface or config.vrf)):
             self.hearing.stop(instance)
+            instance.deaf = ""
             return
         name = advert.name if advert is not None else ""
         try:
@@ -294,7 +310,26 @@ class VrrpWorker(Worker[VrrpSlice]):
         except PermissionError as exc:
             raise WorkerError("raw sockets need CAP_NET_RAW", ExitCode.NO_PERMISSION) from exc
         except OSError as exc:
-            logger.error("(%s) sockets on %s: %s", config.name, config.interface, exc.strerror)
+            self._deafened(instance, f"sockets on {name or 'any interface'}: {exc.strerror}")
+        else:
+            instance.deaf = ""
+
+    def _deafened(self, instance: Instance, why: str) -> None:
+        """Without its sockets a router would hear nobody and think itself alone; they are tried again in a while."""
+        if instance.sender is not None:
+            instance.sender.close()
+            instance.sender = None
+        if instance.deaf != why:
+            logger.error("(%s) %s", instance.name, why)
+        instance.deaf = why
+        if not instance.retrying:
+            instance.retrying = True
+            asyncio.get_running_loop().call_later(RETRY, self._try_sockets, instance)
+
+    def _try_sockets(self, instance: Instance) -> None:
+        instance.retrying = False
+        if instance.deaf and self.instances.get(instance.key) is instance:
+            self._ask_again(instance.key)
 
     def _own_link(self, instance: Instance, link: Link | None) -> Link | None:
         """The VMAC of an instance, else its interface."""
@@ -357,25 +392,20 @@ class VrrpWorker(Worker[VrrpSlice]):
         wanted = {config.key: config for config in new.vrrp.instances}
         for key in [key for key in self.instances if key not in wanted]:
             self._remove(self.instances[key])
-        group_states = {name: group.state for name, group in self.groups.items()}
-        self.groups.clear()
-        self._by_name = {}
         added = [self._add(config) for key, config in wanted.items() if key not in self.instances]
-        for key, config in wanted.items():
-            self._by_name[config.name] = self.instances[key]
-        for name, state in group_states.items():
-            if name in self._group_configs:
-                self._group(name).state = state  # an unchanged group is not told again
+        self._assemble(new)
         self.link_states.apply(new)
         self.trackers.apply(new)
-        self._by_link = None
+        self._by_link = self._namesakes = None
         self.config = new
-        for instance in self.instances.values():
-            if instance not in added:
-                self._reconfigure(instance, wanted[instance.key])
-        self._settle_groups()
+        kept = [each for each in self.instances.values() if each not in added]
+        for instance in kept:
+            self._reconfigure(instance, wanted[instance.key])
+        for instance in kept:
+            self._judge(instance)
+        self.engine.regroup(now())
         if new.global_defs.fifo_write_vrrp_states_on_reload:
-            self._tell_states(each for each in self.instances.values() if each not in added)
+            self._tell_states(kept)
         self._start_instances(added, set())
         self._stir()  # what one gave up may be another's now
 
@@ -388,84 +418,48 @@ class VrrpWorker(Worker[VrrpSlice]):
         if instance.sender is not None:
             instance.sender.close()
         del self.instances[instance.key]
+        self._by_link = self._namesakes = None
         self.timers.rearm(instance.key)
         if instance.config.vmac is not None or instance.extra:
             self.slices.add(instance.key, partial(self.vmacs.forget, instance.key))
             self.runner.firewall.set(("vmac", instance.key), frozenset())
 
     def _reconfigure(self, instance: Instance, config: VrrpInstance) -> None:
-        instance.group = self._group_of.get(config.name, "")
-        instance.router.grouped = bool(instance.group)
-        if instance.config != config:
-            before = set(instance.rows)
-            instance.examiner.reconfigure(config)
-            instance.prepared = None
-            self._post(instance, ConfigChanged(config))
-            self._connect(instance)
-            self._refill(instance)
-            self.runner.guard(instance)
-            news = [key for key in instance.rows if key not in before]
-            if news and instance.router.state is State.MASTER:
-                self.runner.announce(instance, news, config.garp.master_repeat)
-        self._judge(instance)
+        if instance.config == config:
+            return
+        before = set(instance.rows)
+        instance.examiner.reconfigure(config)
+        instance.prepared = None
+        self._post(instance, ConfigChanged(config))
+        self._connect(instance)
+        self._refill(instance)
+        self.runner.guard(instance)
+        news = [key for key in instance.rows if key not in before]
+        if news and instance.router.state is State.MASTER:
+            self.runner.announce(instance, news, config.garp.master_repeat)
 
     # events and effects -------------------------------------------------------------------------------------------
 
     def _post(self, instance: Instance, event: Event) -> None:
         """Step the machine, perform what it wants, and tell its group; events that follow are handled in turn."""
-        self._events.append((instance, event))
-        if self._working:
-            return
-        self._working = True
-        try:
-            while self._events:
-                self._step(*self._events.popleft())
-        finally:
-            self._working = False
+        self.engine.post(instance, event, now())
 
-    def _step(self, instance: Instance, event: Event) -> None:
-        effects = instance.router.step(event, now())
+    def _perform(self, instance: Instance, effects: list[Effect]) -> None:
+        if any(isinstance(each, Transition) and each.new is State.MASTER for each in effects):
+            instance.examiner.became_master()
         self.runner.perform(instance, effects)
         if SetVips(False) in effects:
             self._stir()  # another instance may hold a route that this one has just removed
-        if instance.group:
-            self._tell_group(instance, event, effects)
         self.timers.rearm(instance.key)
 
-    def _group(self, name: str) -> SyncGroup:
-        group = self.groups.get(name)
-        if group is None:
-            members = self._group_configs[name].members
-            routers = {member: self._by_name[member].router for member in members if member in self._by_name}
-            group = self.groups[name] = SyncGroup(name, routers)
-        return group
-
-    def _tell_group(self, instance: Instance, event: Event, effects: list[Effect]) -> None:
-        group = self._group(instance.group)
-        told = group.absorb(instance.name, effects)
-        if isinstance(event, FaultCleared):
-            told += group.recovery()
-        for member, follows in told:
-            self._events.append((self._by_name[member], follows))
-        if not self._events:
-            self._settle_group(group)
-
-    def _settle_group(self, group: SyncGroup) -> None:
-        """Tell what the group is now; one with a member that has not started, or that is about to stop, is nothing."""
-        if not self._leaving and any(router.state is State.INIT for router in group.members.values()):
-            return
-        found = group.settle()
-        if found is not None:
-            self.runner.group_transition(found, self._group_configs[group.name])
-
-    def _settle_groups(self) -> None:
-        for name in self._group_configs:
-            self._settle_group(self._group(name))
+    def _group_moved(self, found: GroupTransition) -> None:
+        self.runner.group_transition(found, self._group_configs[found.name])
 
     def _tell_states(self, instances: Iterable[Instance]) -> None:
         """fifo_write_vrrp_states_on_reload."""
         routers = [(INSTANCE, each.name, each.router.state, each.router.priority) for each in instances]
-        self.teller.states([*routers, *((GROUP, name, group.state, 0) for name, group in self.groups.items())])
+        groups = self.engine.groups.items()
+        self.teller.states([*routers, *((GROUP, name, group.state, 0) for name, group in groups)])
 
     # what arrives -------------------------------------------------------------------------------------------------
 
@@ -492,6 +486,8 @@ class VrrpWorker(Worker[VrrpSlice]):
                 advert.adver_int / 100,
                 instance.config.advert_int / 100,
             )
+        if advert.remark and instance.once(("remark", datagram.source, advert.remark)):
+            logger.info("(%s) advert from %s: %s", instance.name, datagram.source, advert.remark)
         if advert.bare_checksum and instance.once(("checksum", datagram.source)):
             logger.info("(%s) %s leaves the pseudo header out of its checksum", instance.name, datagram.source)
         if instance.reported and instance.router.master_source != datagram.source:
@@ -524,14 +520,11 @@ class VrrpWorker(Worker[VrrpSlice]):
 
     def _judge(self, instance: Instance) -> None:
         """Compare every condition of vrrp-behaviour.md 7 with what the machine believes, and the priority too."""
-        present = dict(self._faults(instance))
-        for subject, reason in present.items():
-            self._post(instance, FaultRaised(subject, reason, waiting=reason.endswith(NO_RESULT)))
-        known = {*instance.router.faults, *instance.router.waiting}
-        for subject in [each for each in known if each not in present and each != GROUP_FAULT]:
-            self._post(instance, FaultCleared(subject))
-        priority = self.trackers.priority(instance.config)
-        self._post(instance, PriorityChanged(priority.value, str(priority)))
+        faults = (
+            FaultRaised(subject, reason, waiting=reason.endswith(NO_RESULT))
+            for subject, reason in self._faults(instance)
+        )
+        self.engine.judge(instance, faults, self.trackers.priority(instance.config), now())
 
     def _judge_all(self) -> None:
         for instance in list(self.instances.values()):
@@ -555,11 +548,24 @@ class VrrpWorker(Worker[VrrpSlice]):
             yield "source address", f"no IPv{config.family} address on interface {config.interface}"
         if config.track_src_ip and config.source is not None and not self._has_source(instance, config.source):
             yield "source address", f"the source address {config.source} is missing"
+        base = self.monitor.links.get(instance.base_index)
+        if base is not None and config.mcast_group is not None and not base.flags & IFF_MULTICAST:
+            yield "multicast", f"interface {base.name} cannot multicast"
+        if instance.deaf:
+            yield "sockets", instance.deaf
+        first = self._alike().first(instance)
+        if first is not None:
+            yield "VRID", f"{first.name} uses VRID {config.vrid} on the link of interface {config.interface} already"
         for name in instance.held_interfaces:
             if not self._link_up(name):
                 yield f"interface {name}", f"interface {name} of what it holds is down"
         yield from self.static.faults(config.name)
         yield from self.trackers.faults(config)
+
+    def _alike(self) -> Namesakes:
+        if self._namesakes is None:
+            self._namesakes = Namesakes(self.instances.values())
+        return self._namesakes
 
     def _has_source(self, instance: Instance, source: IPAddress) -> bool:
         """track_src_ip: a link-local address counts on the own interface only, others wherever they are."""
@@ -659,12 +665,14 @@ class VrrpWorker(Worker[VrrpSlice]):
             self._reconnect(instance)
 
     def _reconnect(self, instance: Instance) -> None:
-        before = instance.source
+        before, affected = instance.source, self._alike().others(instance)
         self._connect(instance)
         if instance.source is not None and instance.source != before:
             self._post(instance, SourceChanged(instance.source))
         self._judge(instance)
         self._refill(instance)
+        for other in (*affected, *self._alike().others(instance)):
+            self._judge(other)
 
     # orders -------------------------------------------------------------------------------------------------------
 
@@ -689,8 +697,8 @@ class VrrpWorker(Worker[VrrpSlice]):
             self.vmacs.forget_all()
             self.sysctls.restore()
         self.static.stop()
-        self._leaving = True
-        self._settle_groups()
+        self._leaving = self.engine.leaving = True
+        self.engine.settle()
         self.trackers.stop()
         self.link_states.stop()
         if not keep:
@@ -736,6 +744,15 @@ class VrrpWorker(Worker[VrrpSlice]):
         """keepalived.data."""
         instances = list(self.instances.values())
         snapshots = [self._snapshot(instance) for instance in instances]
-        text = dumps.data(self.config, instances, snapshots, self.groups, self.trackers, self.hearing)
-        lateness, queued = self.timers.worst_lateness, self.runner.queued()
-        return text + dumps.ours(instances, self.trackers, self.hearing, lateness, queued)
+        text = dumps.data(
+            self.config,
+            instances,
+            snapshots,
+            self.engine.groups,
+            self.trackers,
+            self.hearing,
+            sections_before(self.config, self.static, self.monitor),
+            interfaces(self.config, instances, self.monitor, self.sysctls),
+        )
+        lateness, queued, filters = self.timers.worst_lateness, self.runner.queued(), self.runner.firewall.tables
+        return text + dumps.ours(instances, self.trackers, self.hearing, lateness, queued, filters.restored)

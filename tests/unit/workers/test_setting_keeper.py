@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from workers.vrrp import setting_record
 from workers.vrrp.setting_keeper import SettingKeeper
+from workers.vrrp.setting_record import SettingRecord
 from workers.vrrp.sysctl import Sysctls
 
 NAME = "ipv4/conf/eth0/arp_ignore"
@@ -100,3 +102,110 @@ def test_an_interface_that_is_renamed_keeps_its_settings(tmp_path: Path) -> None
         assert sysctls.get("ipv4/conf/lan0/arp_ignore") == "0"
 
     kept(tmp_path, 5, body)
+
+
+# what a killed process leaves -------------------------------------------------------------------------------------
+
+OTHER = "ipv4/conf/all/rp_filter"
+
+
+class Record:
+    """Settings in files, and the record that one process leaves to the next."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.path = root / "net", root / "vrrp.sysctl"
+        for name in (NAME, OTHER):
+            (self.root / name).parent.mkdir(parents=True)
+            (self.root / name).write_text("0\n")
+
+    def process(self) -> Sysctls:
+        sysctls = Sysctls(self.root, record=SettingRecord(str(self.path)))
+        sysctls.adopt()
+        return sysctls
+
+    def __getitem__(self, name: str) -> str:
+        return (self.root / name).read_text().strip()
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Record:
+    return Record(tmp_path)
+
+
+def test_the_next_process_puts_back_what_a_killed_one_changed(record: Record) -> None:
+    record.process().set_all({NAME: "1", OTHER: "2"})
+    assert record.path.stat().st_mode & 0o777 == 0o600
+    second = record.process()
+    second.set(NAME, "1")
+    second.disown()
+    assert (record[NAME], record[OTHER]) == ("1", "0")
+    third = record.process()
+    third.claim("ipv4/conf/eth0/", "/arp_ignore")
+    third.disown()
+    assert record[NAME] == "1"
+    third.restore()
+    assert record[NAME] == "0"
+    assert not record.path.exists()
+
+
+def test_what_is_to_be_changed_is_on_record_before_it_is(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    monkeypatch.setattr(Sysctls, "write", lambda self, name, value: seen.append(record.path.exists()) or True)
+    record.process().set(NAME, "1")
+    assert seen == [True]
+
+
+def test_a_refused_change_leaves_no_record(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sysctls, "write", lambda self, name, value: False)
+    assert not record.process().set(NAME, "1")
+    assert not record.path.exists()
+
+
+def test_what_somebody_else_changed_since_is_not_taken_over(record: Record) -> None:
+    record.process().set(NAME, "1")
+    (record.root / NAME).write_text("5")
+    second = record.process()
+    second.set(NAME, "1")
+    second.restore()
+    assert record[NAME] == "5"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"boot": "', '"boot": "x'),
+        ('"namespace": ', '"namespace": 1'),
+        (NAME, f"../net/{NAME}"),
+        ('{"ipv4', '[{"ipv4'),
+        ('["0", "1"]', "0"),
+        ('{"boot"', '[{"boot"'),
+    ],
+)
+def test_records_of_others_and_broken_ones_count_for_nothing(record: Record, old: str, new: str) -> None:
+    record.process().set(NAME, "1")
+    text = record.path.read_text()
+    assert old in text
+    record.path.write_text(text.replace(old, new))
+    assert SettingRecord(str(record.path)).load() == {}
+    record.process().disown()
+    assert record[NAME] == "1"
+
+
+def test_a_record_that_others_may_write_or_that_is_a_link_is_not_believed(record: Record, tmp_path: Path) -> None:
+    record.process().set(NAME, "1")
+    record.path.chmod(0o620)
+    assert SettingRecord(str(record.path)).load() == {}
+    record.path.chmod(0o600)
+    assert SettingRecord(str(record.path)).load() == {NAME: ("0", "1")}
+    link = tmp_path / "link"
+    link.symlink_to(record.path)
+    assert SettingRecord(str(link)).load() == {}
+
+
+def test_a_record_of_an_earlier_boot_counts_for_nothing(
+    record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record.process().set(NAME, "1")
+    (tmp_path / "boot").write_text("another")
+    monkeypatch.setattr(setting_record, "BOOT", tmp_path / "boot")
+    assert SettingRecord(str(record.path)).load() == {}

@@ -1,0 +1,208 @@
+"""Tables of nftables stay as we made them: the kernel tells of every change of its rule set, and who made it.
+
+Layouts: linux/netfilter/nfnetlink.h, nf_tables.h.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import nullcontext, suppress
+
+from keepalived_py import netns
+from keepalived_py.clock import now
+
+from . import nftables
+from .losses import HELD_FOR, Losses, count_loss
+from .netlink import BUFFER_SIZE, SO_RCVBUFFORCE, attributes, signed_messages
+
+logger = logging.getLogger(__name__)
+
+NETLINK_NETFILTER, SUBSYSTEM = 12, 10
+GROUP_NFTABLES = 7
+SOL_NETLINK, ADD_MEMBERSHIP = 270, 1
+RECEIVE_BUFFER = 4 << 20
+NEWGEN = 15
+NFGENMSG = struct.Struct("!BBH")
+FAMILIES = {int(socket.AF_INET): "ip", int(socket.AF_INET6): "ip6"}
+TABLE_NAME = 1
+"""Attribute of every notice but that of the generation."""
+PROCESS_ID, PROCESS_NAME = 2, 3
+MOST = 50
+"""Datagrams in one go: a few milliseconds, as adverts must not wait for the rules of others."""
+
+
+class TableKeeper:
+    """`again` loads the tables once more, and says whether that worked; it is called after others changed them."""
+
+    def __init__(self, again: Callable[[], Awaitable[bool]], without: str, namespace: str | None = None) -> None:
+        self.limit = 0
+        """How many changes in a row are put up with before the tables get a pause; 0: they are left as they are."""
+        self.restored = 0
+        self.port = 0
+        """Of another socket of ours that changes the tables."""
+        self._again, self._without, self._namespace = again, without, namespace
+        self._sock: socket.socket | None = None
+        self._loading = asyncio.Lock()
+        self._table = ""
+        self._hurt: dict[str, None] = {}
+        """Tables that others changed."""
+        self._culprit = ""
+        self._due = False
+        """Whether they are to be loaded again, changed or not."""
+        self._losses: Losses = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def load(self, table: str, text: Callable[[], str]) -> bool:
+        """Have nft perform `text`, which is asked for when its turn comes, and follow the tables called `table`.
+
+        Notices wait meanwhile: what comes before those that nft caused is repaired by it.
+        """
+        async with self._loading:
+            self._listen()
+            self._table = table
+            self._pause(True)
+            ports: set[int] = set()
+            try:
+                return await nftables.load(text(), self._without, self._namespace, ports.add)
+            finally:
+                self._take(ports, 1 << 20)
+                self._pause(False)
+
+    async def remove(self, text: str) -> bool:
+        """The same for the end: nothing is followed any more."""
+        async with self._loading:
+            self.close()
+            return await nftables.load(text, "the tables stay", self._namespace)
+
+    def close(self) -> None:
+        """Follow nothing any more."""
+        self._table = ""
+        self._hurt.clear()
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        if self._sock is not None:
+            self._pause(True)
+            self._sock.close()
+            self._sock = None
+
+    def _listen(self) -> None:
+        if self._sock is not None:
+            return
+        try:
+            with nullcontext() if self._namespace is None else netns.inside(self._namespace):
+                sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+            sock.bind((0, 0))
+            sock.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, GROUP_NFTABLES)
+        except OSError as exc:
+            logger.warning("changes of nftables by others cannot be seen: %s", exc.strerror)
+            return
+        self._sock = sock
+
+    def _pause(self, paused: bool) -> None:
+        """Leave notices in the socket."""
+        if self._sock is None:
+            return
+        loop = asyncio.get_running_loop()
+        if paused:
+            loop.remove_reader(self._sock)
+        else:
+            loop.add_reader(self._sock, self._take)
+
+    def _take(self, loaders: Collection[int] = (), most: int = MOST) -> None:
+        """Read notices. `loaders`: ports of those that made the tables anew for us."""
+        name = self._table.encode() + b"\0"
+        for _ in range(most):
+            try:
+                if self._sock is None:
+                    return
+                data, _, _, sender = self._sock.recvmsg(BUFFER_SIZE)
+            except BlockingIOError:
+                break
+            except OSError as exc:
+                if exc.errno != errno.ENOBUFS:
+                    raise
+                logger.warning("notices about nftables were lost - the tables are made again")
+                self._due = True
+                continue
+            if sender[0] == 0 and (name in data or self._hurt):  # only the kernel is believed
+                self._judge(data, loaders)
+        if (self._hurt or self._due) and self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._put_back())
+
+    def _judge(self, data: bytes, loaders: Collection[int]) -> None:
+        for port, table, process in notices(data):
+            if process:
+                self._culprit = self._culprit or (process if self._hurt else "")
+            elif table.partition(" ")[2] != self._table or port == self.port:
+                continue
+            elif port in loaders:
+                self._hurt.clear()
+                self._culprit = ""
+            else:
+                self._hurt[table] = None
+
+    async def _put_back(self) -> None:
+        while self._hurt or self._due:
+            if self._hurt:
+                pause = self._complain()
+                if pause is None:
+                    break
+                await asyncio.sleep(pause)
+                self.restored += 1
+            self._forget()
+            if not await self._again():
+                await asyncio.sleep(HELD_FOR)
+                self._due = True
+        self._forget()
+        self._task = None
+
+    def _forget(self) -> None:
+        self._hurt.clear()
+        self._culprit, self._due = "", False
+
+    def _complain(self) -> float | None:
+        """Seconds until the tables are to be put back; None: they stay as they are."""
+        times = count_loss(self._losses, self._table, now())
+        shown, culprit = ", ".join(sorted(self._hurt)), self._culprit or "somebody else"
+        if times <= self.limit:
+            logger.warning("nftables table %s was changed by %s and is put back", shown, culprit)
+            return 0
+        if not self.limit:
+            logger.error("nftables table %s was changed by %s and stays so", shown, culprit)
+            return None
+        logger.error(
+            "nftables table %s was changed by %s, %d times in a row: it stays so for a while", shown, culprit, times
+        )
+        return HELD_FOR
+
+
+def notices(data: bytes | memoryview) -> Iterator[tuple[int, str, str]]:
+    """Port of who caused it, table with family, and for the end of a change instead the process that made it."""
+    for kind, _, _, port, body in signed_messages(data):
+        if kind >> 8 != SUBSYSTEM or len(body) < NFGENMSG.size:
+            continue
+        found = attributes(body[NFGENMSG.size :])
+        if kind & 0xFF == NEWGEN:
+            yield port, "", _process(found.get(PROCESS_NAME), found.get(PROCESS_ID))
+        elif body[0] in FAMILIES and TABLE_NAME in found:
+            yield port, f"{FAMILIES[body[0]]} {_word(found[TABLE_NAME])}", ""
+
+
+def _word(value: memoryview) -> str:
+    return bytes(value).rstrip(b"\0").decode("utf-8", "replace")
+
+
+def _process(name: memoryview | None, number: memoryview | None) -> str:
+    """`nft (process 7)`; the number is that of the first process namespace."""
+    shown = _word(name) if name is not None else "somebody else"
+    with suppress(TypeError, struct.error):
+        return f"{shown} (process {struct.unpack('!I', number or b'')[0]})"
+    return shown
