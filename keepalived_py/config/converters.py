@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 from keepalived_py.values import IPAddress, MacAddress, ip_address
@@ -148,10 +149,14 @@ def choice(*allowed: str, fold: bool = False) -> Converter:
     return convert
 
 
+_address = lru_cache(maxsize=1024)(ip_address)
+"""The same addresses stand in many lines."""
+
+
 def parse_address(text: str, index: int = 1) -> IPAddress:
     """An IPv4 or IPv6 address. Raises Bad."""
     try:
-        return ip_address(text)
+        return _address(text)
     except ValueError:
         raise Bad("not-an-address", f"'{text}' is not an IP address", index) from None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
@@ -226,11 +226,16 @@ def network(text: str, index: int, report: Report) -> tuple[IPAddress, int]:
     address, length = parse_prefix(text, index)
     if length is None:
         return address, address.max_prefixlen
-    found = ip_network((address, length), strict=False)
-    if found.network_address != address:
-        message = f"'{text}' has bits behind the prefix; {found} is used"
+    first = _first_address(address, length)
+    if first != address:
+        message = f"'{text}' has bits behind the prefix; {first}/{length} is used"
         report(Bad("host-bits", message, index, Severity.WARNING))
-    return found.network_address, length
+    return first, length
+
+
+@lru_cache(maxsize=1024)
+def _first_address(address: IPAddress, length: int) -> IPAddress:
+    return ip_network((address, length), strict=False).network_address
 
 
 def check_families(wanted: int, addresses: Iterable[tuple[int, int]], words: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 from keepalived_py.values import IPAddress
@@ -152,11 +153,14 @@ def parse_route_line(words: tuple[str, ...], names: Names, report: Report, stati
     return _RouteReader(words, names, report, static).read()
 
 
+_NOT_STATIC = {option: row for option, row in _VALUES.items() if option != "track_group"}
+
+
 class _RouteReader:
     def __init__(self, words: tuple[str, ...], names: Names, report: Report, static: bool) -> None:
         self.line = OptionWords(words)
         self.names, self.report = names, report
-        self.options = {option: _VALUES[option] for option in _VALUES if static or option != "track_group"}
+        self.options = _VALUES if static else _NOT_STATIC
         self.values: dict[str, Any] = {}
         self.metrics: dict[str, tuple[Any, bool]] = {}
         self.addresses: list[tuple[int, int]] = []
@@ -226,7 +230,7 @@ class _RouteReader:
             self.values["type"] = TYPES[text] if text in TYPES else parse_integer(text, 0, 255, at, c_base=True)
             text, at = self.line.value(text)
         if at == index and text not in ANY and not text[:1].isdecimal() and ":" not in text:
-            known = (*self.readers, *self.options, *_FLAGS, *_METRICS, *TYPES)
+            known = chain(self.readers, self.options, _FLAGS, _METRICS, TYPES)
             raise unknown_option(text, at, "route", known)
         self.line.once("destination", word, index)
         if text not in ANY:

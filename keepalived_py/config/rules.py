@@ -129,11 +129,14 @@ def parse_rule_line(words: tuple[str, ...], names: Names, report: Report, static
     return _RuleReader(words, names, report, static).read()
 
 
+_NOT_STATIC = {option: row for option, row in _VALUES.items() if option != "track_group"}
+
+
 class _RuleReader:
     def __init__(self, words: tuple[str, ...], names: Names, report: Report, static: bool) -> None:
         self.line = OptionWords(words)
         self.names, self.report = names, report
-        self.options = {option: _VALUES[option] for option in _VALUES if static or option != "track_group"}
+        self.options = _VALUES if static else _NOT_STATIC
         self.values: dict[str, Any] = {"preference": NO_PREFERENCE}
         self.action = ""
         """The word that chose the action: table for lookup."""

@@ -111,12 +111,12 @@ class Examiner:
         """The first broken promise of `data`. The second of two loads runs under `tracing`."""
         self._write(data)
         start = time.process_time()
-        first = self._load(nullcontext())
+        first = self._load_fairly(nullcontext())
         if isinstance(first, Finding):
             return first
         if time.process_time() - start > SLOW:
             return self._judge(data, first, first)
-        second = self._load(tracing or nullcontext(), slack=2.0 if tracing else 0.0)
+        second = self._load_fairly(tracing or nullcontext(), slack=2.0 if tracing else 0.0)
         if isinstance(second, Finding):
             return second
         return self._judge(data, first, second)
@@ -129,6 +129,15 @@ class Examiner:
         for name, part in zip(names, parts, strict=True):
             (self.directory / name).write_bytes(part)
         self.written = set(names)
+
+    def _load_fairly(self, tracing: AbstractContextManager[None], slack: float = 0.0) -> LoadResult | Finding:
+        """Slow is what is slow three times: whatever else the machine does can only add."""
+        found = self._load(tracing, slack)
+        for _ in range(2):
+            if not isinstance(found, Finding) or found.key != "slow":
+                break
+            found = self._load(nullcontext())
+        return found
 
     def _load(self, tracing: AbstractContextManager[None], slack: float = 0.0) -> LoadResult | Finding:
         try:

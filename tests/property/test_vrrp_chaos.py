@@ -93,7 +93,7 @@ def make_well(cluster: Cluster, grouped: bool) -> None:
     grouped=st.booleans(),
     script=st.lists(happenings, max_size=25),
 )
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_whatever_happens_one_master_is_left(
     count: int,
     seed: int,
