@@ -32,7 +32,7 @@ from .lexer import (
 from .problems import Problems, Severity
 from .tree import CLOSE, MAX_DEPTH, OPEN, Folded, Piece, Statement
 
-MAX_GROWN = 2_000_000
+MAX_GROWN = 1_000_000
 """Lines of one load that repetition, multi-line definitions and files read again make; 50 bytes more count as one."""
 MAX_FILES = 10_000
 """Files read in one load, a file read again counted again."""
