@@ -14,9 +14,10 @@ from tests.bench import no_ipvs
 from tests.bench.frame import Bench, Figures
 from tests.netns.rig import Daemon, Host, Rig, children_of
 
-TCP_CHECK = "TCP_CHECK {\n   connect_timeout 2\n  }"
-HTTP_CHECK = "HTTP_GET {\n   connect_timeout 2\n   url {\n    path /\n    status_code 200\n   }\n  }"
-MISC_CHECK = "MISC_CHECK {\n   misc_path /bin/true\n   misc_timeout 5\n  }"
+TCP_CHECK = "TCP_CHECK {{\n   connect_timeout 2\n  }}"
+HTTP_CHECK = "HTTP_GET {{\n   connect_timeout 2\n   url {{\n    path /\n    status_code 200\n   }}\n  }}"
+MISC_CHECK = 'MISC_CHECK {{\n   misc_path "/bin/true {address}"\n   misc_timeout 5\n  }}'
+"""With words of its own for each server: equal ones would be run once for all."""
 PERIOD = 8.0
 """Seconds that are counted."""
 SETTLED = 4.0
@@ -32,12 +33,12 @@ http {{ access_log off; client_body_temp_path {directory}/1; proxy_temp_path {di
 
 
 def virtual_server(number: int, reals: list[str], check: str, loop: float) -> str:
-    """Number `number`, with a check of each address in `reals` every `loop` seconds."""
+    """Number `number`, with `check`, a template, of each address in `reals` every `loop` seconds."""
     text = (
         f"virtual_server 10.{200 + number // 65536}.{number // 256 % 256}.{number % 256} 80 {{\n"
         f" delay_loop {loop:g}\n warmup {loop:g}\n lvs_sched rr\n lvs_method NAT\n protocol TCP\n"
     )
-    return text + "".join(f" real_server {each} 80 {{\n  {check}\n }}\n" for each in reals) + "}\n"
+    return text + "".join(f" real_server {each} 80 {{\n  {check.format(address=each)}\n }}\n" for each in reals) + "}\n"
 
 
 def address(number: int) -> str:
