@@ -12,11 +12,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import checks, config, guest, reload, vrrp
+from tests.bench import checks, config, guest, reload, vrrp, vrrp_load
 from tests.bench.frame import Row, machine, run
 from tests.netns.rig import OURS, THEIRS, why_not
 
-BENCHES = (*config.BENCHES, *vrrp.BENCHES, *reload.BENCHES, *checks.BENCHES, *guest.BENCHES)
+BENCHES = (*config.BENCHES, *vrrp.BENCHES, *vrrp_load.BENCHES, *reload.BENCHES, *checks.BENCHES, *guest.BENCHES)
 RESULTS = Path("bench-results")
 
 
@@ -26,10 +26,10 @@ def number(value: float | None) -> str:
 
 def show(rows: list[Row], console: Console) -> None:
     table = Table(title="ours beside Debian's keepalived; ratio below 1 is better")
-    for column in ("figure", "unit", "ours", "worst", "keepalived", "worst", "ratio"):
+    for column in ("figure", "unit", "ours", "p99", "worst", "keepalived", "p99", "worst", "ratio"):
         table.add_column(column, justify="left" if column in ("figure", "unit") else "right")
     for row in rows:
-        values = [number(each) for program in (OURS, THEIRS) for each in (row.median(program), row.worst(program))]
+        values = [number(read(program)) for program in (OURS, THEIRS) for read in (row.median, row.p99, row.worst)]
         table.add_row(row.name, row.unit, *values, number(row.ratio))
     console.print(table)
 

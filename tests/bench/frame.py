@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.netns.rig import OURS, THEIRS
 
-Figures = dict[str, float]
+Figures = Mapping[str, float | list[float]]
+"""One value of a run, or one of each round in it."""
 Measure = Callable[[str, int], Figures]
+
+ENOUGH_FOR_P99 = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,14 @@ class Row:
         found = self.values.get(program)
         return max(found) if found else None
 
+    def p99(self, program: str) -> float | None:
+        """None where there are too few values to tell."""
+        found = sorted(self.values.get(program, ()))
+        return found[len(found) * 99 // 100] if len(found) >= ENOUGH_FOR_P99 else None
+
+    def add(self, program: str, value: float | list[float]) -> None:
+        self.values.setdefault(program, []).extend(value if isinstance(value, list) else [value])
+
     @property
     def ratio(self) -> float | None:
         ours, theirs = self.median(OURS), self.median(THEIRS)
@@ -73,7 +84,7 @@ def run(
                 say(f"{label}: {program}, run {number + 1} of {runs}")
                 for figure, value in bench.measure(program, size).items():
                     name = f"{label}: {figure}"
-                    rows.setdefault(name, Row(name, bench.unit)).values.setdefault(program, []).append(value)
+                    rows.setdefault(name, Row(name, bench.unit)).add(program, value)
     return list(rows.values())
 
 
