@@ -30,7 +30,6 @@ from keepalived_py.vrrp.events import (
     AdvertReceived,
     ConfigChanged,
     Event,
-    FaultRaised,
     Shutdown,
     SourceChanged,
     StartDelayed,
@@ -48,36 +47,32 @@ from workers.worker import Worker, WorkerContext, WorkerError
 
 from . import dumps
 from .announce import Announcer
+from .conditions import Conditions
+from .connector import Connector
 from .dump_kernel import interfaces, sections_before
 from .effect_runner import EffectRunner
 from .firewall_rules import closed_addresses
 from .firewall_rules import needs as firewall_needs
-from .firewall_rules import vmac as vmac_filter
 from .hearing import Hearing
 from .instance import Instance
 from .keeper import Keeper
 from .link_monitor import LinkMonitor
 from .link_state import LinkStates
-from .namesakes import Namesakes, wire
+from .relations import Relations
 from .route_monitor import RouteMonitor
-from .rtnetlink import IFF_MULTICAST, AddressNotice, Link, LinkNotice, RequestSocket
+from .rtnetlink import AddressNotice, LinkNotice, RequestSocket
 from .setting_keeper import SettingKeeper
 from .setting_record import SettingRecord
 from .slices import SliceQueue
-from .sockets import Sender
 from .startup import StartupDelay
 from .static_entries import StaticEntries
 from .sysctl import Sysctls
 from .teller import GROUP, INSTANCE, Teller
 from .timer_driver import TimerDriver
-from .trackers import NO_RESULT, Trackers
+from .trackers import Trackers
 from .vmac import Vmacs
-from .vmac_wish import sends_below
 
 logger = logging.getLogger(__name__)
-
-RETRY = 1.0
-"""Seconds until sockets are asked for again."""
 
 
 def run_vrrp(context: WorkerContext[VrrpSlice]) -> int:
@@ -103,13 +98,8 @@ class VrrpWorker(Worker[VrrpSlice]):
         self.engine: Engine[Instance] = Engine(self._perform, self._group_moved)
         self._group_configs: dict[str, GroupConfig] = {}
         self._group_of: dict[str, str] = {}
-        self._virtual: frozenset[IPAddress] = frozenset()
         self._leaving = False
         self._not_before = 0.0
-        self._by_link: dict[str | int | IPAddress, list[Instance]] | None = None
-        """Instances by what concerns them; None: to be worked out again."""
-        self._namesakes: Namesakes | None = None
-        """Likewise."""
         self.hearing = Hearing(self._heard)
         self.timers = TimerDriver(self._machine_of, self.hearing.drain, self._timer_expired, self._rehearse)
         self.timers.late = self.tuner.late
@@ -143,6 +133,17 @@ class VrrpWorker(Worker[VrrpSlice]):
         self.vmacs.address_prefix = self.config.global_defs.vmac_addr_prefix or self.vmacs.prefix
         self.vmacs.may_share, self.vmacs.again = self._same_group, self._ask_again
         self.link_states = LinkStates(self.monitor, self._link_settled)
+        self.relations = Relations(self.instances, self.vmacs, self.trackers, self.static)
+        self.connector = Connector(
+            self.monitor,
+            self.vmacs,
+            self.sysctls,
+            self.runner,
+            self.hearing,
+            self.relations,
+            lambda instance: self._ask_again(instance.key),
+        )
+        self.conditions = Conditions(self.monitor, self._link_up, self.relations, self.static, self.trackers)
         if self.config.global_defs.disable_local_igmp:
             self.sysctls.set("ipv4/igmp_link_local_mcast_reports", "0")
         self.timers.start(loop)
@@ -223,7 +224,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         for each in config.vrrp.instances:
             for row in (*each.addresses, *each.excluded):
                 holders.setdefault(row.address, []).append(each.key)
-        self._virtual, self.keeper.holders = frozenset(holders), holders
+        self.connector.virtual, self.keeper.holders = frozenset(holders), holders
         self._group_configs = {group.name: group for group in config.vrrp.sync_groups}
         self._group_of = {member: group.name for group in config.vrrp.sync_groups for member in group.members}
 
@@ -242,7 +243,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         instance = Instance(key=config.key, router=VirtualRouter(config), examiner=Examiner(config))
         instance.group = self._group_of.get(config.name, "")
         self.instances[config.key] = instance
-        self._connect(instance)
+        self.connector.connect(instance)
         return instance
 
     def _assemble(self, config: VrrpSlice) -> None:
@@ -266,81 +267,6 @@ class VrrpWorker(Worker[VrrpSlice]):
             if instance.name in was_master and instance.router.state is not State.MASTER:
                 self.runner.remove_left_overs(instance)  # it cannot go on where its predecessor was killed
 
-    def _connect(self, instance: Instance) -> None:
-        """Sockets and source address of an instance, as its interface allows at the moment."""
-        config = instance.config
-        link = self.monitor.by_name(config.interface)
-        if config.promote_secondaries and link is not None:
-            self.sysctls.set(f"ipv4/conf/{link.name}/promote_secondaries", "1")
-        own = self._own_link(instance, link)
-        advert = link if config.vmac is not None and sends_below(config, config.vmac) else own
-        if config.vrf:
-            advert = self.monitor.by_name(config.vrf)
-        instance.base_index = link.index if link is not None else 0
-        before, instance.ifindex = instance.ifindex, own.index if own is not None else 0
-        instance.advert_index = advert.index if advert is not None else 0
-        source = config.source or self._interface_address(instance)
-        if instance.extra_places or instance.extra:
-            instance.extra = self.vmacs.ensure_extra(config)
-        indices = (instance.base_index, instance.ifindex, instance.advert_index, *instance.extra.values())
-        instance.wire = wire(self.monitor.links, instance.base_index)
-        if instance.links != (config, instance.wire, indices):
-            instance.links = config, instance.wire, indices
-            self._by_link = self._namesakes = None
-        self.runner.prepare(instance)
-        if config.vmac is not None and own is not None and link is not None and config.vmac.kind == "macvlan":
-            self.runner.firewall.set(("vmac", instance.key), vmac_filter(config.family, own.index, link.index))
-        if config.vmac is not None and before and before != instance.ifindex and instance.ifindex:
-            self._move_addresses(instance, before)
-        if instance.sender is not None:
-            sender = instance.sender
-            if (sender.config, sender.source, sender.ifindex) == (config, source, instance.advert_index):
-                return
-            instance.sender.close()
-        instance.sender = None
-        instance.router.source = source
-        if source is None or (advert is None and (config.interface or config.vrf)):
-            self.hearing.stop(instance)
-            instance.deaf = ""
-            return
-        name = advert.name if advert is not None else ""
-        try:
-            instance.sender = Sender(config, instance.advert_index, name, source, instance.examiner)
-            self.hearing.listen(instance, name)
-        except PermissionError as exc:
-            raise WorkerError("raw sockets need CAP_NET_RAW", ExitCode.NO_PERMISSION) from exc
-        except OSError as exc:
-            self._deafened(instance, f"sockets on {name or 'any interface'}: {exc.strerror}")
-        else:
-            instance.deaf = ""
-
-    def _deafened(self, instance: Instance, why: str) -> None:
-        """Without its sockets a router would hear nobody and think itself alone; they are tried again in a while."""
-        if instance.sender is not None:
-            instance.sender.close()
-            instance.sender = None
-        if instance.deaf != why:
-            logger.error("(%s) %s", instance.name, why)
-        instance.deaf = why
-        if not instance.retrying:
-            instance.retrying = True
-            asyncio.get_running_loop().call_later(RETRY, self._try_sockets, instance)
-
-    def _try_sockets(self, instance: Instance) -> None:
-        instance.retrying = False
-        if instance.deaf and self.instances.get(instance.key) is instance:
-            self._ask_again(instance.key)
-
-    def _own_link(self, instance: Instance, link: Link | None) -> Link | None:
-        """The VMAC of an instance, else its interface."""
-        if instance.config.vmac is None:
-            return link
-        if link is None:
-            self.vmacs.forget_own(instance.key)
-            self.runner.firewall.set(("vmac", instance.key), frozenset())
-            return None
-        return self.vmacs.ensure(instance.config, link)
-
     def _ask_again(self, key: VirtualRouterKey) -> None:
         if key in self.instances and not self._leaving:
             self._reconnect(self.instances[key])
@@ -348,38 +274,6 @@ class VrrpWorker(Worker[VrrpSlice]):
     def _same_group(self, one: VirtualRouterKey, other: VirtualRouterKey) -> bool:
         groups = {self.instances[key].group for key in (one, other) if key in self.instances}
         return len(groups) == 1 and "" not in groups
-
-    def _move_addresses(self, instance: Instance, before: int) -> None:
-        """The VMAC was removed and made anew: what was on it comes back, and is announced."""
-        instance.rows = {key: row for key, row in instance.rows.items() if key.ifindex != before}
-        if instance.router.state is State.MASTER:
-            logger.warning("(%s) its VMAC was removed by somebody else and is put back", instance.name)
-            added = self.runner.set_addresses(instance, True)
-            self.runner.announce(instance, added, instance.config.garp.master_repeat)
-
-    def _refill(self, instance: Instance, lost: int = 0) -> None:
-        """Interfaces are there anew, or `lost` its addresses when it was down: they come back, and are announced."""
-        rows, addresses, prepared = instance.rows, self.monitor.addresses, instance.prepared
-        if instance.router.state is not State.MASTER or prepared is None:
-            return
-        kept = {
-            key: row
-            for key, row in rows.items()
-            if key.ifindex in self.monitor.links and (key.ifindex != lost or key in addresses)
-        }
-        if kept.keys() == rows.keys() == prepared.desired.keys():
-            return
-        instance.rows = kept
-        added = self.runner.set_addresses(instance, True)
-        self.runner.announce(instance, added, instance.config.garp.master_repeat)
-
-    def _interface_address(self, instance: Instance) -> IPAddress | None:
-        spec = instance.config.vmac
-        if spec is not None and spec.ipvlan_address is not None:
-            return spec.ipvlan_address
-        index = instance.ifindex if spec is not None and spec.kind == "ipvlan" else instance.base_index
-        found = self.monitor.own_addresses(index, instance.config.family, self._virtual)
-        return found[0] if found else None
 
     async def apply(self, new: VrrpSlice) -> None:
         """Move to `new`: what did not change is not touched."""
@@ -396,7 +290,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         self._assemble(new)
         self.link_states.apply(new)
         self.trackers.apply(new)
-        self._by_link = self._namesakes = None
+        self.relations.forget()
         self.config = new
         kept = [each for each in self.instances.values() if each not in added]
         for instance in kept:
@@ -414,11 +308,9 @@ class VrrpWorker(Worker[VrrpSlice]):
         logger.info("(%s) is removed by the reload", instance.name)
         instance.group, instance.leaving = "", True
         self._post(instance, Shutdown())
-        self.hearing.stop(instance)
-        if instance.sender is not None:
-            instance.sender.close()
+        self.connector.disconnect(instance)
         del self.instances[instance.key]
-        self._by_link = self._namesakes = None
+        self.relations.forget()
         self.timers.rearm(instance.key)
         if instance.config.vmac is not None or instance.extra:
             self.slices.add(instance.key, partial(self.vmacs.forget, instance.key))
@@ -431,8 +323,8 @@ class VrrpWorker(Worker[VrrpSlice]):
         instance.examiner.reconfigure(config)
         instance.prepared = None
         self._post(instance, ConfigChanged(config))
-        self._connect(instance)
-        self._refill(instance)
+        self.connector.connect(instance)
+        self.connector.refill(instance)
         self.runner.guard(instance)
         news = [key for key in instance.rows if key not in before]
         if news and instance.router.state is State.MASTER:
@@ -520,60 +412,12 @@ class VrrpWorker(Worker[VrrpSlice]):
 
     def _judge(self, instance: Instance) -> None:
         """Compare every condition of vrrp-behaviour.md 7 with what the machine believes, and the priority too."""
-        faults = (
-            FaultRaised(subject, reason, waiting=reason.endswith(NO_RESULT))
-            for subject, reason in self._faults(instance)
-        )
-        self.engine.judge(instance, faults, self.trackers.priority(instance.config), now())
+        faults, priority = self.conditions.faults(instance), self.trackers.priority(instance.config)
+        self.engine.judge(instance, faults, priority, now())
 
     def _judge_all(self) -> None:
         for instance in list(self.instances.values()):
             self._judge(instance)
-
-    def _faults(self, instance: Instance) -> Iterable[tuple[str, str]]:
-        config = instance.config
-        if config.config_fault:
-            yield "configuration", config.config_fault
-        name = config.interface or config.vrf
-        if name and self.monitor.by_name(name) is None:
-            yield f"interface {name}", f"interface {name} does not exist"
-        elif name and not config.dont_track_primary and not self._link_up(name):
-            yield f"interface {name}", f"interface {name} is down"
-        if config.vmac is not None and instance.base_index and not instance.ifindex:
-            yield "VMAC", f"there is no VMAC on interface {config.interface}"
-        for name, family in instance.extra_places:
-            if (name, family) not in instance.extra and self.monitor.by_name(name) is not None:
-                yield f"VMAC {name} {family}", f"there is no VMAC for IPv{family} addresses on interface {name}"
-        if instance.source is None and (instance.base_index or not name):
-            yield "source address", f"no IPv{config.family} address on interface {config.interface}"
-        if config.track_src_ip and config.source is not None and not self._has_source(instance, config.source):
-            yield "source address", f"the source address {config.source} is missing"
-        base = self.monitor.links.get(instance.base_index)
-        if base is not None and config.mcast_group is not None and not base.flags & IFF_MULTICAST:
-            yield "multicast", f"interface {base.name} cannot multicast"
-        if instance.deaf:
-            yield "sockets", instance.deaf
-        first = self._alike().first(instance)
-        if first is not None:
-            yield "VRID", f"{first.name} uses VRID {config.vrid} on the link of interface {config.interface} already"
-        for name in instance.held_interfaces:
-            if not self._link_up(name):
-                yield f"interface {name}", f"interface {name} of what it holds is down"
-        yield from self.static.faults(config.name)
-        yield from self.trackers.faults(config)
-
-    def _alike(self) -> Namesakes:
-        if self._namesakes is None:
-            self._namesakes = Namesakes(self.instances.values())
-        return self._namesakes
-
-    def _has_source(self, instance: Instance, source: IPAddress) -> bool:
-        """track_src_ip: a link-local address counts on the own interface only, others wherever they are."""
-        indices = (instance.base_index, instance.ifindex)
-        return any(
-            key.address == source and not tentative and (not source.is_link_local or key.ifindex in indices)
-            for key, tentative in self.monitor.addresses.items()
-        )
 
     def _link_up(self, name: str) -> bool:
         return self.link_states.running(name)
@@ -602,35 +446,16 @@ class VrrpWorker(Worker[VrrpSlice]):
             return
         if not found.present:
             self._removed(found.key)
-        virtual = found.key.address in self._virtual
-        for instance in self._concerned(found.key.address, *(() if virtual else (found.key.ifindex,))):
+        virtual = found.key.address in self.connector.virtual
+        for instance in self.relations.concerned(found.key.address, *(() if virtual else (found.key.ifindex,))):
             self._reconnect(instance)
         if not virtual:
             self._stir()
 
     def _about_link(self, name: str, index: int = 0) -> None:
         """Look again at every instance that has to do with an interface; one that was renamed is known by its index."""
-        for instance in self._concerned(name, index):
+        for instance in self.relations.concerned(name, index):
             self._reconnect(instance)
-
-    def _concerned(self, *whats: str | int | IPAddress) -> list[Instance]:
-        """Instances that have to do with an interface, by its name or index, or with a source address."""
-        if self._by_link is None:
-            self._by_link = {}
-            for instance in self.instances.values():
-                for what in self._interests(instance):
-                    self._by_link.setdefault(what, []).append(instance)
-        found = {each.key: each for what in whats for each in self._by_link.get(what, ())}
-        return [each for key, each in found.items() if self.instances.get(key) is each]
-
-    def _interests(self, instance: Instance) -> set[str | int | IPAddress]:
-        config = instance.config
-        names = {config.interface, config.vrf} | self.vmacs.names_of(instance.key)
-        names |= {track.name for track in self.trackers.of(config)}
-        names |= instance.held_interfaces | instance.named_interfaces | self.static.interfaces(instance.name)
-        indices = {instance.base_index, instance.ifindex, instance.advert_index, *instance.extra.values()}
-        sources = {config.source} if config.track_src_ip and config.source is not None else set()
-        return (names | indices | sources) - {"", 0}
 
     def _link_settled(self, name: str) -> None:
         """An interface began or ceased to count as up because of a delay or a poll."""
@@ -647,7 +472,7 @@ class VrrpWorker(Worker[VrrpSlice]):
             self._stopped_running.discard(index)
             for instance in self.instances.values() if found.present else ():
                 if any(key.ifindex == index for key in instance.rows):
-                    self._refill(instance, index)
+                    self.connector.refill(instance, index)
 
     def _removed(self, key: AddressKey | RouteKey | RuleKey) -> None:
         self.keeper.removed(key)
@@ -665,13 +490,13 @@ class VrrpWorker(Worker[VrrpSlice]):
             self._reconnect(instance)
 
     def _reconnect(self, instance: Instance) -> None:
-        before, affected = instance.source, self._alike().others(instance)
-        self._connect(instance)
+        before, affected = instance.source, self.relations.namesakes().others(instance)
+        self.connector.connect(instance)
         if instance.source is not None and instance.source != before:
             self._post(instance, SourceChanged(instance.source))
         self._judge(instance)
-        self._refill(instance)
-        for other in (*affected, *self._alike().others(instance)):
+        self.connector.refill(instance)
+        for other in (*affected, *self.relations.namesakes().others(instance)):
             self._judge(other)
 
     # orders -------------------------------------------------------------------------------------------------------
