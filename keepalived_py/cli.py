@@ -152,7 +152,7 @@ def _config_test(options: Options) -> int:
 def _errors(result: LoadResult) -> tuple[str, ...]:
     """What a reload must not take over unless it ran with it before; wherever it stands in the file."""
     return tuple(
-        f"{problem.id}: {problem.message}"
+        f"{problem.id}: {problem.subject}"
         for problem in result.problems
         if problem.severity > Severity.LINT and problem.severity not in CORRECTED and problem.id != TOLD_ONLY
     )
@@ -269,7 +269,7 @@ def _run(options: Options) -> int:
         run_all=options.has("all"),
     )
     try:
-        return Supervisor(plan, Applied(1, result.config, frozenset(_errors(result)), result.digests)).run()
+        return Supervisor(plan, Applied(1, result.config, _errors(result), result.digests)).run()
     finally:
         core_pattern.restore()
         if namespace:

@@ -5,10 +5,14 @@ The classes and the exit status of a config test are those of config-language.md
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
+
+
+STATEMENTS = re.compile(r"[^{}]+")
 
 
 class Severity(IntEnum):
@@ -62,6 +66,19 @@ class Problem:
     at: Location | None = None
     hint: str = ""
     stops: int = 0
+
+    @property
+    def subject(self) -> str:
+        """What it is about, wherever that stands in the file: the statement, else the message.
+
+        A message may speak of more than its statement (the sum of all weights), which says nothing of the statement.
+        """
+        at = self.at
+        if at is None or not at.text:
+            return self.message
+        parts = (part for part in STATEMENTS.finditer(at.text) if part.start() < at.column <= part.end())
+        found = next(parts, None)
+        return " ".join((at.text if found is None else found[0]).split())
 
     def render(self) -> str:
         """For people: place, text, the offending line and a caret."""

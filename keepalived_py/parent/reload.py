@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -20,7 +21,7 @@ class Applied:
 
     generation: int
     config: Config
-    errors: frozenset[str] = frozenset()
+    errors: tuple[str, ...] = ()
     digests: Digests | None = None
 
 
@@ -61,15 +62,14 @@ class ReloadCoordinator:
     def loaded(self, found: ConfigLoaded) -> Applied | None:
         """What the loader found; the configuration to hand out, or None when the old one stays."""
         self._loading = False
-        errors = frozenset(found.errors)
         for line in found.problems:
             logger.error("%s", line)
-        news = errors - self.current.errors
+        news = Counter(found.errors) - Counter(self.current.errors)
         if found.config is None or news:
             logger.error(
                 "New configuration has %d error%s; the old configuration stays",
-                len(news),
-                "" if len(news) == 1 else "s",
+                news.total(),
+                "" if news.total() == 1 else "s",
             )
             return None
         try:
@@ -83,7 +83,7 @@ class ReloadCoordinator:
             return None
         logger.info("Configuration changes: %s", diff_config(self.current.config, config))
         self._newest += 1
-        return Applied(self._newest, config, errors, found.digests)
+        return Applied(self._newest, config, found.errors, found.digests)
 
     def failed(self, reason: str) -> None:
         """The loader died."""

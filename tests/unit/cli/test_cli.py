@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from keepalived_py.cli import SIGNALS, main
+from keepalived_py.cli import SIGNALS, _errors, _load, _load_for_reload, main
 from keepalived_py.config.system import Machine
 from keepalived_py.ctl.main import main as ctl
 from keepalived_py.options import OPTIONS, parse
+from keepalived_py.parent.reload import Applied, ReloadCoordinator
 from tests.conftest import REPOSITORY
 from tests.unit.config.helpers_config import INSTANCE
 
@@ -144,6 +145,45 @@ def test_plan(conf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert ctl(["plan", str(conf), str(conf)]) == 0
     assert capsys.readouterr().out.splitlines() == ["= 1 vrrp_instance untouched"]
     assert ctl(["plan", str(conf), str(tmp_path / "none")]) == 6
+
+
+TOO_HIGH = """
+virtual_server 10.0.0.1 80 {
+    protocol TCP
+    lb_algo rr
+    lb_kind NAT
+    quorum 5
+    real_server 10.1.0.1 80 { weight 2 }
+    real_server 10.1.0.2 80 {
+        weight 2
+    }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "accepted"),
+    [
+        ("real_server 10.1.0.1 80 { weight 2 }", "", True),  # the sum in the message is another one
+        ("quorum 5", "! moved\n  quorum   5", True),
+        ("quorum 5", "quorum 4\n bogus", False),
+        ("weight 2\n", "weight no\n", False),
+        ("}\n}\n", "}\n}\n" + TOO_HIGH.replace("10.0.0.1", "10.0.0.2"), False),
+    ],
+)
+def test_a_reload_tells_known_errors_from_new_ones(tmp_path: Path, old: str, new: str, accepted: bool) -> None:
+    path = tmp_path / "keepalived.conf"
+    options = parse(["-f", str(path)])
+    path.write_text(TOO_HIGH)
+    first = _load(options)
+    assert first.config is not None
+    before = Applied(1, first.config, _errors(first), first.digests)
+    assert before.errors
+    assert old in TOO_HIGH
+    path.write_text(TOO_HIGH.replace(old, new))
+    coordinator = ReloadCoordinator(before)
+    coordinator.request()
+    assert (coordinator.loaded(_load_for_reload(options, before)) is not None) is accepted
 
 
 def test_the_readme_names_only_options_that_exist() -> None:
