@@ -1190,6 +1190,17 @@ _VRRP = (
         once=True,
     ),
     Keyword(
+        "vrrp_hand_over",
+        choice("auto", "always", "never"),
+        "auto|always|never",
+        "At a stop a master says farewell at once and keeps its addresses until another router has taken over, at most"
+        " as long as the lowest priority takes for that. auto: where another router was heard, says that it listens"
+        " (IGMP, MLD), or is a unicast peer.",
+        default="auto",
+        field="hand_over",
+        ours=True,
+    ),
+    Keyword(
         "vrrp_restore_lost",
         integer(0, 1000),
         "N",

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-
 STATEMENTS = re.compile(r"[^{}]+")
 
 

@@ -428,16 +428,15 @@ class Supervisor:
         if self._stopping:
             return
         self._stopping = True
-        logger.info("Stopping")
-        self.plan.systemd.stopping()
         checker = self.roles.get(Peer.CHECKER)
         if checker is not None and checker.child is not None:
             checker.child.send(Drain())
+        if not self._hooks.stop():
+            self._stop_next()  # farewell first
+        logger.info("Stopping")
+        self.plan.systemd.stopping()
         wait = self.reload.current.config.global_defs.root.child_wait_time
         self._loop.call_later(wait, self._kill_all)
-        if self._hooks.stop():
-            return
-        self._stop_next()
 
     def _stop_next(self) -> None:
         for peer in (Peer.VRRP, Peer.CHECKER):

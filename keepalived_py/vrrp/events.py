@@ -30,9 +30,13 @@ class StartDelayed:
 
 @dataclass(frozen=True, slots=True)
 class Shutdown:
-    """The daemon stops. `keep` leaves addresses and sends no farewell (--dont-release-vrrp)."""
+    """The daemon stops. `keep` leaves addresses and sends no farewell (--dont-release-vrrp).
+
+    `hand_over`: what a master holds stays until another router speaks for it, or until a second Shutdown.
+    """
 
     keep: bool = False
+    hand_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

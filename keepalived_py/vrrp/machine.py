@@ -83,6 +83,8 @@ class VirtualRouter:
         self.waiting: dict[str, str] = {}
         """What must be known before the router may start, by subject."""
         self.started = False
+        self.handing_over = False
+        """It said farewell and holds its addresses for whoever follows."""
         self.not_before = 0.0
         """End of the start-up delay."""
         self.deadlines: dict[Timer, float] = {}
@@ -128,7 +130,9 @@ class VirtualRouter:
                 return self._start(event.adopted, now)
             case State.INIT, Shutdown():
                 self.started = False
-                return []
+                return self._let_go("nobody has taken over")
+            case State.INIT, AdvertReceived() if event.priority:
+                return self._let_go(f"{event.source} has taken over")
             case _, Shutdown():
                 return self._shutdown(event)
             case _, FaultRaised(waiting=True):
@@ -221,8 +225,18 @@ class VirtualRouter:
         self.deadlines.clear()
         effects: list[Effect] = []
         if was is State.MASTER and not event.keep:
-            effects = [SendAdvert(0), StopAnnouncing(), SetVips(False)]
+            effects = [SendAdvert(0), StopAnnouncing()]
+            self.handing_over = event.hand_over
+            if not event.hand_over:
+                effects.append(SetVips(False))
         return [*effects, Transition(was, State.INIT, "shutdown")]
+
+    def _let_go(self, reason: str) -> list[Effect]:
+        """The end of a hand-over."""
+        if not self.handing_over:
+            return []
+        self.handing_over = False
+        return [SetVips(False), Note(reason)]
 
     # transitions --------------------------------------------------------------------------------------------------
 

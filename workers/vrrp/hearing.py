@@ -12,6 +12,7 @@ from keepalived_py.config.model import BufferSettings, VrrpInstance
 from keepalived_py.vrrp.census import LinkCensus
 from keepalived_py.vrrp.packet import Datagram, PacketError, Reason
 
+from .audience import Audience
 from .instance import Instance
 from .sockets import Receiver, ReceiverKey
 
@@ -52,6 +53,7 @@ class Hearing:
         self._told: set[tuple[Reason, str]] = set()
         self._stale: set[ReceiverKey] = set()
         """Receivers whose filter does not fit their VRIDs."""
+        self.audience = Audience()
         self._poll = select.epoll()
         self.everything = False
         """log_unknown_vrids: hear adverts for VRIDs that are not ours."""
@@ -86,6 +88,7 @@ class Hearing:
             self._receivers[key] = self._by_descriptor[receiver.sock.fileno()] = receiver
             self._targets[key] = {}
             self._poll.register(receiver.sock, select.EPOLLIN)
+            self.audience.attend(key, interface)
         instance.receiver = key
         self._targets[key].setdefault(config.vrid, []).append(instance)
         self._names[key.ifindex] = interface
@@ -110,6 +113,7 @@ class Hearing:
         receiver = self._receivers.pop(key)
         del self._by_descriptor[receiver.sock.fileno()]
         self._poll.unregister(receiver.sock)
+        self.audience.ignore(key)
         receiver.close()
 
     def descriptor(self, instance: Instance) -> int:

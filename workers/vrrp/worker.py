@@ -10,7 +10,8 @@ import asyncio
 import copy
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar
 
@@ -42,6 +43,7 @@ from keepalived_py.vrrp.packet import Datagram, PacketError
 from keepalived_py.vrrp.snapshot import InstanceSnapshot, snapshot
 from keepalived_py.vrrp.states import State, Timer
 from keepalived_py.vrrp.sync_group import GroupTransition
+from keepalived_py.vrrp.timers import skew_time
 from workers.notify import Notifier
 from workers.worker import Worker, WorkerContext, WorkerError
 
@@ -80,6 +82,10 @@ def run_vrrp(context: WorkerContext[VrrpSlice]) -> int:
     return VrrpWorker(context).run()
 
 
+HAND_OVER_GRACE = 0.1
+"""Seconds that a router may be late when it takes over."""
+
+
 class VrrpWorker(Worker[VrrpSlice]):
     """All instances of this machine."""
 
@@ -99,6 +105,8 @@ class VrrpWorker(Worker[VrrpSlice]):
         self._group_configs: dict[str, GroupConfig] = {}
         self._group_of: dict[str, str] = {}
         self._leaving = False
+        self._taken = asyncio.Event()
+        """A router was heard to which we hand over."""
         self._not_before = 0.0
         self.hearing = Hearing(self._heard)
         self.timers = TimerDriver(self._machine_of, self.hearing.drain, self._timer_expired, self._rehearse)
@@ -357,7 +365,7 @@ class VrrpWorker(Worker[VrrpSlice]):
 
     def _heard(self, instance: Instance, datagram: Datagram) -> None:
         """A datagram for the VRID of an instance."""
-        if instance.router.state in (State.INIT, State.FAULT):
+        if instance.router.state in (State.INIT, State.FAULT) and not instance.router.handing_over:
             return
         try:
             advert = instance.examiner.examine(datagram, master=instance.router.state is State.MASTER, wall=time.time())
@@ -365,6 +373,8 @@ class VrrpWorker(Worker[VrrpSlice]):
             if instance.once((exc.reason, datagram.source)):
                 logger.warning("(%s) advert from %s discarded: %s", instance.name, datagram.source, exc)
             return
+        if instance.receiver is not None:
+            self.hearing.audience.heard(instance.receiver, datagram.source)
         stranger = self.hearing.census(instance.advert_index).stranger(advert) if advert.foreign else ""
         if stranger:
             logger.warning("(%s) %s", instance.name, stranger)
@@ -387,6 +397,8 @@ class VrrpWorker(Worker[VrrpSlice]):
                 what for what in instance.reported if isinstance(what, tuple) and datagram.source in what
             }
         self._post(instance, AdvertReceived(advert.priority, advert.adver_int, advert.source))
+        if instance.router.state is State.INIT:
+            self._taken.set()
 
     def _rehearse(self, key: VirtualRouterKey) -> None:
         """Go through a take-over without performing it, so that the real one a moment later finds all in the caches."""
@@ -513,9 +525,11 @@ class VrrpWorker(Worker[VrrpSlice]):
     async def stop(self) -> None:
         """Farewell first, then the addresses, then people get a second."""
         keep = self.options.keep_vrrp
+        own = {key.address for key in self.monitor.addresses}
         for instance in self.instances.values():
             if instance.router.state is not State.INIT:
-                self._post(instance, Shutdown(keep))
+                self._post(instance, Shutdown(keep, hand_over=self._would_be_followed(instance, own)))
+        await self._hand_over()
         self.slices.finish()
         self.settings.stop()
         if not keep:
@@ -529,6 +543,28 @@ class VrrpWorker(Worker[VrrpSlice]):
         if not keep:
             await self.runner.firewall.close()
         await self.notifier.finish()
+
+    def _would_be_followed(self, instance: Instance, own: Container[IPAddress]) -> bool:
+        """Whether a master that leaves keeps what it holds for another router to take over (vrrp_hand_over)."""
+        wanted = self.config.global_defs.hand_over
+        if wanted != "auto":
+            return wanted == "always"
+        if instance.config.unicast:
+            return bool(instance.config.unicast_peers)
+        return instance.receiver is not None and self.hearing.audience.others(instance.receiver, own)
+
+    async def _hand_over(self) -> None:
+        """Wait until others have taken over, no longer than it takes the one with the lowest priority."""
+        waiting = [each for each in self.instances.values() if each.router.handing_over]
+        longest = max((skew_time(each.config.version, 0, each.config.advert_int) for each in waiting), default=0.0)
+        until = now() + min(longest + HAND_OVER_GRACE, self.config.global_defs.root.child_wait_time / 2)
+        while (left := until - now()) > 0 and any(each.router.handing_over for each in waiting):
+            self._taken.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._taken.wait()
+        for instance in waiting:
+            self._post(instance, Shutdown())
 
     def dump(self, kind: DumpKind) -> None:
         instances, defs = list(self.instances.values()), self.config.global_defs

@@ -241,6 +241,8 @@ class GlobalDefs:
     # ours
     strict_address_list: bool = False
     """vrrp_strict_address_list: an advert with another address list is rejected, not only logged."""
+    hand_over: str = "auto"
+    """vrrp_hand_over: whether a master that is stopped keeps its addresses until another router has them."""
     restore_lost: int = 5
     """vrrp_restore_lost N: losses in a row that are put back before keepalived's behaviour; 0: from the first."""
     script_time_limit: float = 60.0
