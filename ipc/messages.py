@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from keepalived_py.config.delta import Delta, Digests
+from keepalived_py.config.model import Script
 
 M = TypeVar("M", bound=type)
 
@@ -159,6 +160,7 @@ class VrrpStateChanged:
     """An instance or a group changed state; the parent passes it on to the checker and keeps the last one.
 
     `kind` is INSTANCE or GROUP. States are INIT BACKUP MASTER FAULT STOP. `time` is CLOCK_MONOTONIC in seconds.
+    `sequence` is that of the authentication header at that time.
     """
 
     kind: str
@@ -168,6 +170,20 @@ class VrrpStateChanged:
     priority: int
     reason: str
     time: float
+    sequence: int = 0
+
+
+@message("vrrp.script", Peer.VRRP, merge_by=("name",))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptStateChanged:
+    """A vrrp_script has its first result, or went up or down: a restarted worker goes on with it.
+
+    `command` tells whether it is still the same script.
+    """
+
+    name: str
+    command: Script
+    up: bool
 
 
 @message("checker.service", Peer.CHECKER, Peer.PARENT, merge_by=("service",))
@@ -220,12 +236,13 @@ Message = (
     | ConfigApplied
     | ConfigRefused
     | VrrpStateChanged
+    | ScriptStateChanged
     | VirtualServerStateChanged
     | RealServerStateChanged
     | ConfigLoaded
 )
 
-StateMessage = VrrpStateChanged | VirtualServerStateChanged | RealServerStateChanged
+StateMessage = VrrpStateChanged | ScriptStateChanged | VirtualServerStateChanged | RealServerStateChanged
 """Reports of which the parent keeps the newest per subject, for the worker that has to be restarted."""
 
 

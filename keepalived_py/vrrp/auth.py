@@ -25,6 +25,14 @@ def next_sequence(sequence: int) -> int:
     return min(sequence + 1, LAST_SEQUENCE)
 
 
+def sequence_after(sequence: int, elapsed: float) -> int:
+    """More than a master has reached `elapsed` seconds after `sequence`: an advert each second, and answers to others.
+
+    For the successor of one that died: peers discard what does not exceed the last number they know.
+    """
+    return min(sequence + 100 + int(4 * elapsed), LAST_SEQUENCE)
+
+
 def _code(ip_header: bytes, sequence: int, spi: int, message: bytes, password: bytes, unicast: bool) -> bytes:
     """The integrity check value: first 96 bits of HMAC-MD5 with mutable IP fields zeroed."""
     head = bytearray(ip_header[:20])

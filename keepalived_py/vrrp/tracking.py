@@ -168,17 +168,20 @@ def next_run(due: float, interval: float, ended: float, *, timed_out: bool = Fal
 class ScriptState:
     """Rise and fall of one vrrp_script: a counter from 0 to rise + fall - 1, up from `rise` on."""
 
-    def __init__(self, config: VrrpScript) -> None:
+    def __init__(self, config: VrrpScript, known: bool | None = None) -> None:
+        """`known`: it is up or down already, as somebody else found."""
         self.config = config
-        self.count = 0
-        self.up: bool | None = False if config.init_fail else None
+        self.up: bool | None = False if known is None and config.init_fail else known
+        self.count = self._top if self.up else 0
         self.last_status: int | None = None
+
+    @property
+    def _top(self) -> int:
+        return self.config.rise + self.config.fall - 1
 
     def record(self, success: bool) -> bool:
         """Count one result; True when the script went up or down by it."""
-        rise, fall = self.config.rise, self.config.fall
-        top = rise + fall - 1
-        was = self.up
+        rise, top, was = self.config.rise, self._top, self.up
         if was is None:
             self.up, self.count = success, top if success else 0
         elif success:
@@ -194,7 +197,4 @@ class ScriptState:
     def reconfigure(self, config: VrrpScript) -> None:
         """Keep up or down across a reload, scaled to the new rise and fall."""
         self.config = config
-        if self.up:
-            self.count = config.rise + config.fall - 1
-        else:
-            self.count = min(self.count, config.rise - 1)
+        self.count = self._top if self.up else min(self.count, config.rise - 1)

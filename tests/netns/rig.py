@@ -120,6 +120,10 @@ class Capture:
         """VRRP frames, of one sender if named."""
         return [frame for frame in list(self.frames) if frame.vrrp and source in (None, frame.source)]
 
+    def frames_of(self, protocol: int) -> list[Frame]:
+        """Packets of an IPv4 protocol."""
+        return [frame for frame in list(self.frames) if frame.protocol == 0x0800 and frame.data[23] == protocol]
+
     def announcements(self, address: str) -> list[Frame]:
         """Gratuitous ARP or unsolicited NA for an address."""
         packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)

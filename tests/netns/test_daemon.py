@@ -110,6 +110,9 @@ def test_a_killed_worker_is_back_as_master_with_its_addresses(pair: Pair) -> Non
     daemon = master(pair)
     pair.two.start(THEIRS, fast(100))
     pair.rig.holds(lambda: not pair.two.has(VIP4), 1)
+    daemon.rewrite(fast(150).replace("VI_1", "VI_9"))  # is known by its new name, too
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: "Reload complete" in daemon.log, 10)
     wire = pair.lan.capture()
     with inside(pair.one.namespace):
         monitor = subprocess.Popen(["ip", "monitor", "addr"], stdout=subprocess.PIPE, text=True)

@@ -186,16 +186,19 @@ def test_a_reload_ends_a_fault_that_a_group_only_shared(pair: Pair) -> None:
 SCRIPT = "vrrp_script chk {\n script \"/bin/sh -c 'sleep 0.2; test ! -e FLAG'\"\n interval 1\n}\n"
 
 
+WEIGHTED = 'vrrp_script more {\n script "/bin/sleep 0.6"\n interval 1\n weight 20\n}\n'
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_killed_worker_does_not_wait_for_its_scripts(pair: Pair, tmp_path: Path, fails: bool) -> None:
-    """The next one goes on as MASTER at once; when the script then fails, all is given up."""
+    """The next one goes on as MASTER at once, its priority the same; when the script then fails, all is given up."""
     flag = tmp_path / "flag"
     defs = "global_defs {\n script_user root\n enable_script_security\n}\n"
-    text = defs + SCRIPT.replace("FLAG", str(flag)) + config(extra="track_script {\n chk\n }")
+    text = defs + SCRIPT.replace("FLAG", str(flag)) + WEIGHTED + config(extra="track_script {\n chk\n more\n }")
     daemon = pair.one.start(OURS, text)
-    pair.rig.wait(lambda: pair.one.has(VIP), 6)
+    pair.rig.wait(lambda: pair.one.has(VIP) and "VRRP_Script(more) succeeded" in daemon.log, 10)
     wire = pair.lan.capture()
-    pair.rig.wait(lambda: wire.adverts("10.0.0.1"), 2)
+    pair.rig.wait(lambda: wire.adverts("10.0.0.1"), 5)
     if fails:
         flag.touch()
     seen = len(wire.adverts())
@@ -210,6 +213,7 @@ def test_a_killed_worker_does_not_wait_for_its_scripts(pair: Pair, tmp_path: Pat
     else:
         pair.rig.holds(lambda: pair.one.has(VIP), 1.0)
         assert "taken over from the process that died" in daemon.log
+        assert {frame.vrrp[2] for frame in wire.adverts() if frame.vrrp} == {170}
 
 
 def test_a_killed_worker_that_cannot_go_on_leaves_no_address(pair: Pair) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -114,10 +116,16 @@ def test_password_must_agree(pair: Pair) -> None:
 
 
 def test_authentication_header_interoperates(pair: Pair) -> None:
+    """Also when the worker is killed: its successor goes on behind the sequence numbers that peers have seen."""
     ah = "authentication { auth_type AH\n auth_pass secret\n }"
-    pair.one.start(OURS, config(150, 2, 4, ah))
+    one = pair.one.start(OURS, config(150, 2, 4, ah))
+    pair.rig.wait(lambda: pair.one.has(VIP4), 10)
     two = pair.two.start(THEIRS, config(100, 2, 4, ah))
-    pair.rig.wait(lambda: pair.masters(VIP4) == ["one"], 6)
-    pair.rig.holds(lambda: pair.masters(VIP4) == ["one"], 3)
+    wire = pair.lan.capture()
+    pair.rig.wait(lambda: len(wire.frames_of(51)) > 6, 20)
+    os.kill(one.pid_of("vrrp"), signal.SIGKILL)
+    pair.rig.wait(lambda: len(wire.frames_of(51)) > 11, 20)  # longer than a backup waits
+    assert one.log.count("Entering MASTER STATE") == 2
+    assert "Entering MASTER STATE" not in two.log
     assert "ICV" not in two.log
     assert "AH" not in two.log.replace("auth_type AH", "")

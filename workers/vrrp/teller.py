@@ -47,6 +47,7 @@ class _News:
     reason: str
     scripts: NotifyScripts
     mail: bool
+    sequence: int = 0
 
 
 class Teller:
@@ -94,6 +95,7 @@ class Teller:
                 reason=reason,
                 scripts=notify,
                 mail=instance.config.smtp_alert,
+                sequence=instance.examiner.sequence,
             )
         )
 
@@ -117,8 +119,20 @@ class Teller:
         if deleted or old is not State.FAULT:
             state = DELETED if deleted else State.FAULT.value
             self.instance(instance, old, state, "removed by the reload", silent=not deleted)
-        self._report(INSTANCE, instance.name, old.value, STOP, instance.router.priority, "removed by the reload")
+        self._report_instance(instance, old.value, STOP, "removed by the reload")
         self._mailed.pop((INSTANCE, instance.name), None)
+
+    def renamed(self, instance: Instance, before: str, *, taken: bool) -> None:
+        """A reload gave a running instance another name, and its old one to another if that is `taken`.
+
+        Whoever remembers it has to know it by the new one.
+        """
+        state = instance.router.state.value
+        if not taken:
+            self._report(INSTANCE, before, state, STOP, instance.router.priority, "renamed by the reload", 0)
+        self._report_instance(instance, STOP, state, "renamed by the reload")
+        if (INSTANCE, before) in self._mailed:
+            self._mailed[INSTANCE, instance.name] = self._mailed.pop((INSTANCE, before))
 
     def lower_priority(self, instance: Instance) -> None:
         """A MASTER heard a router of lower priority."""
@@ -144,15 +158,28 @@ class Teller:
             self._held.append(news)
             return
         if news.state != DELETED:
-            self._report(news.kind, news.name, news.old, news.state, news.priority, news.reason)
+            self._report(news.kind, news.name, news.old, news.state, news.priority, news.reason, news.sequence)
         self._run_scripts(news)
         self._line(news.kind, news.name, news.state, news.priority)
         if news.mail:
             self._mail(news)
 
-    def _report(self, kind: str, name: str, old: str, new: str, priority: int, reason: str) -> None:
+    def _report_instance(self, instance: Instance, old: str, new: str, reason: str) -> None:
+        priority, sequence = instance.router.priority, instance.examiner.sequence
+        self._report(INSTANCE, instance.name, old, new, priority, reason, sequence)
+
+    def _report(self, kind: str, name: str, old: str, new: str, priority: int, reason: str, sequence: int) -> None:
         self._channel.send(
-            VrrpStateChanged(kind=kind, name=name, old=old, new=new, priority=priority, reason=reason, time=now())
+            VrrpStateChanged(
+                kind=kind,
+                name=name,
+                old=old,
+                new=new,
+                priority=priority,
+                reason=reason,
+                time=now(),
+                sequence=sequence,
+            )
         )
 
     def _run_scripts(self, news: _News) -> None:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from ipc.messages import VirtualServerStateChanged
+from ipc.messages import ScriptStateChanged, VirtualServerStateChanged
 from keepalived_py.clock import now
 from keepalived_py.config.model import Track, VrrpInstance, VrrpScript, VrrpSlice
 from keepalived_py.vrrp.tracking import (
@@ -28,11 +28,19 @@ NO_RESULT = "without a result yet"
 
 
 class Trackers:
-    """All that instances and sync groups track. `changed` hears kind and name; `link_up` knows the interfaces."""
+    """All that instances and sync groups track. `changed` hears kind and name; `link_up` knows the interfaces.
 
-    def __init__(self, changed: Callable[[str, str], None], link_up: Callable[[str], bool]) -> None:
+    `report` is told what somebody else must remember in case this process dies.
+    """
+
+    def __init__(
+        self,
+        changed: Callable[[str, str], None],
+        link_up: Callable[[str], bool],
+        report: Callable[[ScriptStateChanged], None] = lambda report: None,
+    ) -> None:
         self._changed, self._link_up = changed, link_up
-        self.scripts = ScriptTracker(partial(changed, "script"))
+        self.scripts = ScriptTracker(partial(changed, "script"), report)
         self.files = FileWatcher(partial(changed, "file"))
         self.processes = ProcessWatcher(partial(changed, "process"))
         self._services: dict[str, bool] = {}
@@ -105,8 +113,10 @@ def _word(track: Track, seen: Observation) -> str:
 class ScriptTracker:
     """vrrp_script: runs each on its own schedule; `changed` hears the name of one that went up or down."""
 
-    def __init__(self, changed: Callable[[str], None]) -> None:
-        self._changed = changed
+    def __init__(self, changed: Callable[[str], None], report: Callable[[ScriptStateChanged], None]) -> None:
+        self._changed, self._report = changed, report
+        self.inherited: dict[str, ScriptStateChanged] = {}
+        """By name: what a predecessor that died knew, for the first configuration."""
         self._states: dict[str, ScriptState] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -134,8 +144,13 @@ class ScriptTracker:
             else:
                 if state is not None:
                     self._end(name)
-                state = self._states[name] = ScriptState(config)
+                state = self._states[name] = ScriptState(config, self._known(config))
             self._tasks[name] = asyncio.get_running_loop().create_task(self._run(state))
+        self.inherited.clear()
+
+    def _known(self, config: VrrpScript) -> bool | None:
+        report = self.inherited.get(config.name)
+        return report.up if report is not None and report.command == config.script else None
 
     def stop(self) -> None:
         for name in list(self._states):
@@ -156,6 +171,7 @@ class ScriptTracker:
                 state.last_status = outcome.status
             if state.record(outcome.success):
                 logger.info("VRRP_Script(%s) %s", config.name, "succeeded" if state.up else "failed")
+                self._report(ScriptStateChanged(name=config.name, command=config.script, up=bool(state.up)))
                 self._changed(config.name)
             due, skipped = next_run(due, config.interval, now(), timed_out=outcome.timed_out)
             if skipped:

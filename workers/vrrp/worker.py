@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar
 
-from ipc.messages import DumpKind, Peer, VirtualServerStateChanged, VrrpStateChanged
+from ipc.messages import DumpKind, Peer, ScriptStateChanged, VirtualServerStateChanged, VrrpStateChanged
 from keepalived_py import dumpfile
 from keepalived_py.clock import now
 from keepalived_py.config.model import SyncGroup as GroupConfig
@@ -23,6 +23,7 @@ from keepalived_py.config.model import VrrpInstance, VrrpSlice
 from keepalived_py.plan.links import AddressKey
 from keepalived_py.plan.routes import RouteKey, RuleKey
 from keepalived_py.values import ExitCode, IPAddress, VirtualRouterKey
+from keepalived_py.vrrp.auth import sequence_after
 from keepalived_py.vrrp.dump_json import json_text
 from keepalived_py.vrrp.dump_text import statistics_text
 from keepalived_py.vrrp.effects import Effect, SetVips, Transition
@@ -111,7 +112,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         self.hearing = Hearing(self._heard)
         self.timers = TimerDriver(self._machine_of, self.hearing.drain, self._timer_expired, self._rehearse)
         self.timers.late = self.tuner.late
-        self.trackers = Trackers(self._tracked_changed, self._link_up)
+        self.trackers = Trackers(self._tracked_changed, self._link_up, self.channel.send)
         self._stopped_running: set[int] = set()
 
     async def start(self) -> None:
@@ -160,7 +161,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         self._check(self.config)
         self.teller.configure(self.config)
         self._keep(self.config)
-        self._hear_of_services()
+        self._inherit()
         self.runner.expect_left_overs(self.config.vrrp.instances)
         await self._filter(self.config)
         self.link_states.apply(self.config)
@@ -202,15 +203,18 @@ class VrrpWorker(Worker[VrrpSlice]):
         """Start every instance of the first configuration."""
         self._arrange(config)
         self._delay(config)
-        was_master = {
-            report.name
+        masters = {
+            report.name: report
             for report in self.context.reported
-            if isinstance(report, VrrpStateChanged) and report.kind == "INSTANCE" and report.new == State.MASTER.value
+            if isinstance(report, VrrpStateChanged) and report.kind == INSTANCE and report.new == State.MASTER.value
         }
         for instance_config in config.vrrp.instances:
-            self._add(instance_config)
+            instance = self._add(instance_config)
+            report = masters.get(instance.name)
+            if report is not None:
+                instance.examiner.sequence = sequence_after(report.sequence, now() - report.time)
         self._assemble(config)
-        self._start_instances(list(self.instances.values()), was_master)
+        self._start_instances(list(self.instances.values()), set(masters))
 
     def _keep(self, config: VrrpSlice) -> None:
         """Static entries, first of all: an instance may live on one of them. And whether there is any route to lose."""
@@ -327,10 +331,12 @@ class VrrpWorker(Worker[VrrpSlice]):
     def _reconfigure(self, instance: Instance, config: VrrpInstance) -> None:
         if instance.config == config:
             return
-        before = set(instance.rows)
+        before, name = set(instance.rows), instance.name
         instance.examiner.reconfigure(config)
         instance.prepared = None
         self._post(instance, ConfigChanged(config))
+        if instance.name != name and instance.router.started:
+            self.teller.renamed(instance, name, taken=name in self.engine.members)
         self.connector.connect(instance)
         self.connector.refill(instance)
         self.runner.guard(instance)
@@ -439,11 +445,13 @@ class VrrpWorker(Worker[VrrpSlice]):
             if any((track.kind, track.name) == (kind, name) for track in self.trackers.of(instance.config)):
                 self._judge(instance)
 
-    def _hear_of_services(self) -> None:
-        """After a restart: what the checker said to the predecessor."""
+    def _inherit(self) -> None:
+        """After a restart: what the predecessor knew of its scripts, and what the checker had said to it."""
         for report in self.context.reported:
             if isinstance(report, VirtualServerStateChanged):
                 self.trackers.service_changed(report)
+            elif isinstance(report, ScriptStateChanged):
+                self.trackers.scripts.inherited[report.name] = report
 
     # links --------------------------------------------------------------------------------------------------------
 

@@ -128,6 +128,13 @@ def test_sequence_numbers_stop_at_the_end_until_a_new_master(sequence: int, new_
     assert auth.next_sequence(examiner.sequence) == following
 
 
+@pytest.mark.parametrize(
+    ("sequence", "elapsed", "sent"), [(0, 0.0, 1), (7, 3600.0, 3601), (auth.LAST_SEQUENCE, 9.0, 0)]
+)
+def test_a_successor_goes_on_behind_what_was_sent(sequence: int, elapsed: float, sent: int) -> None:
+    assert sequence + sent <= auth.sequence_after(sequence, elapsed) <= auth.LAST_SEQUENCE
+
+
 def test_a_sealed_advert_moves_the_sequence() -> None:
     config = instance(version=2, authentication=password(kind="ah"))
     message = encode(config, 100, LOWER, GROUP)

@@ -250,3 +250,22 @@ def test_a_group_that_starts_as_master_is_told_after_its_members(teller: Teller,
     assert told.lines == ['INSTANCE "VI_1" MASTER 150', 'GROUP "G" MASTER 0']
     teller.instance(running(), State.MASTER, "BACKUP", "")
     assert told.lines[-1] == 'INSTANCE "VI_1" BACKUP 150'
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_new_name_is_reported_and_nobody_else_is_told(told: Told, teller: Teller, taken: bool) -> None:
+    """The parent must know the master by the name that a successor will look for."""
+    instance = running()
+    instance.examiner.sequence = 9
+    teller.instance(instance, State.BACKUP, "MASTER", "")
+    mails, scripts = list(told.mails), list(told.scripts)
+    instance.router.config = replace(instance.config, name="VI_9")
+    teller.renamed(instance, "VI_1", taken=taken)
+    assert [(each.name, each.new, each.sequence) for each in told.messages] == [
+        ("VI_1", "MASTER", 9),
+        *([] if taken else [("VI_1", "STOP", 0)]),
+        ("VI_9", "MASTER", 9),
+    ]
+    teller.instance(instance, State.BACKUP, "MASTER", "")
+    assert told.mails == mails
+    assert told.scripts[: len(scripts)] == scripts

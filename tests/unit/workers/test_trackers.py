@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ipc.messages import VirtualServerStateChanged
+from ipc.messages import ScriptStateChanged, VirtualServerStateChanged
 from keepalived_py.config.model import (
     Script,
     SyncGroup,
@@ -37,10 +38,16 @@ def told(up: bool) -> VirtualServerStateChanged:
     return VirtualServerStateChanged(service=WEB, up=up, reason="", time=0.0)
 
 
-def run(body: Callable[[Trackers, list[tuple[str, str]]], Awaitable[None]], up: bool = True) -> None:
+def run(
+    body: Callable[[Trackers, list[tuple[str, str]]], Awaitable[None]],
+    up: bool = True,
+    reports: list[ScriptStateChanged] | None = None,
+) -> None:
+    reports = [] if reports is None else reports
+
     async def main() -> None:
         changes: list[tuple[str, str]] = []
-        trackers = Trackers(lambda kind, name: changes.append((kind, name)), lambda name: up)
+        trackers = Trackers(lambda kind, name: changes.append((kind, name)), lambda name: up, reports.append)
         try:
             await body(trackers, changes)
         finally:
@@ -157,3 +164,36 @@ def test_a_file_says_what_it_holds(tmp_path: Path) -> None:
         assert dict(trackers.faults(config)) == {"file f": "tracked file f is at -254"}
 
     run(body)
+
+
+@pytest.mark.parametrize(
+    ("command", "up", "before", "after"),
+    [
+        ("/bin/true", True, 110, 110),
+        ("/bin/false", True, 110, 100),
+        ("/bin/true", False, 100, 110),
+        ("/bin/another", True, 100, 100),
+    ],
+)
+def test_scripts_go_on_with_what_a_predecessor_knew_of_the_same_command(
+    command: str, up: bool, before: int, after: int
+) -> None:
+    """Up, it takes `fall` failures to be down; the first result decides only where nothing was known."""
+    config = instance(track("script", "s", 10))
+    script = VrrpScript(name="s", script=Script(argv=(command,)), interval=0.01, fall=3)
+    said = ScriptStateChanged(
+        name="s", command=replace(script.script, argv=(command.replace("another", "true"),)), up=up
+    )
+    reports: list[ScriptStateChanged] = []
+
+    async def body(trackers: Trackers, changes: list[tuple[str, str]]) -> None:
+        trackers.scripts.inherited["s"] = said
+        trackers.apply(VrrpSlice(vrrp=VrrpConfig(instances=(config,), scripts=(script,))))
+        assert trackers.priority(config).value == before
+        await until(lambda: trackers.priority(config).value == after and bool(reports) is (before != after))
+        assert reports == [] if before == after else [replace(said, up=after > before)]
+        trackers.apply(VrrpSlice())
+        trackers.apply(VrrpSlice(vrrp=VrrpConfig(instances=(config,), scripts=(script,))))
+        assert trackers.priority(config).value == 100  # what was known is of the past
+
+    run(body, reports=reports)
