@@ -123,6 +123,10 @@ class Connection:
         self.all.cancel(self)
 
 
+def _not_connected(code: int) -> Result:
+    return Result(f"connect: {os.strerror(code)}", made=code not in probe.OURS)
+
+
 class Connections:
     """All checks of one worker that are connections."""
 
@@ -198,17 +202,23 @@ class Connections:
         code = sock.connect_ex(target.address)
         if code and code != errno.EINPROGRESS:
             sock.close()
-            self._finish(connection, Result(f"connect: {os.strerror(code)}"))
+            self._finish(connection, _not_connected(code))
             return
-        connection.sock, connection.connected = sock, False
-        connection.descriptor = descriptor = sock.fileno()
+        descriptor = sock.fileno()
+        try:
+            (self._epoll or self._attach()).register(descriptor, CHANGES)
+        except OSError as exc:
+            sock.close()
+            self._finish(connection, Result(f"epoll: {exc.strerror}", made=False))
+            return
+        connection.sock, connection.connected, connection.descriptor = sock, False, descriptor
         self._open[descriptor] = connection
-        (self._epoll or self._attach()).register(descriptor, CHANGES)
 
     def _attach(self) -> select.epoll:
-        self._epoll = select.epoll()
-        asyncio.get_running_loop().add_reader(self._epoll.fileno(), self.look)
-        return self._epoll
+        epoll = select.epoll()
+        asyncio.get_running_loop().add_reader(epoll.fileno(), self.look)
+        self._epoll = epoll
+        return epoll
 
     def look(self) -> None:
         """Handle the events there are."""
@@ -256,7 +266,7 @@ class Connections:
         if event & BROKEN:
             code = connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
-                self._finish(connection, Result(f"connect: {os.strerror(code)}"))
+                self._finish(connection, _not_connected(code))
                 return
         if connection.dialogue is None:
             self._finish(connection, WELL)
@@ -287,9 +297,8 @@ class Connections:
         heard = connection.dialogue.hear(data)
         if heard is None:
             if self._epoll is not None and (len(data) == CHUNK or event & ENDED):
-                self._epoll.modify(
-                    connection.descriptor, CHANGES
-                )  # there is more, and no event of its own comes for it
+                # there is more, and no event of its own comes for it
+                self._epoll.modify(connection.descriptor, CHANGES)
         elif isinstance(heard, Result):
             self._finish(connection, heard)
         else:

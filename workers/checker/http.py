@@ -11,14 +11,15 @@ import asyncio
 import hashlib
 import socket
 import ssl
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Hashable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from keepalived_py.config.model import Endpoint, HttpCheck, HttpUrl, SslSettings
 from keepalived_py.pattern import Pattern, PatternError, SearchGivenUp, compiled
 
 from . import http_request, probe
+from .http_plain import tell_missing
 from .probe import CheckFailed, CheckNotMade, prepare_socket
 from .searcher import Searcher
 from .tls import TlsContexts, TlsError, server_name, tls_reason
@@ -29,6 +30,7 @@ if TYPE_CHECKING:  # 10 MB, which only processes with such checks have to have
 
 CHUNK = 65536
 HEADER_LIMIT = 16384
+TRANSFER_ENCODING = "Transfer-Encoding"
 BODY_LIMIT = 1 << 20
 """Bytes of a body in which a pattern is looked for."""
 
@@ -99,6 +101,7 @@ class HttpChecker:
 
     config: HttpCheck
     client: HttpClient
+    _told: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -167,7 +170,7 @@ class HttpChecker:
             raise CheckFailed(f"{url.path}: status {response.status}")
         pattern = _pattern(url)
         digest, kept, size = hashlib.md5(usedforsecurity=False), bytearray(), 0
-        async for chunk in response.content.iter_chunked(CHUNK):
+        async for chunk in self._body(url, response):
             size += len(chunk)
             if url.digest:
                 digest.update(chunk)
@@ -177,6 +180,19 @@ class HttpChecker:
             raise CheckFailed(f"{url.path}: digest {digest.hexdigest()}")
         if pattern is not None:
             await self._look_for(url, pattern, bytes(kept), size, until)
+
+    async def _body(self, url: HttpUrl, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        import aiohttp
+
+        missing = response.content_length or 0
+        try:
+            async for chunk in response.content.iter_chunked(CHUNK):
+                missing -= len(chunk)
+                yield chunk
+        except aiohttp.ClientPayloadError:
+            if missing <= 0 or TRANSFER_ENCODING in response.headers:
+                raise
+        tell_missing(self.config, url, max(0, missing), self._told)
 
     async def _look_for(self, url: HttpUrl, pattern: Pattern, body: bytes, size: int, until: float) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+HEAD_END = b"\r\n\r\n"
 HEAD_LIMIT = 65536
 LINE_LIMIT = 1024
 """Bytes of a line between chunks."""
@@ -33,15 +34,16 @@ class AnswerError(Exception):
 class Answer:
     """Fed with what arrives; `bodiless`: it answers a HEAD request.
 
-    `status` is 0 until the head is there, `ended` True when the body is complete.
+    `status` is 0 until the head is there, `ended` True when the body is complete or the connection has ended. `missing`
+    are the bytes of the Content-Length that did not come, which is no error (checker-behaviour.md 4).
     """
 
-    __slots__ = ("_bodiless", "_chunks", "_held", "_left", "ended", "status")
+    __slots__ = ("_bodiless", "_chunks", "_held", "_left", "ended", "missing", "status")
 
     def __init__(self, bodiless: bool = False) -> None:
-        self.status, self.ended = 0, False
+        self.status, self.ended, self.missing = 0, False, 0
         self._bodiless = bodiless
-        self._held = b""
+        self._held: bytearray | None = None
         """The part of the head that is there."""
         self._left: int | None = None
         """Bytes of the body that are missing; None: it ends with the connection."""
@@ -52,12 +54,12 @@ class Answer:
         if not data:
             return self._closed()
         if self.status == 0:
-            ordinary = None if self._held or self._bodiless else ORDINARY(data, 0, HEAD_LIMIT)
+            ordinary = None if self._held is not None or self._bodiless else ORDINARY(data, 0, HEAD_LIMIT)
             if ordinary is not None and ordinary[1] not in NO_BODY:
                 self.status, self._left = int(ordinary[1]), int(ordinary[2])
                 data = data[ordinary.end() :]
             else:
-                data = self._head(self._held + data)
+                data = self._head(data)
                 if self.status == 0:
                     return b""
         if self._left is not None:
@@ -71,28 +73,32 @@ class Answer:
         return data
 
     def _closed(self) -> bytes:
-        if self.status == 0 or self._chunks is not None or self._left is not None:
+        if self.status == 0 or self._chunks is not None:
             raise AnswerError("the server closed the connection")
-        self.ended = True
+        self.ended, self.missing = True, self._left or 0
         return b""
 
     def _head(self, data: bytes) -> bytes:
         """What follows the head, if that is complete."""
-        while 0 <= (end := data.find(b"\r\n\r\n")) <= HEAD_LIMIT:
-            found = STATUS(data)
+        held = self._held = bytearray() if self._held is None else self._held
+        start = max(0, len(held) - len(HEAD_END) + 1)
+        held += data
+        while (end := held.find(HEAD_END, start, HEAD_LIMIT)) >= 0:
+            found = STATUS(held)
             if found is None:
                 raise AnswerError("no answer in HTTP")
             status = int(found[1])
+            data = bytes(held[: end + 2])
+            del held[: end + len(HEAD_END)]
             if status >= 200 or status == SWITCHING:
-                self._frame(status, data[: end + 2].lower())
-                self.status, self._held = status, b""
-                return data[end + 4 :]
-            data = data[end + 4 :]
-        if len(data) > HEAD_LIMIT:
-            raise AnswerError("the head is too long")
-        if not data.startswith(b"HTTP/"[: len(data)]):
+                self.status, self._held = status, None
+                self._frame(status, data.lower())
+                return bytes(held)
+            start = 0
+        if not held.startswith(b"HTTP/"[: len(held)]):
             raise AnswerError("no answer in HTTP")
-        self._held = data
+        if len(held) >= HEAD_LIMIT:
+            raise AnswerError("the head is too long")
         return b""
 
     def _frame(self, status: int, head: bytes) -> None:
@@ -135,7 +141,7 @@ class Chunks:
                 if self._left:
                     break
             end = data.find(b"\r\n", at)
-            if (end if end >= 0 else len(data)) - at > LINE_LIMIT:
+            if (end if end >= 0 else len(data) - 1) - at > LINE_LIMIT:  # one byte may be that of the end
                 raise AnswerError("a chunk without an end")
             if end < 0:
                 self._held = data[at:]

@@ -70,6 +70,8 @@ async def probe(checker: Checker) -> Result:
 
 
 SO_MARK = 36
+OURS = (errno.EADDRNOTAVAIL, errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM)
+"""Errors of connecting and sending that are this host's: no port, no memory."""
 
 
 def open_socket(endpoint: Endpoint, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> socket.socket:
@@ -99,13 +101,13 @@ def prepare_socket(sock: socket.socket, endpoint: Endpoint) -> None:
 
 
 async def connect(sock: socket.socket, endpoint: Endpoint) -> None:
-    """Raises CheckFailed. The loop's own sock_connect takes twice as long: it looks numbers up."""
+    """Raises CheckFailed and CheckNotMade. The loop's own sock_connect takes twice as long: it looks numbers up."""
     code = sock.connect_ex((str(endpoint.address), endpoint.port))
     if code == errno.EINPROGRESS:
         await _writable(sock.fileno())
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
-        raise CheckFailed(f"connect: {os.strerror(code)}")
+        raise (CheckNotMade if code in OURS else CheckFailed)(f"connect: {os.strerror(code)}")
 
 
 async def _writable(descriptor: int) -> None:
@@ -125,11 +127,11 @@ def _done(future: asyncio.Future[None]) -> None:
 
 
 async def send(sock: socket.socket, data: bytes) -> None:
-    """Raises CheckFailed."""
+    """Raises CheckFailed and CheckNotMade."""
     try:
         await asyncio.get_running_loop().sock_sendall(sock, data)
     except OSError as exc:
-        raise CheckFailed(f"send: {reason(exc)}") from exc
+        raise (CheckNotMade if exc.errno in OURS else CheckFailed)(f"send: {reason(exc)}") from exc
 
 
 async def receive(sock: socket.socket, most: int) -> bytes:
