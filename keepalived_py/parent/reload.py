@@ -40,6 +40,8 @@ class ReloadCoordinator:
         self._loading = False
         self._again = False
         self._pending: _Pending | None = None
+        self.refusal = ""
+        """Why the last reload changed nothing; "" when it did."""
 
     @property
     def busy(self) -> bool:
@@ -66,11 +68,7 @@ class ReloadCoordinator:
             logger.error("%s", line)
         news = Counter(found.errors) - Counter(self.current.errors)
         if found.config is None or news:
-            logger.error(
-                "New configuration has %d error%s; the old configuration stays",
-                news.total(),
-                "" if news.total() == 1 else "s",
-            )
+            self._refuse(f"New configuration has {news.total()} error{'' if news.total() == 1 else 's'}")
             return None
         try:
             config = rebuilt(self.current.config, found.config)
@@ -79,7 +77,7 @@ class ReloadCoordinator:
             return None
         fixed = ", ".join(unchangeable(self.current.config, config))
         if fixed:
-            logger.error("%s cannot change on a reload; the old configuration stays", fixed)
+            self._refuse(f"{fixed} cannot change on a reload")
             return None
         logger.info("Configuration changes: %s", diff_config(self.current.config, config))
         self._newest += 1
@@ -88,7 +86,7 @@ class ReloadCoordinator:
     def failed(self, reason: str) -> None:
         """The loader died."""
         self._loading = False
-        logger.error("The configuration could not be read: %s; the old configuration stays", reason)
+        self._refuse(f"The configuration could not be read: {reason}")
 
     def handed_out(self, applied: Applied, peers: Iterable[Peer]) -> None:
         """`applied` was sent to `peers`, or they were started with it; all must confirm."""
@@ -105,7 +103,7 @@ class ReloadCoordinator:
         """`peer` could not move, or died on the way: what all others must go back to, under a new generation."""
         if self._pending is None:
             return None
-        logger.error("Reload abandoned: %s: %s; the old configuration stays", peer.value, reason)
+        self._refuse(f"Reload abandoned: {peer.value}: {reason}")
         self._pending = None
         self._newest += 1
         self.current = replace(self.current, generation=self._newest)
@@ -118,8 +116,13 @@ class ReloadCoordinator:
         self._again = False
         return True
 
+    def _refuse(self, why: str) -> None:
+        logger.error("%s; the old configuration stays", why)
+        self.refusal = why
+
     def _settle(self) -> None:
         if self._pending is not None and not self._pending.waiting:
             self.current = self._pending.applied
             self._pending = None
+            self.refusal = ""
             logger.info("Reload complete, configuration %d", self.current.generation)

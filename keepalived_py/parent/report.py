@@ -15,8 +15,10 @@ from .roles import NAMES, Role
 
 
 def status(roles: Mapping[Peer, Role], reload: ReloadCoordinator) -> str:
-    """Configuration, workers, and which of them is missing or does not answer."""
+    """Configuration, why it is not a newer one, workers, and which of them is missing or does not answer."""
     words = [f"configuration {reload.current.generation}"]
+    if reload.refusal:
+        words.append(f"last reload refused ({reload.refusal})")
     for peer, role in roles.items():
         if role.child is not None:
             words.append(f"{NAMES[peer]} {role.child.pid}{' does not answer' if role.stalled else ''}")
@@ -44,6 +46,7 @@ def describe(roles: Mapping[Peer, Role], reload: ReloadCoordinator) -> str:
         f"Process: {os.getpid()}",
         f"Configuration: {current.generation}, {len(current.errors)} errors accepted",
         f"Reload: {'under way' if reload.busy else 'none'}",
+        *([f"Last reload refused: {reload.refusal}"] if reload.refusal else []),
         f"Log records lost: {log.lost_records()}",
     ]
     for peer, role in roles.items():

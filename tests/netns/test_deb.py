@@ -1,11 +1,14 @@
-"""The Debian package and `make install`: built, and lived through in a copy of this system (deb_life.sh)."""
+"""The Debian package and `make install`: built, and lived through in copies of this system (life/copy.sh)."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -13,14 +16,16 @@ from tests.conftest import REPOSITORY
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow]
 
-LIFE = REPOSITORY / "tests/netns/deb_life.sh"
+COPY = REPOSITORY / "tests/netns/life/copy.sh"
 TIME_LIMIT = 120
-"""Seconds for each of: building, the package's life."""
+"""Seconds for each of: building, a life of the package."""
 
 
-def give_up(reason: str) -> None:
+def give_up(reason: str) -> NoReturn:
     """Skip, or fail where everything must be there."""
-    (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def run(*command: object, within: float = TIME_LIMIT) -> subprocess.CompletedProcess[str]:
@@ -77,17 +82,48 @@ def test_no_path_of_the_build_is_left(package: Path, tmp_path: Path) -> None:
     assert script.startswith("#!/usr/lib/keepalived-py/bin/python3\n")
 
 
-def test_its_life(package: Path, tmp_path: Path) -> None:
-    area = tmp_path / "area"
+@contextmanager
+def control_group() -> Iterator[Path]:
+    """A control group (version 2) of our own, which an init may divide."""
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    group = next((Path(words[1]) for words in mounts if words[2] == "cgroup2"), None)
+    if group is None:
+        give_up("needs control groups, version 2")
+    made = group / f"life-{os.getpid()}"
+    made.mkdir()
+    try:
+        yield made
+    finally:
+        for directory, _, _ in os.walk(made, topdown=False):
+            os.rmdir(directory)
+
+
+def live(init: str, package: Path, directory: Path, *namespaces: str, before: tuple[str, ...] = ()) -> None:
+    area, output = directory / "area", directory / "output"
     area.mkdir()
+    output.touch()
     over = f"mount -t overlay none -o lowerdir=/,upperdir={area}/u,workdir={area}/w {area}/r"
     attempt = f"mount -t tmpfs none {area} && mkdir {area}/u {area}/w {area}/r && {over}"
-    possible = run("unshare", "-m", "-n", "-p", "--fork", "sh", "-c", attempt)
+    apart = ("unshare", "-m", "-n", "-p", "--fork", "--kill-child", "--propagation", "private", *namespaces)
+    possible = run(*apart, "sh", "-c", attempt)
     if possible.returncode:
-        give_up(f"needs mount namespaces and overlays: {possible.stderr.strip()}")
-    done = run("unshare", "-m", "-n", "-p", "--fork", "--kill-child", "--propagation", "private", LIFE, package, area)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert done.stdout.endswith("== all is well\n")
+        give_up(f"needs namespaces and overlays: {possible.stderr.strip()}")
+    done = run(*before, *apart, COPY, init, package, area, output)
+    text = output.read_text()
+    assert done.returncode == 0, text[-6000:] + done.stderr[-2000:]
+    assert text.endswith("== all is well\n")
+
+
+def test_its_life(package: Path, tmp_path: Path) -> None:
+    live("init", package, tmp_path)
+
+
+def test_its_life_with_systemd(package: Path, tmp_path: Path) -> None:
+    if not Path("/lib/systemd/systemd").exists():
+        give_up("needs systemd")
+    with control_group() as group:
+        into = ("sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh")
+        live("systemd", package, tmp_path, "-C", "-u", "-i", before=into)
 
 
 def test_uninstall_removes_what_install_put_there(tmp_path: Path) -> None:

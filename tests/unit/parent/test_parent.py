@@ -12,6 +12,7 @@ from keepalived_py.config.delta import difference
 from keepalived_py.config.model import Config, GlobalDefs, RootSettings, VrrpConfig
 from keepalived_py.parent.pidfile import AlreadyRunning, PidFile, default_path
 from keepalived_py.parent.reload import Applied, ReloadCoordinator
+from keepalived_py.parent.report import describe, status
 from keepalived_py.parent.restart import GiveUp, Restart, RestartPolicy
 from tests.unit.vrrp.builders import instance
 
@@ -98,6 +99,23 @@ def test_what_one_worker_refuses_is_taken_back_from_all() -> None:
     assert reload.refused(Peer.VRRP, "no such interface") == Applied(3, OLD)
     assert reload.refused(Peer.VRRP, "again") is None
     assert reload.current.config is OLD
+
+
+def test_why_the_last_reload_changed_nothing_is_told_until_one_does() -> None:
+    reload = ReloadCoordinator(Applied(1, OLD))
+    assert status({}, reload) == "configuration 1"
+    reload.request()
+    reload.loaded(loaded(None, errors=("bad", "worse")))
+    assert status({}, reload) == "configuration 1, last reload refused (New configuration has 2 errors)"
+    assert "\nLast reload refused: New configuration has 2 errors\n" in describe({}, reload)
+    reload.request()
+    applied = reload.loaded(loaded(NEW))
+    assert applied is not None
+    reload.handed_out(applied, [Peer.VRRP])
+    assert "refused" in status({}, reload)
+    reload.confirmed(Peer.VRRP, 2)
+    assert status({}, reload) == "configuration 2"
+    assert "refused" not in describe({}, reload)
 
 
 def test_some_keywords_cannot_change() -> None:
