@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.netns.life import give_up, live
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow]
 
-COPY = REPOSITORY / "tests/netns/life/copy.sh"
 TIME_LIMIT = 120
-"""Seconds for each of: building, a life of the package."""
-
-
-def give_up(reason: str) -> NoReturn:
-    """Skip, or fail where everything must be there."""
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+"""Seconds for one command."""
 
 
 def run(*command: object, within: float = TIME_LIMIT) -> subprocess.CompletedProcess[str]:
@@ -82,48 +71,12 @@ def test_no_path_of_the_build_is_left(package: Path, tmp_path: Path) -> None:
     assert script.startswith("#!/usr/lib/keepalived-py/bin/python3\n")
 
 
-@contextmanager
-def control_group() -> Iterator[Path]:
-    """A control group (version 2) of our own, which an init may divide."""
-    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    group = next((Path(words[1]) for words in mounts if words[2] == "cgroup2"), None)
-    if group is None:
-        give_up("needs control groups, version 2")
-    made = group / f"life-{os.getpid()}"
-    made.mkdir()
-    try:
-        yield made
-    finally:
-        for directory, _, _ in os.walk(made, topdown=False):
-            os.rmdir(directory)
-
-
-def live(init: str, package: Path, directory: Path, *namespaces: str, before: tuple[str, ...] = ()) -> None:
-    area, output = directory / "area", directory / "output"
-    area.mkdir()
-    output.touch()
-    over = f"mount -t overlay none -o lowerdir=/,upperdir={area}/u,workdir={area}/w {area}/r"
-    attempt = f"mount -t tmpfs none {area} && mkdir {area}/u {area}/w {area}/r && {over}"
-    apart = ("unshare", "-m", "-n", "-p", "--fork", "--kill-child", "--propagation", "private", *namespaces)
-    possible = run(*apart, "sh", "-c", attempt)
-    if possible.returncode:
-        give_up(f"needs namespaces and overlays: {possible.stderr.strip()}")
-    done = run(*before, *apart, COPY, init, package, area, output)
-    text = output.read_text()
-    assert done.returncode == 0, text[-6000:] + done.stderr[-2000:]
-    assert text.endswith("== all is well\n")
-
-
 def test_its_life(package: Path, tmp_path: Path) -> None:
-    live("init", package, tmp_path)
+    live("init", tmp_path, package)
 
 
 def test_its_life_with_systemd(package: Path, tmp_path: Path) -> None:
-    if not Path("/lib/systemd/systemd").exists():
-        give_up("needs systemd")
-    with control_group() as group:
-        into = ("sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh")
-        live("systemd", package, tmp_path, "-C", "-u", "-i", before=into)
+    live("systemd", tmp_path, package)
 
 
 def test_uninstall_removes_what_install_put_there(tmp_path: Path) -> None:

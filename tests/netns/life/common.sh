@@ -1,19 +1,24 @@
 # shellcheck shell=bash disable=SC2034
-# Sourced by the lives of the package: what they use, and the machine that they begin with.
+# Sourced by the lives: what they use, and the machine that they begin with.
 set -eEu
 trap 'echo "FAILED at line $LINENO: $BASH_COMMAND" >&2; cat /var/log/keepalived-py/*.log >&2 2>/dev/null || true' ERR
-package=/life/package.deb
 export DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin
 unset PYTHONPATH VIRTUAL_ENV
 conf=/etc/keepalived/keepalived.conf
+unit=keepalived-py.service
 pid() { cat /run/keepalived.pid; }
-step() { echo "== $*"; }
+step() { echo "== $* (after $SECONDS s)"; }
 code() { # EXPECTED COMMAND...: runs the command
     local expected=$1 got=0
     shift
     "$@" || got=$?
     [ "$got" = "$expected" ] || { echo "$*: ended with $got, not with $expected" >&2; return 1; }
 }
+shows() { systemctl show -P "$1" $unit; }
+is() { [ "$(shows "$1")" = "$2" ]; }
+says() { shows StatusText | grep -q "$1"; }
+another() { [ "$(shows MainPID)" != "$1" ] && is ActiveState active; }
+worker() { cat "/run/$1.pid"; }
 within() { # SECONDS COMMAND...
     local until=$((SECONDS + $1))
     shift
@@ -24,7 +29,7 @@ within() { # SECONDS COMMAND...
 }
 has() { ip addr show dev "${2:-eth0}" 2>/dev/null | grep -q "$1"; } # ADDRESS [INTERFACE]
 has_not() { ! has "$@"; }
-unpack() { dpkg --force-unsafe-io -i $package; } # nothing here outlives the test
+unpack() { dpkg --force-unsafe-io -i /life/*.deb; } # nothing here outlives the test
 nothing_runs() { ! pgrep -f keepalived >/dev/null; }
 instance() { # PRIORITY
     printf 'vrrp_instance VI_1 {\n interface eth0\n virtual_router_id 51\n priority %s\n advert_int 0.2\n version 3\n' "$1"
@@ -40,7 +45,6 @@ ip addr add 192.0.2.1/24 dev eth0
 ip link set eth0 up
 ip link set eth1 up
 files() { find /etc /usr /var /opt -xdev | grep -v -e '^/var/lib/dpkg' -e '^/var/cache' -e '^/var/tmp' | LC_ALL=C sort; }
-before=$(files)
 leaves_nothing() {
     local left
     left=$(LC_ALL=C comm -13 <(echo "$before") <(files))

@@ -1,11 +1,13 @@
 #!/bin/bash
-# copy.sh INIT PACKAGE AREA OUTPUT: the life INIT (init or systemd) of a package in a copy of this system that vanishes
-# at the end. Expects namespaces of its own for mounts, network and processes, for systemd also for control groups.
-# OUTPUT is a file for what the life says.
+# copy.sh LIFE AREA OUTPUT [FILE...]: runs LIFE.sh in a copy of this system that vanishes at the end, as what systemd
+# starts or, when it is called init, as process 1. FILEs are beside it. Expects namespaces of its own for mounts, network
+# and processes, for systemd also for control groups. OUTPUT is a file for what the life says.
 set -eu
-life=$1 package=$2 area=$3 output=$4
+life=$1 area=$2 output=$3
+shift 3
 root=$area/root
-here=$(dirname "$0")
+here=$(cd "$(dirname "$0")" && pwd)
+repository=${here%/tests/netns/life}
 mount -t tmpfs none "$area"
 mkdir "$area/upper" "$area/work" "$root"
 mount -t overlay none -o "lowerdir=/,upperdir=$area/upper,workdir=$area/work" "$root"
@@ -13,8 +15,7 @@ mount -t proc none "$root/proc"
 mount -t sysfs none "$root/sys"
 mount -t tmpfs none "$root/run"
 mkdir "$root/life"
-cp "$package" "$root/life/package.deb"
-cp "$here"/*.sh "$root/life"
+cp "$here"/*.sh "$@" "$root/life"
 touch "$root/life/output"
 mount --bind "$output" "$root/life/output"
 if [ "$life" = init ]; then
@@ -31,6 +32,8 @@ done
 mkdir "$root/dev/shm" "$root/dev/pts"
 ln -s /proc/self/fd "$root/dev/fd"
 mount -t tmpfs none "$root/tmp"
+mkdir -p "$root$repository"
+mount --bind "$repository" "$root$repository"
 mount -t tmpfs none "$root/sys/fs/cgroup"
 mount -t cgroup2 none "$root/sys/fs/cgroup"
 rm -rf "$root"/etc/systemd/system/*.wants/* "$root"/usr/lib/systemd/system/*.wants/* "$root/etc/fstab"

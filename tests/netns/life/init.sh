@@ -7,6 +7,7 @@ chmod 755 /sbin/runlevel
 
 service=/etc/init.d/keepalived-py
 
+before=$(files)
 step install
 unpack
 $service status

@@ -3,16 +3,11 @@
 # shellcheck source=common.sh
 . /life/common.sh
 
-unit=keepalived-py.service
 log=/var/log/keepalived-py
-shows() { systemctl show -P "$1" $unit; }
-is() { [ "$(shows "$1")" = "$2" ]; }
-says() { shows StatusText | grep -q "$1"; }
-another() { [ "$(shows MainPID)" != "$1" ] && is ActiveState active; }
-worker() { cat "/run/$1.pid"; }
 logged() { grep -q "$1" $log/*.log; }
 children() { cat "/proc/$1/task/$1/children"; }
 
+before=$(files)
 step install
 unpack
 is ActiveState active
