@@ -64,6 +64,11 @@ class RealServerState:
         return not self.failed
 
     @property
+    def is_plain(self) -> bool:
+        """Nothing has been found out about it, as with nearly all."""
+        return not self.failed and not self.points
+
+    @property
     def weight(self) -> int:
         return max(0, min(MAX_WEIGHT, self.config.weight + sum(self.points.values())))
 
@@ -161,9 +166,13 @@ class VirtualServerState:
         self.config, self.reals = config, {}
         for real in config.real_servers:
             key = real.key
+            before = known.get(key)
+            nothing_new = before is not None and before.config is real and not (key in failed or key in points)
+            if before is not None and nothing_new and before.is_plain:
+                self.reals[key] = before
+                continue
             state = RealServerState(real, set(failed.get(key, ())), dict(points.get(key, {})))
             self.reals[key] = state
-            before = known.get(key)
             if before is not None:
                 state.told = before.told
                 if before.alive is not state.alive:

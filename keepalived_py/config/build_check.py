@@ -193,10 +193,11 @@ class ServerBuilder:
         families = []
         for real in self.draft.many("real_server"):
             try:
-                address = parse_address(real.head.words[1])
+                address = real.address if isinstance(real, RealServer) else parse_address(real.head.words[1])
             except (Bad, IndexError):
                 continue
-            if real.get("forwarding", self.forwarding).method != "TUN":
+            known = isinstance(real, RealServer)
+            if (real.forwarding if known else real.get("forwarding", self.forwarding)).method != "TUN":
                 return address.version
             families.append(address.version)
         if self.draft.has("sorry_server"):
@@ -215,7 +216,9 @@ class ServerBuilder:
 
     def _forwarding(self) -> Forwarding:
         own: Forwarding | None = self.draft.get("forwarding")
-        if own is None and any(not real.has("forwarding") for real in self.draft.many("real_server")):
+        if own is None and any(
+            isinstance(real, Draft) and not real.has("forwarding") for real in self.draft.many("real_server")
+        ):
             self.report("no-forwarding", "virtual server has no lvs_method; NAT is taken")
         return own or NAT
 
@@ -303,6 +306,11 @@ class ServerBuilder:
     def _real_servers(self, mixed: bool) -> tuple[RealServer, ...]:
         found: dict[RealKey, RealServer] = {}
         for real in self.draft.many("real_server"):
+            if isinstance(real, RealServer):
+                if real.key in found:
+                    self.report("duplicate-real-server", f"real server {real.key} stands twice")
+                found[real.key] = real
+                continue
             try:
                 built = self._real_server(real, mixed)
             except Bad as bad:

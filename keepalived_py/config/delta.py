@@ -1,7 +1,8 @@
 """A configuration told as its difference to another one: what makes a reload of tens of thousands of servers quick.
 
-Only the rows that can be many are compared, instances and virtual servers. Both sides hold the other configuration,
-so a row that is in it travels as its number there, and comes out as the very object that the receiver has.
+Only the rows that can be many are compared: instances, virtual servers, and the real servers of one that is long. Both
+sides hold the other configuration, so a row that is in it travels as its number there, and comes out as the very object
+that the receiver has.
 """
 
 from __future__ import annotations
@@ -11,12 +12,43 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any, TypeVar, cast
 
-from .model import CheckerConfig, CheckerSlice, Config, GlobalDefs, VirtualServer, VrrpConfig, VrrpInstance, VrrpSlice
+from .model import (
+    CheckerConfig,
+    CheckerSlice,
+    Config,
+    GlobalDefs,
+    RealServer,
+    VirtualServer,
+    VrrpConfig,
+    VrrpInstance,
+    VrrpSlice,
+)
 
-Part = TypeVar("Part", Config, VrrpSlice, CheckerSlice)
-Row = TypeVar("Row", VrrpInstance, VirtualServer)
+Whole = TypeVar("Whole", Config, VrrpSlice, CheckerSlice)
+Row = TypeVar("Row", VrrpInstance, VirtualServer, RealServer)
 
 _KEY: Callable[[Any], Hashable] = attrgetter("key")
+
+
+LONG = 64
+"""Real servers of a virtual server that is told as a difference itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """`count` rows in a row of what it is told against."""
+
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A changed virtual server: `rest` without real servers, `number` is that of the one it is told against."""
+
+    number: int
+    rest: VirtualServer
+    reals: tuple[Run | RealServer, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,13 +57,14 @@ class Delta:
 
     rest: Config | VrrpSlice | CheckerSlice
     instances: tuple[int | VrrpInstance, ...] = ()
-    servers: tuple[int | VirtualServer, ...] = ()
+    servers: tuple[int | VirtualServer | Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Digests:
     """What spares a later load the reading of texts that it knows: of each virtual server, b"" where it must be read.
 
+    That of the whole text, for long ones followed by that of what is not a real server, and of each of these.
     `defaults` are what they were read with.
     """
 
@@ -39,20 +72,59 @@ class Digests:
     of_servers: tuple[bytes, ...]
 
 
-def difference(old: Part | None, new: Part) -> Delta:
+def difference(old: Whole | None, new: Whole) -> Delta:
     """`new` for somebody who holds `old`."""
+    known = _servers(old) if old is not None else ()
+    numbers = {server.key: number for number, server in enumerate(known)}
     return Delta(
         rest=_with_rows(new, (), ()),
         instances=_numbered(_instances(old) if old is not None else (), _instances(new)),
-        servers=_numbered(_servers(old) if old is not None else (), _servers(new)),
+        servers=tuple(
+            row if isinstance(row, int) else _part(known, numbers.get(row.key), row)
+            for row in _numbered(known, _servers(new))
+        ),
     )
 
 
-def rebuilt(old: Part | None, delta: Delta) -> Part:
+def rebuilt(old: Whole | None, delta: Delta) -> Whole:
     """What `difference(old, new)` was made of. Raises ValueError for numbers of rows that `old` does not have."""
     instances = _resolved(_instances(old) if old is not None else (), delta.instances)
-    servers = _resolved(_servers(old) if old is not None else (), delta.servers)
-    return cast(Part, _with_rows(delta.rest, instances, servers))
+    known = _servers(old) if old is not None else ()
+    servers = _resolved(known, [_joined(known, row) if isinstance(row, Part) else row for row in delta.servers])
+    return cast(Whole, _with_rows(delta.rest, instances, servers))
+
+
+def _part(known: Sequence[VirtualServer], number: int | None, server: VirtualServer) -> VirtualServer | Part:
+    """A changed server told against the one of its key, if that is worth while."""
+    if number is None or len(server.real_servers) < LONG:
+        return server
+    old, new = known[number].real_servers, server.real_servers
+    pairs = enumerate(zip(old, new, strict=False))
+    same = next((at for at, (before, after) in pairs if before is not after), min(len(old), len(new)))
+    reals: list[Run | RealServer] = [Run(first=0, count=same)]
+    for row in _numbered(old, new[same:]):
+        last = reals[-1]
+        if not isinstance(row, int):
+            reals.append(row)
+        elif isinstance(last, Run) and last.first + last.count == row:
+            reals[-1] = Run(first=last.first, count=last.count + 1)
+        else:
+            reals.append(Run(first=row, count=1))
+    return Part(number=number, rest=replace(server, real_servers=()), reals=tuple(reals))
+
+
+def _joined(known: Sequence[VirtualServer], part: Part) -> VirtualServer:
+    """Raises ValueError."""
+    old = _resolved(known, [part.number])[0].real_servers
+    reals: list[RealServer] = []
+    for row in part.reals:
+        if isinstance(row, RealServer):
+            reals.append(row)
+        elif 0 <= row.first <= row.first + row.count <= len(old):
+            reals += old[row.first : row.first + row.count]
+        else:
+            raise ValueError(f"rows {row.first} to {row.first + row.count} of {len(old)}")
+    return replace(part.rest, real_servers=tuple(reals))
 
 
 def _instances(part: Config | VrrpSlice | CheckerSlice) -> tuple[VrrpInstance, ...]:
@@ -75,7 +147,7 @@ def _with_rows(
 
 
 def _numbered(old: Sequence[Row], new: Sequence[Row]) -> tuple[int | Row, ...]:
-    numbers = {_KEY(row): number for number, row in enumerate(old)}
+    numbers = {_KEY(row): number for number, row in enumerate(old)} if new else {}
     out: list[int | Row] = []
     for row in new:
         number = numbers.get(_KEY(row))

@@ -29,6 +29,7 @@ from .build_tracked import (
     report_unused,
 )
 from .build_vrrp import InstanceBuilder, pairs_of
+from .chapters import DIGEST_SIZE, Chapters, Known
 from .check_scripts import check_scripts
 from .delta import Digests
 from .iproute_names import ETC_DIR, USR_DIRS, Names
@@ -69,8 +70,10 @@ from .preprocess import Preprocessor, ReadOptions
 from .problems import Location, Problems
 from .schema import Bad, Context, Converter, Draft, MissingParameter, Section, read_section, read_statements
 from .system import Machine
-from .tree import Statement, build
+from .tree import Folded, Statement, build
 
+LONG = 1000
+"""Lines of a virtual_server block that is read in chapters."""
 _NOWHERE = SourceLine("", 0, "")
 DEFAULT_FILE = "/etc/keepalived/keepalived.conf"
 
@@ -196,7 +199,9 @@ class _Reader:
         self.server_groups: dict[str, VirtualServerGroup] = {}
         self.servers: dict[ServiceKey, VirtualServer] = {}
         self.digests: dict[ServiceKey, bytes] = {}
-        self.known: dict[bytes, VirtualServer] = {}
+        self.known: dict[bytes, tuple[bytes, VirtualServer]] = {}
+        self.known_parts: dict[bytes, Known] = {}
+        """Of long ones, by what is not a real server."""
         self.known_with: GlobalDefs | None = None
         self.ordinals: dict[str, int] = {}
         self.garp_groups: list[GarpGroup] = []
@@ -211,7 +216,7 @@ class _Reader:
         context.facts = self.facts = Facts(initial)
         self.defaults = self.first_defaults = build_global_defs(self.root, self.globals, context)
         if self.known_with != self.defaults:
-            self.known = {}
+            self.known, self.known_parts = {}, {}
         context.facts["names"] = iproute_names(self.defaults)
         for kind, table in (
             ("script", "vrrp_scripts"),
@@ -332,14 +337,19 @@ class _Reader:
 
     def _virtual_server(self, statement: Statement, context: Context) -> None:
         folded = statement.folded
-        digest = folded.digest if folded is not None else b""
-        known = self.known.get(digest)
         before = self.facts.looked_at, context.problems.count
         draft = Draft(statement)
-        if known is None:
+        digest, built = b"", None
+        if folded is not None:
+            digest, built = self.known.get(folded.digest, (folded.digest, None))
+            if built is None and len(folded.lines) > LONG:
+                chapters = Chapters([statement.line.text, *folded.lines])
+                digest += chapters.digest
+                built = self._partly(statement, folded, chapters)
+        if built is None:
             statement.unfold(context.problems)
             draft = read_section(VIRTUAL_SERVER, statement, context)
-        built = known or build_virtual_server(draft, self.defaults, context, self.server_groups, self.ordinals)
+            built = build_virtual_server(draft, self.defaults, context, self.server_groups, self.ordinals)
         if built is None:
             return
         clean = before == (self.facts.looked_at, context.problems.count)
@@ -359,10 +369,34 @@ class _Reader:
         if folded is not None:
             statement.block = []  # its memory is for the next one
 
+    def _partly(self, statement: Statement, folded: Folded, chapters: Chapters) -> VirtualServer | None:
+        """The virtual server of a long block of which some real servers are known; None: it must be read as a whole.
+
+        That is also so where anything is to be said about it: places in what is left of the text are not those of the
+        file.
+        """
+        former = self.known_parts.get(chapters.rest)
+        if former is None:
+            return None
+        lines, order = chapters.without(former.by_text())
+        context, looked_at = replace(self.context, problems=Problems()), self.facts.looked_at
+        head = replace(statement, block=build(folded.read(lines[1:]), context.problems), folded=None)
+        draft = read_section(VIRTUAL_SERVER, head, context)
+        read = iter(draft.many("real_server"))
+        if len(draft.many("real_server")) != order.count(None):
+            return None
+        draft.values["real_server"] = [next(read) if real is None else real for real in order]
+        built = build_virtual_server(draft, self.defaults, context, self.server_groups, self.ordinals)
+        return built if (context.problems.count, self.facts.looked_at) == (0, looked_at) else None
+
     def remember(self, before: Config, digests: Digests) -> None:
         """What an earlier load read need not be read again."""
-        servers = zip(digests.of_servers, before.checker.virtual_servers, strict=True)
-        self.known = {digest: server for digest, server in servers if digest}
+        for digest, server in zip(digests.of_servers, before.checker.virtual_servers, strict=True):
+            if digest:
+                self.known[digest[:DIGEST_SIZE]] = digest, server
+            if len(digest) > DIGEST_SIZE:
+                parts = digest[DIGEST_SIZE:]
+                self.known_parts[parts[:DIGEST_SIZE]] = Known(parts, server.real_servers)
         self.known_with = digests.defaults
 
     def digests_of(self, config: Config) -> tuple[bytes, ...]:

@@ -8,7 +8,6 @@ starts over. Growth is bounded, so no file can keep the reader busy for ever.
 from __future__ import annotations
 
 import glob
-import hashlib
 import itertools
 import os
 import random
@@ -18,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
+from .chapters import digest_of
 from .lexer import (
     MAX_LINE,
     QuoteError,
@@ -62,7 +62,7 @@ _UNUSUAL = re.compile(r"[$@~]|^[ \t]*include")
 _FOLDED = "virtual_server "
 """Blocks that begin so at the left margin are read later, and not again when nothing in them changed."""
 _MAX_FOLDED = 5000
-"""Lines; what is longer is read at once."""
+"""Lines; once a longer block was not plain, no other of that length is looked at: each look reads up to the end."""
 _FOLDED_TEXT = re.compile(r"(?:[\t %-?A-\[\]-}]{0,511}(?:[#!][\t -z|~]{0,510})?\n)*")
 _BRACE = re.compile(r"[{}]")
 _DEEPER = {OPEN: 1, CLOSE: -1}
@@ -105,6 +105,7 @@ class Preprocessor:
     _checks: str = ""
     _grown: int = 0
     _depth: int = 0
+    _max_folded: int = MAX_GROWN
     _seen: set[str] = field(default_factory=set)
     _cache: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = field(default_factory=dict)
     _random: random.Random = field(default_factory=random.Random)
@@ -206,25 +207,30 @@ class Preprocessor:
     def _fold(self, path: str, number: int, lines: list[str]) -> tuple[Statement | None, int]:
         """The block that begins in line `number`, and how many lines follow in it; None when it is not plain."""
         try:
-            end = lines.index(CLOSE, number, number + _MAX_FOLDED)
+            end = lines.index(CLOSE, number, number + self._max_folded)
         except ValueError:
+            self._max_folded = _MAX_FOLDED
             return None, 0
+        folded = self._plain_block(path, number, lines, end)
+        if folded is None and end - number > _MAX_FOLDED:
+            self._max_folded = _MAX_FOLDED
+        return folded, end - number + 1
+
+    def _plain_block(self, path: str, number: int, lines: list[str], end: int) -> Statement | None:
         inside = lines[number:end]
         text = "\n".join(lines[number - 1 : end]) + "\n"
         head = _FOLDED_HEAD.match(lines[number - 1])
         if head is None or _FOLDED_TEXT.fullmatch(text) is None or "include" in text:
-            return None, 0
+            return None
         depths = list(itertools.accumulate(map(_DEEPER.__getitem__, _BRACE.findall(text))))
         if depths[-1] != 1 or min(depths) < 1 or max(depths) > MAX_DEPTH // 2:
-            return None, 0
+            return None
         dense = text.replace(" ", "").replace("\t", "")
         if any(each in dense for each in _STRAY):
-            return None, 0
+            return None
         words = head[0].rstrip(" \t")
-        pieces = partial(self._plain_lines, path, number + 1, inside)
-        digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
-        line = SourceLine(path, number, lines[number - 1])
-        return Statement(split_words(words), words, line, [], Folded(digest, pieces)), len(inside) + 1
+        folded = Folded(digest_of(text), inside, partial(self._plain_lines, path, number + 1))
+        return Statement(split_words(words), words, SourceLine(path, number, lines[number - 1]), [], folded)
 
     def _plain_lines(self, path: str, first: int, lines: list[str]) -> Iterator[Piece]:
         """Pieces of lines without directives and quotes; `first` is the number of the first one."""

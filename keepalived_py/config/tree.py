@@ -17,10 +17,14 @@ OPEN, CLOSE = "{", "}"
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """A block of which only the outside was looked at. `digest` tells its text from any other."""
+    """A block of which only the outside was looked at. `digest` tells its text from any other.
+
+    `lines` are those inside; `read` makes pieces of them.
+    """
 
     digest: bytes
-    pieces: Callable[[], Iterable[Piece]]
+    lines: list[str]
+    read: Callable[[list[str]], Iterable[Piece]]
 
 
 @dataclass(slots=True)
@@ -50,7 +54,7 @@ class Statement:
     def unfold(self, problems: Problems) -> None:
         """Read the block, unless that was done."""
         if self.folded is not None:
-            self.block, self.folded = build(self.folded.pieces(), problems), None
+            self.block, self.folded = build(self.folded.read(self.folded.lines), problems), None
 
 
 MAX_DEPTH = 50

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from keepalived_py.config import delta as delta_module
 from keepalived_py.config import load as load_module
-from keepalived_py.config.delta import difference, rebuilt
+from keepalived_py.config.delta import Part, Run, difference, rebuilt
 from keepalived_py.config.load import LoadOptions, LoadResult, load
 from keepalived_py.config.model import CheckerSlice, Config, VrrpSlice
 from keepalived_py.config.slices import checker_slice, vrrp_slice
@@ -49,6 +53,27 @@ HEADS = (
     "virtual_server 10.0.0.{n} {{",
     "virtual_server 10.0.0.{n} 80",
 )
+
+
+PLAIN = """virtual_server 10.0.0.1 80 {{
+ protocol TCP
+ lvs_sched rr
+ lvs_method {method}
+{inside} quorum 1
+}}
+"""
+
+
+OTHERS = (" weight 3\n", " retry 2\n", " delay_loop 9\n", " sorry_server 10.1.0.1 80\n", "# why\n")
+
+
+@st.composite
+def plain_files(draw: st.DrawFn) -> str:
+    """One virtual server about which there is nothing to say; what is inside may come in any order."""
+    row = st.builds(REAL.format, n=st.just("{n}"), weight=st.sampled_from((1, 5)), check=st.sampled_from(CHECKS[:2]))
+    rows = [text.replace("{n}", str(n)) for n, text in enumerate(draw(st.lists(row, min_size=2, max_size=5)), 1)]
+    pieces = draw(st.permutations(rows + draw(st.lists(st.sampled_from(OTHERS), max_size=2, unique=True))))
+    return PLAIN.format(method=draw(st.sampled_from(("NAT", "DR"))), inside="".join(pieces))
 
 
 @st.composite
@@ -93,15 +118,24 @@ def seen(result: LoadResult) -> tuple[Config | None, list[str]]:
     return result.config, [problem.render() for problem in result.problems]
 
 
-@settings(max_examples=250, deadline=None)
-@given(first=files(), second=files(), same=st.booleans())
+@pytest.fixture(params=["as it is", "everything is long"])
+def long(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param != "as it is":
+            patch.setattr(load_module, "LONG", 0)
+            patch.setattr(delta_module, "LONG", 0)
+        yield
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(first=files(), second=files(), same=st.booleans(), shuffled=st.integers(0, 9999).map(Random))
 def test_nothing_is_other_because_something_was_left_unread(
-    tmp_path_factory: pytest.TempPathFactory, first: str, second: str, same: bool
+    tmp_path_factory: pytest.TempPathFactory, long: None, first: str, second: str, same: bool, shuffled: Random
 ) -> None:
     path = tmp_path_factory.mktemp("delta") / "conf"
     before = read(path, first)
     assert seen(before) == seen(read(path, first, fold=False))
-    text = first + second if same else second
+    text = edited(first, shuffled) if same else second
     whole = read(path, text, fold=False)
     again = read(path, text, before=before.config, digests=before.digests if before.config else None)
     assert seen(again) == seen(whole)
@@ -111,6 +145,31 @@ def test_nothing_is_other_because_something_was_left_unread(
             parts: list[Any] = [cut(before.config), cut(again.config)]
             assert rebuilt(parts[0], difference(*parts)) == parts[1]
             assert rebuilt(None, difference(None, parts[1])) == parts[1]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(first=plain_files(), random=st.integers(0, 9999).map(Random))
+def test_chapters_that_move_come_twice_or_go(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, first: str, random: Random
+) -> None:
+    monkeypatch.setattr(load_module, "LONG", 0)
+    path = tmp_path_factory.mktemp("chapters") / "conf"
+    before = read(path, first)
+    text = edited(first, random)
+    again = read(path, text, before=before.config, digests=before.digests if before.config else None)
+    assert seen(again) == seen(read(path, text, fold=False))
+
+
+def edited(text: str, random: Random) -> str:
+    """Some lines or real servers less, twice, or in another place."""
+    pieces = re.split(r"(?m)^(?= real_server| quorum|virtual_server|\}$)" if random.random() < 0.9 else r"(?m)^", text)
+    for _ in range(random.randint(1, 3)):
+        at, to = random.randrange(len(pieces)), random.randrange(len(pieces))
+        piece = pieces.pop(at) if random.random() < 0.7 else pieces[at]
+        if random.random() < 0.7:
+            pieces.insert(to, piece.replace("weight 1", "weight 5") if random.random() < 0.5 else piece)
+        pieces = pieces or [""]
+    return "".join(pieces)
 
 
 SERVER = (
@@ -161,3 +220,35 @@ def test_numbers_of_rows_that_are_not_there_are_refused(tmp_path: Path) -> None:
     assert isinstance(delta.rest, Config)
     assert isinstance(difference(None, CheckerSlice()).rest, CheckerSlice)
     assert isinstance(difference(None, VrrpSlice()).rest, VrrpSlice)
+
+
+def test_of_a_long_server_only_what_changed_is_read_and_told(tmp_path: Path) -> None:
+    def text(weight: int, quorum: int = 1) -> str:
+        reals = "".join(
+            f" real_server 10.1.{n // 200}.{n % 200 + 1} 80 {{\n  weight {weight if n == 300 else 1}\n }}\n"
+            for n in range(500)
+        )
+        head = "virtual_server 10.0.0.1 80 {\n protocol TCP\n lvs_sched rr\n lvs_method NAT\n"
+        return f"{head} quorum {quorum}\n{reals}}}\n"
+
+    first = read(tmp_path / "c", text(1))
+    assert first.config is not None
+    second = read(tmp_path / "c", text(7), before=first.config, digests=first.digests)
+    assert second.config is not None
+    old, new = first.config.checker.virtual_servers[0], second.config.checker.virtual_servers[0]
+    same = [a is b for a, b in zip(old.real_servers, new.real_servers, strict=True)]
+    assert same == [n != 300 for n in range(500)]
+    delta = difference(first.config, second.config)
+    (part,) = delta.servers
+    assert isinstance(part, Part)
+    assert part.reals == (Run(first=0, count=300), new.real_servers[300], Run(first=301, count=199))
+    assert rebuilt(first.config, delta) == second.config
+    for run in (Run(first=400, count=101), Run(first=-1, count=1), Run(first=3, count=-1)):
+        with pytest.raises(ValueError, match="rows"):
+            rebuilt(first.config, replace(delta, servers=(replace(part, reals=(run,)),)))
+    third = read(tmp_path / "c", text(7, quorum=2), before=second.config, digests=second.digests)
+    assert third.config is not None
+    assert third.config.checker.virtual_servers[0].quorum == 2
+    again = read(tmp_path / "c", text(7, quorum=2), before=third.config, digests=third.digests)
+    assert again.config is not None
+    assert again.config.checker.virtual_servers[0] is third.config.checker.virtual_servers[0]
