@@ -64,13 +64,16 @@ class RealServerState:
         return not self.failed
 
     @property
-    def is_plain(self) -> bool:
-        """Nothing has been found out about it, as with nearly all."""
-        return not self.failed and not self.points
-
-    @property
     def weight(self) -> int:
         return max(0, min(MAX_WEIGHT, self.config.weight + sum(self.points.values())))
+
+
+def replaced(old: VirtualServer, new: VirtualServer) -> list[RealServer] | None:
+    """The real servers that are other ones; None where any came, went or moved. Of thousands few change at a time."""
+    if len(old.real_servers) != len(new.real_servers):
+        return None
+    pairs = [(was, now) for was, now in zip(old.real_servers, new.real_servers, strict=True) if was is not now]
+    return [now for _, now in pairs] if all(was.key == now.key for was, now in pairs) else None
 
 
 class VirtualServerState:
@@ -157,20 +160,18 @@ class VirtualServerState:
         points: Mapping[RealKey, dict[Hashable, int]],
         init_notifies: bool = False,
     ) -> list[Effect]:
-        """Move to a changed configuration. `failed` and `points` are those of the checkers there are from now on.
+        """Move to a changed configuration.
 
-        Everything is counted once, when all is in place; of a new server nothing is told (checker-behaviour.md 6) but
-        with `init_notifies`.
+        `failed` and `points` are those of the checkers there are from now on; of the real servers that are `replaced`
+        where that can be told. Everything is counted once, when all is in place; of a new server nothing is told
+        (checker-behaviour.md 6) but with `init_notifies`.
         """
         known, effects = self.reals, list[Effect]()
-        self.config, self.reals = config, {}
-        for real in config.real_servers:
+        rows = replaced(self.config, config)
+        self.config, self.reals = config, {} if rows is None else dict(known)
+        for real in config.real_servers if rows is None else rows:
             key = real.key
             before = known.get(key)
-            nothing_new = before is not None and before.config is real and not (key in failed or key in points)
-            if before is not None and nothing_new and before.is_plain:
-                self.reals[key] = before
-                continue
             state = RealServerState(real, set(failed.get(key, ())), dict(points.get(key, {})))
             self.reals[key] = state
             if before is not None:

@@ -307,9 +307,10 @@ class ServerBuilder:
         found: dict[RealKey, RealServer] = {}
         for real in self.draft.many("real_server"):
             if isinstance(real, RealServer):
-                if real.key in found:
+                size = len(found)
+                found.setdefault(real.key, real)
+                if len(found) == size:
                     self.report("duplicate-real-server", f"real server {real.key} stands twice")
-                found[real.key] = real
                 continue
             try:
                 built = self._real_server(real, mixed)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from ipc.messages import DumpKind, Peer, RealServerStateChanged, VrrpStateChanged
 from keepalived_py import dumpfile
-from keepalived_py.checks.virtual_server import Effect, QuorumChanged, VirtualServerState
+from keepalived_py.checks.virtual_server import Effect, QuorumChanged, VirtualServerState, replaced
 from keepalived_py.config.diff import diff_by_key
 from keepalived_py.config.model import (
     Check,
@@ -242,13 +242,14 @@ class CheckerWorker(Worker[CheckerSlice]):
         state = self.states[config.key]
         known = self.tasks[config.key]
         old_reals = state.reals
-        reals = {real.key: real for real in config.real_servers}
-        for key in [key for key in known if key not in reals]:
+        rows = replaced(state.config, config)
+        reals = {real.key: real for real in (config.real_servers if rows is None else rows)}
+        for key in [key for key in known if key not in reals] if rows is None else ():
             for task in known[key]:
                 self.scheduler.remove(task)
             if old_reals[key].alive:
                 self.teller.gone(state.config, old_reals[key].config, REMOVING)
-        ours = self.tasks[config.key] = {}
+        ours = self.tasks[config.key] = {} if rows is None else dict(known)
         failed: dict[RealKey, set[Hashable]] = {}
         points: dict[RealKey, dict[Hashable, int]] = {}
         for key, real in reals.items():
@@ -262,7 +263,8 @@ class CheckerWorker(Worker[CheckerSlice]):
             if any(task.points for task in tasks):
                 points[key] = {_id(task): task.points for task in tasks if task.points}
         self._tell_later(state, state.reconfigure(config, failed, points, init_notifies))
-        self._introduce(state, old_reals)
+        if rows is None:
+            self._introduce(state, old_reals)
 
     def _introduce(self, state: VirtualServerState, known: Container[RealKey]) -> None:
         """The parent hears of new real servers: it may remember others of that name, which were taken away."""
