@@ -10,15 +10,14 @@ import errno
 import logging
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext, suppress
 
 from keepalived_py import netns
-from keepalived_py.clock import now
 
 from . import nftables
-from .losses import HELD_FOR, Losses, count_loss
 from .netlink import BUFFER_SIZE, SO_RCVBUFFORCE, attributes, signed_messages
+from .restorer import Restorer
 
 logger = logging.getLogger(__name__)
 
@@ -37,25 +36,16 @@ MOST = 50
 
 
 class TableKeeper:
-    """`again` loads the tables once more, and says whether that worked; it is called after others changed them."""
+    """Tells `restorer` of changes by others; it loads the tables once more. `without` says in the log what is missing
+    when nft cannot be run."""
 
-    def __init__(self, again: Callable[[], Awaitable[bool]], without: str, namespace: str | None = None) -> None:
-        self.limit = 0
-        """How many changes in a row are put up with before the tables get a pause; 0: they are left as they are."""
-        self.restored = 0
+    def __init__(self, restorer: Restorer, without: str, namespace: str | None = None) -> None:
         self.port = 0
         """Of another socket of ours that changes the tables."""
-        self._again, self._without, self._namespace = again, without, namespace
+        self._restorer, self._without, self._namespace = restorer, without, namespace
         self._sock: socket.socket | None = None
         self._loading = asyncio.Lock()
         self._table = ""
-        self._hurt: dict[str, None] = {}
-        """Tables that others changed."""
-        self._culprit = ""
-        self._due = False
-        """Whether they are to be loaded again, changed or not."""
-        self._losses: Losses = {}
-        self._task: asyncio.Task[None] | None = None
 
     async def load(self, table: str, text: Callable[[], str]) -> bool:
         """Have nft perform `text`, which is asked for when its turn comes, and follow the tables called `table`.
@@ -82,10 +72,7 @@ class TableKeeper:
     def close(self) -> None:
         """Follow nothing any more."""
         self._table = ""
-        self._hurt.clear()
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
+        self._restorer.close()
         if self._sock is not None:
             self._pause(True)
             self._sock.close()
@@ -130,58 +117,23 @@ class TableKeeper:
                 if exc.errno != errno.ENOBUFS:
                     raise
                 logger.warning("notices about nftables were lost - the tables are made again")
-                self._due = True
+                self._restorer.due = True
                 continue
-            if sender[0] == 0 and (name in data or self._hurt):  # only the kernel is believed
+            if sender[0] == 0 and (name in data or self._restorer.hurt):  # only the kernel is believed
                 self._judge(data, loaders)
-        if (self._hurt or self._due) and self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._put_back())
+        self._restorer.start()
 
     def _judge(self, data: bytes, loaders: Collection[int]) -> None:
+        restorer = self._restorer
         for port, table, process in notices(data):
             if process:
-                self._culprit = self._culprit or (process if self._hurt else "")
+                restorer.culprit = restorer.culprit or (process if restorer.hurt else "")
             elif table.partition(" ")[2] != self._table or port == self.port:
                 continue
             elif port in loaders:
-                self._hurt.clear()
-                self._culprit = ""
+                restorer.forget()
             else:
-                self._hurt[table] = None
-
-    async def _put_back(self) -> None:
-        while self._hurt or self._due:
-            if self._hurt:
-                pause = self._complain()
-                if pause is None:
-                    break
-                await asyncio.sleep(pause)
-                self.restored += 1
-            self._forget()
-            if not await self._again():
-                await asyncio.sleep(HELD_FOR)
-                self._due = True
-        self._forget()
-        self._task = None
-
-    def _forget(self) -> None:
-        self._hurt.clear()
-        self._culprit, self._due = "", False
-
-    def _complain(self) -> float | None:
-        """Seconds until the tables are to be put back; None: they stay as they are."""
-        times = count_loss(self._losses, self._table, now())
-        shown, culprit = ", ".join(sorted(self._hurt)), self._culprit or "somebody else"
-        if times <= self.limit:
-            logger.warning("nftables table %s was changed by %s and is put back", shown, culprit)
-            return 0
-        if not self.limit:
-            logger.error("nftables table %s was changed by %s and stays so", shown, culprit)
-            return None
-        logger.error(
-            "nftables table %s was changed by %s, %d times in a row: it stays so for a while", shown, culprit, times
-        )
-        return HELD_FOR
+                restorer.hurt[f"nftables table {table}"] = None
 
 
 def notices(data: bytes | memoryview) -> Iterator[tuple[int, str, str]]:

@@ -1044,7 +1044,7 @@ _FIREWALL = (
         "nftables_ifindex",
         flag(True),
         "",
-        "Name link-local sets by interface index; here they always are.",
+        "Know link-local addresses by the index of their interface, also where `dont_track_primary` means its name.",
         default="off",
         field="firewall.nftables_ifindex",
     ),

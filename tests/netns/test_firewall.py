@@ -20,6 +20,8 @@ BOTH = f"{VIP}/24"
 SIX = f"fe80::100\n {VIP6}/64"
 EXCLUDED = "virtual_ipaddress_excluded {\n 10.0.0.101/24\n fd00::101/64\n fe80::101/64\n }"
 
+TRACKED_AND_NOT = EXCLUDED.replace("}", "fe80::102 dev lo\n fe80::103 dev lo no_track\n fe80::104 no_track\n }")
+
 
 def config(*lines: str, addresses: str = BOTH, excluded: str = "", defaults: str = "") -> str:
     inner = "\n    ".join(lines)
@@ -75,6 +77,18 @@ CASES = {
         VIP,
     ),
     "accept": (config("accept"), VIP),
+    "untracked": (config("no_accept", "dont_track_primary", addresses=SIX), VIP6),
+    "untracked-excluded-vmac": (config("use_vmac", "no_accept", "dont_track_primary", excluded=EXCLUDED), VIP),
+    "untracked-somewhere": (
+        config("no_accept", "dont_track_primary", excluded=TRACKED_AND_NOT),
+        VIP,
+    ),
+    "tracked-somewhere": (config("no_accept", excluded=TRACKED_AND_NOT), VIP),
+    "untracked-by-index": (
+        config("no_accept", "dont_track_primary", addresses=SIX, defaults="nftables\n nftables_ifindex"),
+        VIP6,
+    ),
+    "without-link-local": (config("no_accept", addresses=f"{VIP6}/64"), VIP6),
 }
 
 
@@ -107,6 +121,16 @@ def test_closed_addresses_do_not_answer_and_open_ones_do(pair: Pair, addresses: 
     daemon.signal(signal.SIGHUP)
     pair.rig.wait(lambda: not answers(pair.client, address), 10)
     assert daemon.log.count("Entering MASTER") == 1
+
+
+def test_an_untracked_interface_that_is_renamed_keeps_its_link_local_address_closed(pair: Pair) -> None:
+    daemon = master(pair, pair.one, OURS, config("use_vmac", "no_accept", "dont_track_primary", addresses=SIX), VIP6)
+    assert '"vrrp.51"' in members(pair.one, "ip6")
+    pair.one.run("ip", "link", "set", "vrrp.51", "name", "other")
+    pair.rig.wait(lambda: '"other"' in members(pair.one, "ip6"), 10)
+    assert '"vrrp.51"' not in members(pair.one, "ip6")
+    assert not answers(pair.client, "fe80::100%eth0")
+    assert "put back" not in daemon.log
 
 
 def test_strict_mode_is_closed_without_accept(pair: Pair) -> None:

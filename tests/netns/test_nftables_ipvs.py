@@ -111,7 +111,7 @@ def test_what_others_change_is_put_back_in_the_namespace_of_ipvs(pair: Pair) -> 
 
     async def story() -> None:
         marks = GroupMarks(host.namespace)
-        marks.tables.limit = 5
+        marks.restorer.limit = 5
         await marks.apply(IpvsSettings(nftables_table="keepalived_ipvs"), SERVERS)
         before = host.run("nft", "list", "ruleset")
         for change in ("flush ruleset", "flush chain ip6 keepalived_ipvs in"):
@@ -121,7 +121,7 @@ def test_what_others_change_is_put_back_in_the_namespace_of_ipvs(pair: Pair) -> 
                     break
                 await asyncio.sleep(0.01)
             assert host.run("nft", "list", "ruleset") == before
-        assert marks.tables.restored == 2
+        assert marks.restorer.restored == 2
         await marks.close()
         assert host.run("nft", "list", "ruleset") == ""
 

@@ -8,6 +8,7 @@ from keepalived_py.config.model import IpvsSettings, VirtualServer
 from keepalived_py.plan import marks as plan
 from keepalived_py.plan.ipvs import NO_MARKS, Marks
 from workers.nftables_keeper import TableKeeper
+from workers.restorer import Restorer
 
 WITHOUT = "groups become one service for each address"
 
@@ -16,7 +17,8 @@ class GroupMarks:
     """`marks` are those in force; without nft there are none."""
 
     def __init__(self, namespace: str | None = None) -> None:
-        self.tables = TableKeeper(self._load, WITHOUT, namespace)
+        self.restorer = Restorer(self._load)
+        self.tables = TableKeeper(self.restorer, WITHOUT, namespace)
         self.marks: Marks = NO_MARKS
         self._text = ""
         self._table = ""

@@ -114,7 +114,7 @@ class CheckerWorker(Worker[CheckerSlice]):
             self.table = ServiceTable(self._family, self.config.global_defs.root.net_namespace_ipvs)
             if settings.flush and not self.context.reported:
                 self.table.kernel.flush()
-            self.marks.tables.limit = self.config.global_defs.restore_lost
+            self.marks.restorer.limit = self.config.global_defs.restore_lost
             self.table.marks = await self.marks.apply(settings, servers)
             self.table.adopt(self.states.values())
         except (IpvsError, OSError) as exc:
@@ -217,7 +217,7 @@ class CheckerWorker(Worker[CheckerSlice]):
         waiting = [task for task in self._all_tasks() if not isinstance(task.config, FollowedCheck)]
         self.scheduler.share(new.global_defs.checker_share_probes, waiting)
         before, init_notifies = self.table.marks, new.global_defs.rs_init_notifies
-        self.marks.tables.limit = new.global_defs.restore_lost
+        self.marks.restorer.limit = new.global_defs.restore_lost
         self.table.marks = await self.marks.apply(new.global_defs.ipvs, new.checker.virtual_servers)
         for config in changes.removed:
             self._remove(config.key)

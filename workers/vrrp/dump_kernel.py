@@ -31,7 +31,7 @@ def sections_before(config: VrrpSlice, static: StaticEntries, monitor: LinkMonit
         for row in vrrp.static_routes
         if all(monitor.by_name(name) is not None for name in interfaces_of(row)) and static.entries
     ]
-    filtered = bool(needs(vrrp.instances, config.global_defs.disable_local_igmp))
+    filtered = bool(needs(vrrp.instances, config.global_defs.disable_local_igmp, config.global_defs.firewall))
     return [
         ("Global definitions", global_lines(config.global_defs, os.uname().nodename, filtered)),
         *garp_sections(vrrp.garp_groups),

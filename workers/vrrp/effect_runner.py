@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import partial
 from itertools import chain
 
-from keepalived_py.config.model import GarpDefaults, GarpGroup, SyncGroup, VrrpInstance
+from keepalived_py.config.model import FirewallSettings, GarpDefaults, GarpGroup, SyncGroup, VrrpInstance
 from keepalived_py.plan.links import AddAddress, AddressKey, desired_addresses, reconcile
 from keepalived_py.plan.routes import AddEntry, desired_entries, insertions, reconcile_entries
 from keepalived_py.values import VirtualRouterKey
@@ -151,6 +151,8 @@ class EffectRunner:
                 + batches(reconcile({}, desired, desired), SIZE),
                 [frames[start : start + SIZE] for start in range(0, len(frames), SIZE)],
             )
+            if instance.rows:
+                self.guard(instance)  # an interface that it holds something on may be called otherwise now
         return instance.prepared
 
     def set_addresses(self, instance: Instance, present: bool) -> list[AddressKey]:
@@ -179,8 +181,9 @@ class EffectRunner:
 
     def guard(self, instance: Instance) -> None:
         """Accept mode off: nothing to or from the addresses that are held."""
-        closed = instance.rows if is_closed(instance.config) else ()
-        self.firewall.set(instance.key, vips(closed))
+        config = instance.config
+        closed = instance.rows if is_closed(config) else {}
+        self.firewall.set(instance.key, vips(config, closed, self._monitor.links, self.firewall.settings))
 
     def renew_entries(self, instance: Instance) -> None:
         """Put all routes and rules again: the kernel drops routes without a word, and those there do not mind."""
@@ -189,13 +192,13 @@ class EffectRunner:
         for batch in prepared.renewals:
             self._slices.add(instance.key, partial(self._submit, instance, batch))
 
-    def expect_left_overs(self, configs: Iterable[VrrpInstance]) -> None:
+    def expect_left_overs(self, configs: Iterable[VrrpInstance], settings: FirewallSettings) -> None:
         """Addresses of a predecessor that was killed stay closed while the filters are made anew."""
-        for config in configs:
-            own = {row.address for row in (*config.addresses, *config.excluded)} if is_closed(config) else ()
-            left = vips(key for key in self._monitor.addresses if key.address in own)
-            if left:
-                self.firewall.expect(config.key, left)
+        for config in filter(is_closed, configs):
+            own = {row.address: row for row in (*config.addresses, *config.excluded)}
+            held = {key: own[key.address] for key in self._monitor.addresses if key.address in own}
+            if held:
+                self.firewall.expect(config.key, vips(config, held, self._monitor.links, settings))
 
     def remove_left_overs(self, instance: Instance) -> None:
         """What the instance would hold and has not put there: a predecessor was killed."""

@@ -11,15 +11,16 @@ import logging
 import os
 import socket
 import struct
+from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from functools import partial
 
 from keepalived_py.config.model import FirewallSettings
-from keepalived_py.values import IPAddress
 from workers.nftables_keeper import NETLINK_NETFILTER, NFGENMSG, SUBSYSTEM, TableKeeper
+from workers.restorer import Restorer
 
 from . import iptables
-from .firewall_rules import Element, Needs, ruleset
+from .firewall_rules import Element, Needs, Standing, ruleset
 from .rtnetlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, NLMSG, NLMSG_ERROR, attribute, message, messages
 
 logger = logging.getLogger(__name__)
@@ -37,26 +38,28 @@ class Firewall:
 
     def __init__(self) -> None:
         self.settings = FirewallSettings()
-        self.tables = TableKeeper(self._load, WITHOUT)
+        self.restorer = Restorer(self._load)
+        self._tables = TableKeeper(self.restorer, WITHOUT)
         self._made = Needs()
-        self._closed: frozenset[IPAddress] = frozenset()
+        self._standing = Standing()
         self._iptables: iptables.Chains | None = None
         """Instead of nftables."""
         self._elements: dict[Hashable, frozenset[Element]] = {}
+        self._uses: Counter[Element] = Counter()
+        """How many want each."""
         self._sock: socket.socket | None = None
 
-    async def configure(self, wanted: Needs, settings: FirewallSettings, closed: frozenset[IPAddress]) -> None:
-        """Make the tables that are needed, full from their first moment: not one packet gets through meanwhile.
-        `closed` are the addresses that are ever to be filtered."""
+    async def configure(self, wanted: Needs, settings: FirewallSettings, standing: Standing) -> None:
+        """Make the tables that are needed, full from their first moment: not one packet gets through meanwhile."""
         same = (wanted, settings) == (self._made, self.settings)
-        if same and (self._iptables is None or closed == self._closed):
+        if same and (self._iptables is None or standing == self._standing):
             return
         legacy = self._iptables is not None
         if wanted and (settings != self.settings or not self._made):
             legacy = await iptables.is_wanted(settings)
-        chains = (self._iptables or iptables.Chains()) if wanted and legacy else None
+        chains = (self._iptables or iptables.Chains(self.restorer)) if wanted and legacy else None
         old = self._remover() if self._made and (not wanted or type(chains) is not type(self._iptables)) else None
-        self._made, self.settings, self._closed, self._iptables = wanted, settings, closed, chains
+        self._made, self.settings, self._standing, self._iptables = wanted, settings, standing, chains
         await self._load()
         if old is not None:
             await old()
@@ -65,7 +68,7 @@ class Firewall:
         """What takes away what is there now."""
         if self._iptables is not None:
             return self._iptables.remove
-        return partial(self.tables.remove, ruleset(Needs(), self.settings))
+        return partial(self._tables.remove, ruleset(Needs(), self.settings))
 
     async def _load(self) -> bool:
         """The tables as they have to be; what is wanted from the moment that nft gets its text follows after it."""
@@ -80,30 +83,38 @@ class Firewall:
 
         if self._iptables is not None:
             loaded = self._all()
-            done = await self._iptables.load(self._made, self.settings, loaded, self._closed)
+            done = await self._iptables.load(self._made, self.settings, loaded, self._standing)
         else:
-            done = await self.tables.load(self.settings.nftables_table, text)
+            done = await self._tables.load(self.settings.nftables_table, text)
         self._change(NEWSETELEM, sorted(self._all() - loaded))
         self._change(DELSETELEM, sorted(loaded - self._all()))
         return done
 
     def _all(self) -> frozenset[Element]:
-        return frozenset().union(*self._elements.values())
+        return frozenset(self._uses)
 
     def expect(self, owner: Hashable, elements: frozenset[Element]) -> None:
         """`owner` has something to close already, left by a process before: the first table is made with it."""
-        self._elements[owner] = elements
+        self._own(owner, elements)
 
     def set(self, owner: Hashable, elements: frozenset[Element]) -> None:
         """`owner` wants these elements now, and none of those it wanted before."""
-        before = self._elements.get(owner, frozenset())
-        others = frozenset().union(*(found for key, found in self._elements.items() if key != owner))
+        added, gone = self._own(owner, elements)
+        self._change(NEWSETELEM, added)
+        self._change(DELSETELEM, gone)
+
+    def _own(self, owner: Hashable, elements: frozenset[Element]) -> tuple[list[Element], list[Element]]:
+        """What nobody wanted until now, and what nobody wants any more."""
+        before = self._elements.pop(owner, frozenset())
         if elements:
             self._elements[owner] = elements
-        else:
-            self._elements.pop(owner, None)
-        self._change(NEWSETELEM, sorted(elements - before - others))
-        self._change(DELSETELEM, sorted(before - elements - others))
+        added = sorted(each for each in elements - before if each not in self._uses)
+        self._uses.update(elements - before)
+        self._uses.subtract(before - elements)
+        gone = sorted(each for each in before - elements if not self._uses[each])
+        for each in gone:
+            del self._uses[each]
+        return added, gone
 
     async def close(self) -> None:
         """Take the tables away."""
@@ -125,7 +136,7 @@ class Firewall:
             self._sock = socket.socket(socket.AF_NETLINK, flags, NETLINK_NETFILTER)
             self._sock.setblocking(False)
             self._sock.bind((0, 0))
-            self.tables.port = self._sock.getsockname()[0]
+            self._tables.port = self._sock.getsockname()[0]
         try:
             self._sock.send(encode(kind, elements, self.settings.nftables_table))
             refused = {code for code in self._answers() if code not in (errno.EEXIST, errno.ENOENT)}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from keepalived_py.config.model import FirewallSettings, VrrpInstance
+from keepalived_py.config.model import Address, FirewallSettings, VrrpInstance
 from keepalived_py.plan.links import AddressKey
 from keepalived_py.values import IPAddress
 from workers.nftables import FAMILIES
+
+from .rtnetlink import Link
+from .vmac_wish import families, own_wish
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -23,58 +26,107 @@ class Element:
     value: bytes = b""
 
 
-def vips(keys: Iterable[AddressKey]) -> frozenset[Element]:
+BY_INDEX, BY_NAME = "vips_link_local", "vips_link_local_name"
+LOCAL_SETS = {BY_NAME: ("ifname", "ifname"), BY_INDEX: ("iface_index", "if")}
+"""Sets of link-local addresses: type of their second half, and what a rule compares it with."""
+NAME_SIZE = 16
+"""IFNAMSIZ."""
+
+
+def is_local(address: IPAddress) -> bool:
+    """Whether an address says nothing without an interface."""
+    return address.version == 6 and address.is_link_local
+
+
+def vips(
+    config: VrrpInstance, rows: Mapping[AddressKey, Address], links: Mapping[int, Link], settings: FirewallSettings
+) -> frozenset[Element]:
     """Addresses to and from which nothing is let through; link-local ones on their interface only."""
     found = set()
-    for key in keys:
+    for key, row in rows.items():
         packed = key.address.packed
-        if key.address.version == 6 and key.address.is_link_local:
-            found.add(Element(6, "vips_link_local", packed + struct.pack("=I", key.ifindex)))
-        else:
+        if not is_local(key.address):
             found.add(Element(key.address.version, "vips", packed))
+        elif not goes_by_name(config, row, settings):
+            found.add(Element(6, BY_INDEX, packed + struct.pack("=I", key.ifindex)))
+        elif key.ifindex in links:
+            found.add(Element(6, BY_NAME, packed + links[key.ifindex].name.encode().ljust(NAME_SIZE, b"\0")))
     return frozenset(found)
 
 
-def vmac(family: int, index: int, parent: int) -> frozenset[Element]:
+def vmac(config: VrrpInstance, index: int, parent: int) -> frozenset[Element]:
     """What sends reports of group membership out of the interface below a VMAC."""
     own, below = struct.pack("=I", index), struct.pack("=I", parent)
-    found = {Element(family, "vmac_map", own, below)}
-    if family == 6:
-        found.add(Element(6, "vmac_set", own))
-    return frozenset(found)
+    spoken = families(config)
+    found = {Element(family, "vmac_map", own, below) for family in spoken}
+    return frozenset(found | ({Element(6, "vmac_set", own)} if 6 in spoken else set()))
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What the tables must be able to do: families whose addresses may be closed, and that have VMACs."""
+    """What the tables must be able to do: families whose addresses may be closed, and that have VMACs; the sets that
+    link-local addresses need."""
 
     closed: frozenset[int] = frozenset()
     vmacs: frozenset[int] = frozenset()
+    local: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.closed or self.vmacs)
 
 
-def needs(instances: Iterable[VrrpInstance], igmp_off: bool) -> Needs:
+def needs(instances: Iterable[VrrpInstance], igmp_off: bool, settings: FirewallSettings) -> Needs:
     closed: set[int] = set()
     with_vmac: set[int] = set()
+    local: set[str] = set()
     for config in instances:
         if is_closed(config):
-            closed |= {row.family for row in (*config.addresses, *config.excluded)}
-        if config.vmac is not None and config.vmac.kind == "macvlan" and not (igmp_off and config.family == 4):
-            with_vmac.add(config.family)
-    return Needs(frozenset(closed), frozenset(with_vmac))
+            rows = (*config.addresses, *config.excluded)
+            closed |= {row.family for row in rows}
+            scoped = (row for row in rows if is_local(row.address))
+            local |= {BY_NAME if goes_by_name(config, row, settings) else BY_INDEX for row in scoped}
+        if has_filters(config):
+            with_vmac |= families(config) - ({4} if igmp_off else set())
+    return Needs(frozenset(closed), frozenset(with_vmac), frozenset(local))
 
 
-def closed_addresses(instances: Iterable[VrrpInstance]) -> frozenset[IPAddress]:
-    """Addresses that must not answer on whichever router they are."""
-    closed = (config for config in instances if is_closed(config))
-    return frozenset(row.address for config in closed for row in (*config.addresses, *config.excluded))
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known before anything is closed and any VMAC is there, for filters that are slow to change."""
+
+    closed: frozenset[tuple[IPAddress, str]] = frozenset()
+    """Addresses that must not answer on whichever router they are, with the interface that link-local ones are for."""
+    vmacs: frozenset[tuple[int, str, str]] = frozenset()
+    """Families and names of VMACs as they most likely are called, and the interfaces below."""
+
+
+def standing(instances: Iterable[VrrpInstance], prefix: str) -> Standing:
+    """`prefix`: of the names of VMACs."""
+    closed, vmacs = set(), set()
+    for config in instances:
+        if is_closed(config):
+            for row in (*config.addresses, *config.excluded):
+                closed.add((row.address, (row.dev or config.interface) if is_local(row.address) else ""))
+        if has_filters(config):
+            name = own_wish(config, prefix).names[0]
+            vmacs |= {(family, name, config.interface) for family in families(config)}
+    return Standing(frozenset(closed), frozenset(vmacs))
+
+
+def has_filters(config: VrrpInstance) -> bool:
+    """Whether an instance has a VMAC from which not everything may go."""
+    return config.vmac is not None and config.vmac.kind == "macvlan"
 
 
 def is_closed(config: VrrpInstance) -> bool:
     """Whether its addresses must not answer (RFC 9568 6.1, Accept_Mode)."""
     return not config.accept and not config.is_owner
+
+
+def goes_by_name(config: VrrpInstance, row: Address, settings: FirewallSettings) -> bool:
+    """Whether the interface of a link-local address is known by its name: one that is not tracked may go and come."""
+    at_home = row.dev in ("", config.interface) and (config.vmac is None or row.family == config.family)
+    return config.dont_track_primary and not settings.nftables_ifindex and (at_home or row.no_track)
 
 
 def ruleset(wanted: Needs, settings: FirewallSettings, elements: Iterable[Element] = ()) -> str:
@@ -101,8 +153,12 @@ def _words(element: Element) -> str:
         return " : ".join(str(*struct.unpack("=I", each)) for each in (element.key, element.value))
     if len(element.key) == 4:
         return str(ip_address(element.key)) if element.set == "vips" else str(*struct.unpack("=I", element.key))
-    rest = "".join(f" . {index}" for (index,) in struct.iter_unpack("=I", element.key[16:]))
-    return f"{ip_address(element.key[:16])}{rest}"
+    rest = element.key[16:]
+    if element.set == BY_NAME:
+        places = [f'"{rest.rstrip(bytes(1)).decode()}"']
+    else:
+        places = [str(index) for (index,) in struct.iter_unpack("=I", rest)]
+    return " . ".join((str(ip_address(element.key[:16])), *places))
 
 
 def _table(family: int, wanted: Needs, settings: FirewallSettings, full: dict[str, str]) -> list[str]:
@@ -128,12 +184,13 @@ def _table(family: int, wanted: Needs, settings: FirewallSettings, full: dict[st
                 " set neighbor-discovery { type icmpv6_type; flags constant; "
                 "elements = { nd-neighbor-solicit, nd-neighbor-advert } }"
             )
-            sets.append(f" set vips_link_local {{ type ipv6_addr . iface_index;{full.get('vips_link_local', '')} }}")
+            kinds = [each for each in LOCAL_SETS.items() if each[0] in wanted.local]
+            sets += [f" set {name} {{ type ipv6_addr . {kind};{full.get(name, '')} }}" for name, (kind, _) in kinds]
             for rules, word, way in ((incoming, "daddr", "in"), (outgoing, "saddr", "out")):
                 rules.append(f"  icmpv6 type @neighbor-discovery {count}accept")
                 rules.append(f"  ip6 {word} fe80::/10 goto {way}_link_local")
-            sets.append(f" chain in_link_local {{ ip6 daddr . iif @vips_link_local {count}drop; }}")
-            sets.append(f" chain out_link_local {{ ip6 saddr . oif @vips_link_local {count}drop; }}")
+                through = (f"ip6 {word} . {way[0]}{meta} @{name} {count}drop;" for name, (_, meta) in kinds)
+                sets.append(f" chain {way}_link_local {{ {' '.join(through)} }}")
         incoming.append(f"  {ip} daddr @vips {count}drop")
         outgoing.append(f"  {ip} saddr @vips {count}drop")
     for way, hook, rules in (("in", "input", incoming), ("out", "output", outgoing)):

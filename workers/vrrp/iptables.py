@@ -1,152 +1,50 @@
 """Accept mode and the filters of VMACs by iptables and ipset, for hosts whose iptables is not that of nftables.
 
-Rules are in two chains of ours, to which the chains of vrrp_iptables jump; they are replaced as a whole. With sets,
+Rules are in chains of ours, to which the chains of vrrp_iptables jump; they are replaced as a whole. With sets,
 becoming and leaving master only changes members, by netlink. Without, addresses have rules all the time: nothing of
-what is not held comes by the input and output chains anyway. Reports of group membership are dropped and not sent
-below, which iptables cannot. Layouts: linux/netfilter/ipset/ip_set.h.
+what is not held comes by the input and output chains anyway.
+
+Nobody tells of changes by others. Sizes of tables and sets are compared ten times a second, which takes a few system
+calls, rules and members when a size differs and every ten seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
-import struct
 from asyncio.subprocess import PIPE
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from ipaddress import ip_address
+from collections import Counter
+from collections.abc import Collection, Iterable
 
 from keepalived_py.config.model import FirewallSettings
-from keepalived_py.values import IPAddress
-from workers.nftables_keeper import NETLINK_NETFILTER, NFGENMSG
+from workers.restorer import Restorer
 
-from .firewall_rules import Element, Needs
-from .rtnetlink import NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, attribute, message, messages
+from .firewall_rules import Element, Needs, Standing
+from .iptables_rules import (
+    CHAINS,
+    IN,
+    Interfaces,
+    Member,
+    below,
+    filters,
+    jumps,
+    jumps_in,
+    members,
+    ours_in,
+    set_names,
+    sets_text,
+)
+from .xtables import Xtables
 
 logger = logging.getLogger(__name__)
 
 LIMIT = 10.0
 """Seconds that a command may take."""
+LOOK, COMPARE = 0.1, 10.0
+"""Seconds between two looks at sizes, and between two at everything."""
 COMMANDS = {4: "iptables", 6: "ip6tables"}
 WAIT = ("-w", "5")
 """Seconds that others may hold the lock of iptables."""
-IN, OUT = "keepalived_in", "keepalived_out"
-SETS = {
-    "keepalived": "hash:ip family inet",
-    "keepalived6": "hash:ip family inet6",
-    "keepalived_if6": "hash:net,iface family inet6",
-    "keepalived_igmp": "hash:net,iface family inet",
-    "keepalived_mld": "hash:net,iface family inet6",
-}
-ADDRESS_SET, LINK_LOCAL_SET, VMAC_SET = {4: 0, 6: 1}, 2, {4: 3, 6: 4}
-"""Places in SETS by family."""
-GROUPS = {4: ip_address("224.0.0.0"), 6: ip_address("ff00::")}
-GROUP_PREFIX = {4: 4, 6: 8}
-NEIGHBOUR_TYPES, REPORT, ROUTER_SOLICITATION = (135, 136), 143, 133
-SUBSYSTEM, ADD, DELETE = 6, 9, 10
-PROTOCOL, SET_NAME, DATA = 1, 2, 7
-ADDRESS, PREFIX, INTERFACE = 1, 3, 23
-PROTOCOL_VERSION = 6
-NESTED, NETWORK_ORDER = 0x8000, 0x4000
-MANY = 500
-"""Messages in one datagram."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Member:
-    """Of a set: `set` is the place of its name in SETS."""
-
-    set: int
-    address: IPAddress
-    prefix: int
-    interface: str = ""
-
-    def __str__(self) -> str:
-        net = f"{self.address}/{self.prefix}" if self.prefix < self.address.max_prefixlen else str(self.address)
-        return ",".join(filter(None, (net, self.interface)))
-
-
-class Interfaces(dict[int, str]):
-    """Names by index, also of those that went."""
-
-    def __missing__(self, index: int) -> str:
-        with suppress(OSError):
-            self[index] = socket.if_indextoname(index)
-            return self[index]
-        return ""
-
-
-def members(elements: Iterable[Element], names: Interfaces) -> set[Member]:
-    """The elements of our tables as members of sets."""
-    found = set()
-    for element in elements:
-        family = element.family
-        if element.set == "vips":
-            found.add(Member(ADDRESS_SET[family], ip_address(element.key), len(element.key) * 8))
-        elif element.set == "vips_link_local":
-            name = names[struct.unpack("=I", element.key[16:])[0]]
-            found.add(Member(LINK_LOCAL_SET, ip_address(element.key[:16]), 128, name))
-        elif element.set == "vmac_map":
-            name = names[struct.unpack("=I", element.key)[0]]
-            found.add(Member(VMAC_SET[family], GROUPS[family], GROUP_PREFIX[family], name))
-    return {each for each in found if each.set < LINK_LOCAL_SET or each.interface}
-
-
-def set_names(settings: FirewallSettings) -> tuple[str, ...]:
-    return settings.ipset_names or tuple(SETS)
-
-
-def sets_text(names: Iterable[str], content: Iterable[Member]) -> str:
-    """For `ipset restore`: every set is filled aside and put in place at once."""
-    filled = sorted(content)
-    lines = []
-    for number, (name, type_of) in enumerate(zip(names, SETS.values(), strict=False)):
-        aside = f"{name}_"
-        lines += [f"create {name} {type_of} -exist", f"create {aside} {type_of} -exist", f"flush {aside}"]
-        lines += [f"add {aside} {each}" for each in filled if each.set == number]
-        lines += [f"swap {aside} {name}", f"destroy {aside}"]
-    return "\n".join(lines) + "\n"
-
-
-def filters(
-    family: int, wanted: Needs, names: Sequence[str], content: Collection[Member], closed: Iterable[IPAddress]
-) -> Iterator[str]:
-    """Rules of our chains. `names` are those of the sets; without them each address and interface has rules."""
-    own = sorted(each for each in closed if each.version == family)
-    if family in wanted.vmacs:
-        devices = sorted(each.interface for each in content if each.set == VMAC_SET[family])
-        places = [f"-o {name}" for name in devices]
-        if names:
-            places = [f"-m set --match-set {names[VMAC_SET[family]]} dst,dst"]
-        kinds = (
-            ["-p igmp"] if family == 4 else [f"-p ipv6-icmp --icmpv6-type {n}" for n in (REPORT, ROUTER_SOLICITATION)]
-        )
-        yield from (f"-A {OUT} {kind} {place} -j DROP" for place in places for kind in kinds)
-    if family not in wanted.closed:
-        return
-    for chain, flag, to, through in ((IN, "-d", "dst", "src"), (OUT, "-s", "src", "dst")):
-        if family == 6:
-            yield from (f"-A {chain} -p ipv6-icmp --icmpv6-type {each} -j RETURN" for each in NEIGHBOUR_TYPES)
-        if not names:
-            yield from (f"-A {chain} {flag} {each} -j DROP" for each in own)
-            continue
-        if family == 6:
-            yield f"-A {chain} -m set --match-set {names[LINK_LOCAL_SET]} {to},{through} -j DROP"
-        yield f"-A {chain} -m set --match-set {names[ADDRESS_SET[family]]} {to} -j DROP"
-
-
-def jumps(settings: FirewallSettings) -> dict[str, str]:
-    """Our chains by the rule that leads there."""
-    return {f"{at} -j {chain}": chain for at, chain in ((settings.iptables_in, IN), (settings.iptables_out, OUT)) if at}
-
-
-def jumps_in(listed: str) -> list[str]:
-    """The rules that lead to our chains."""
-    ends = f" -j {IN}", f" -j {OUT}"
-    return [line.removeprefix("-A ") for line in listed.splitlines() if line.startswith("-A ") and line.endswith(ends)]
 
 
 async def _run(*command: str, text: str = "") -> tuple[str, str]:
@@ -178,35 +76,53 @@ async def is_wanted(settings: FirewallSettings) -> bool:
 
 
 class Chains:
-    """Our chains and sets."""
+    """Our chains and sets. `restorer` hears of changes by others, and loads them again."""
 
-    def __init__(self) -> None:
+    def __init__(self, restorer: Restorer) -> None:
+        self._restorer = restorer
         self._sets: tuple[str, ...] = ()
         """Names of the sets; none: rules do without."""
         self._settings = FirewallSettings()
         self._names = Interfaces()
-        self._basis: tuple[Needs, frozenset[IPAddress]] = Needs(), frozenset()
+        self._wanted, self._standing = Needs(), Standing()
         self._elements: set[Element] = set()
-        self._sock: socket.socket | None = None
+        self._content: set[Member] = set()
+        self._kernel: Xtables | None = None
         self._loading = asyncio.Lock()
-        self._task: asyncio.Task[bool] | None = None
+        self._stale = False
+        """Whether rules follow a change that is not in them yet."""
+        self._task: asyncio.Task[None] | None = None
+        # what the kernel had after the last load, to be compared
+        self._rules: dict[int, list[str]] = {}
+        self._sizes: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._compared = 0.0
+        self._comparison: asyncio.Task[None] | None = None
 
     async def load(
-        self, wanted: Needs, settings: FirewallSettings, elements: Iterable[Element], closed: frozenset[IPAddress]
+        self, wanted: Needs, settings: FirewallSettings, elements: Iterable[Element], standing: Standing
     ) -> bool:
         """Make chains and sets, or replace what is in them."""
-        self._settings, self._basis, self._elements = settings, (wanted, closed), set(elements)
+        self._unwatch()
+        if self._kernel is None:
+            self._kernel = Xtables()
+        self._settings, self._wanted = settings, wanted
+        self._standing = Standing(standing.closed, standing.vmacs | below(elements, self._names))
+        self._hold(set(elements))
         async with self._loading:
-            content, before = members(self._elements, self._names), self._sets
-            self._sets = set_names(settings)[: len(SETS)] if settings.ipsets else ()
+            before, self._sets = self._sets, set_names(settings)
             if self._sets:
-                _, wrong = await _run("ipset", "restore", text=sets_text(self._sets, content))
+                _, wrong = await _run("ipset", "restore", text=sets_text(self._sets, self._content))
                 if wrong:
                     logger.warning("%s: every address has rules of its own", wrong)
                     self._sets = ()
             done = await self._fill()
             await self._destroy(set(before) - set(self._sets))
-            return done
+        self._watch()
+        return done
+
+    def _hold(self, elements: set[Element]) -> None:
+        self._elements, self._content = elements, members(elements, self._names)
 
     async def _destroy(self, names: Iterable[str]) -> None:
         text = "".join(f"destroy {name}\n" for name in names)
@@ -216,14 +132,22 @@ class Chains:
 
     async def _fill(self) -> bool:
         """Replace the rules."""
-        wanted, closed = self._basis
+        self._stale, self._sizes, disturbed = False, [], False
         done = True
         for family, command in COMMANDS.items():
-            content = members(self._elements, self._names)
-            rules = list(filters(family, wanted, self._sets, content, closed))
-            present, _ = await _run(command, *WAIT, "-S")
-            if rules or f"-N {IN}" in present.splitlines():
-                done &= await self._restore(command, [*self._missing(present), *rules])
+            rules = list(filters(family, self._wanted, self._sets, self._content, self._standing))
+            listed, _ = await _run(command, *WAIT, "-S")
+            if rules or f"-N {IN}" in listed.splitlines():
+                placed = await self._replace(command, self._missing(listed), rules)
+                listed, _ = await _run(command, *WAIT, "-S")
+                done &= placed is not None
+                whole = len(CHAINS) + len(jumps(self._settings)) + (placed or 0)
+                disturbed |= placed is not None and len(set(ours_in(listed))) != whole
+            self._rules[family] = ours_in(listed)
+        if disturbed:
+            self._rules = {family: [] for family in COMMANDS}  # others were quick: it is compared again, and differs
+        elif self._kernel is not None:
+            self._sizes = self._kernel.sizes()
         return done
 
     def _missing(self, present: str) -> list[str]:
@@ -233,67 +157,111 @@ class Chains:
             f"-I {each}" for each in wanted if each not in there
         ]
 
-    async def _restore(self, command: str, rules: Iterable[str]) -> bool:
-        text = "\n".join(("*filter", f":{IN} - [0:0]", f":{OUT} - [0:0]", *rules, "COMMIT", ""))
-        _, wrong = await _run(f"{command}-restore", *WAIT, "-n", text=text)
+    async def _replace(self, command: str, first: list[str], rules: list[str]) -> int | None:
+        """How many rules are in our chains now, without copies where the kernel has none; None: it refused."""
+        wrong = await self._restore(command, [*first, *rules])
+        without = [each for each in rules if " -j TEE " not in each]
+        if wrong and without != rules and not await self._restore(command, [*first, *without]):
+            logger.warning("%s: reports of group membership from VMACs are dropped, not sent below", wrong)
+            return len(without)
         if wrong:
             logger.error("%s: accept mode and VMAC filters are without effect", wrong)
-        return not wrong
+        return None if wrong else len(rules)
+
+    async def _restore(self, command: str, rules: Iterable[str]) -> str:
+        """Why it failed, "" when it did not."""
+        text = "\n".join(("*filter", *(f":{chain} - [0:0]" for chain in CHAINS), *rules, "COMMIT", ""))
+        _, wrong = await _run(f"{command}-restore", *WAIT, "-n", text=text)
+        return wrong
 
     def change(self, elements: Collection[Element], *, present: bool) -> None:
         """Put elements in or take them out; with sets, before this returns."""
+        changed = sorted(members(elements, self._names))
         self._elements = self._elements | set(elements) if present else self._elements - set(elements)
-        content = sorted(members(elements, self._names))
-        if not self._sets:
-            if any(each.set > LINK_LOCAL_SET for each in content):
-                self._task = asyncio.get_running_loop().create_task(self._fill_later())
-            return
-        if self._sock is None:
-            self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
-            self._sock.setblocking(False)
-        try:
-            for start in range(0, len(content), MANY):
-                chunk = content[start : start + MANY]
-                self._sock.send(b"".join(encode(each, self._sets[each.set], present) for each in chunk))
-                for code in set(self._answers()):
-                    logger.error("ipset: %s", os.strerror(code) if code < 4096 else f"error {code}")
-        except OSError as exc:
-            logger.error("ipset: %s", exc.strerror)
+        self._content = self._content | set(changed) if present else self._content - set(changed)
+        vmacs = below(elements, self._names) if present else set()
+        if vmacs - self._standing.vmacs:
+            self._standing = Standing(self._standing.closed, self._standing.vmacs | vmacs)
+            self._stale = True
+            if self._task is None or self._task.done():
+                self._task = asyncio.get_running_loop().create_task(self._refill())
+        if self._sets and changed and self._kernel is not None:
+            self._kernel.change(self._sets, changed, present=present)
 
-    async def _fill_later(self) -> bool:
+    async def _refill(self) -> None:
         async with self._loading:
-            return await self._fill()
-
-    def _answers(self) -> Iterator[int]:
-        """The kernel answers before send returns."""
-        assert self._sock is not None
-        with suppress(BlockingIOError):
-            while True:
-                for kind, _, _, body in messages(self._sock.recv(1 << 16)):
-                    if kind == NLMSG_ERROR and (code := struct.unpack_from("=i", body)[0]):
-                        yield -code
+            while self._stale:
+                await self._fill()
 
     async def remove(self) -> None:
         """Take chains and sets away."""
+        self._unwatch()
+        self._restorer.close()
         async with self._loading:
             for command in COMMANDS.values():
                 present, _ = await _run(command, *WAIT, "-S")
                 if f"-N {IN}" in present.splitlines():
                     gone = [f"-D {each}" for each in jumps_in(present)]
-                    await self._restore(command, [*gone, f"-X {IN}", f"-X {OUT}"])
+                    wrong = await self._restore(command, [*gone, *(f"-X {chain}" for chain in CHAINS)])
+                    if wrong:
+                        logger.warning("%s", wrong)
             await self._destroy(self._sets)
-        if self._sock is not None:
-            self._sock.close()
-            self._sock = None
+        if self._kernel is not None:
+            self._kernel.close()
+            self._kernel = None
 
+    # what others change -------------------------------------------------------------------------------------------
 
-def encode(member: Member, name: str, present: bool) -> bytes:
-    """Put a member into a set, or take it out; what is so already is no error."""
-    family = socket.AF_INET if member.address.version == 4 else socket.AF_INET6
-    kind = 1 if member.address.version == 4 else 2
-    data = attribute(ADDRESS | NESTED, attribute(kind | NETWORK_ORDER, member.address.packed))
-    if member.interface:
-        data += attribute(PREFIX, bytes((member.prefix,))) + attribute(INTERFACE, member.interface.encode() + b"\0")
-    body = NFGENMSG.pack(family, 0, 0) + attribute(PROTOCOL, bytes((PROTOCOL_VERSION,)))
-    body += attribute(SET_NAME, name.encode() + b"\0") + attribute(DATA | NESTED, data)
-    return message(SUBSYSTEM << 8 | (ADD if present else DELETE), NLM_F_REQUEST | NLM_F_ACK, body)
+    def _watch(self) -> None:
+        """Look from now on."""
+        loop = asyncio.get_running_loop()
+        self._compared = loop.time()
+        self._timer = loop.call_later(LOOK, self._look)
+
+    def _unwatch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._comparison is not None:
+            self._comparison.cancel()
+            self._comparison = None
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(LOOK, self._look)
+        if self._loading.locked() or self._comparison is not None or self._kernel is None:
+            return
+        counts = Counter(each.set for each in self._content)
+        hurt = [name for number, name in enumerate(self._sets) if self._kernel.size(name) != counts[number]]
+        if hurt:
+            self._hurt([f"set {name}" for name in hurt])
+            return
+        sizes = self._kernel.sizes()
+        if sizes != self._sizes or loop.time() - self._compared >= COMPARE:
+            self._sizes, self._compared = sizes, loop.time()
+            self._comparison = loop.create_task(self._compare())
+
+    async def _compare(self) -> None:
+        """Rules and members with what they have to be, unless that changes meanwhile."""
+        hurt, content = [], self._content
+        async with self._loading:
+            for family, command in COMMANDS.items():
+                listed, wrong = await _run(command, *WAIT, "-S")
+                if not wrong and ours_in(listed) != self._rules[family]:
+                    hurt.append(f"chains of {command}")
+            for number, name in enumerate(self._sets):
+                saved, _ = await _run("ipset", "save", name)
+                found = {line for line in saved.splitlines() if line.startswith("add ")}
+                if found != {f"add {name} {each}" for each in content if each.set == number}:
+                    hurt.append(f"set {name}")
+        self._comparison = None
+        if content is not self._content:
+            self._compared = 0.0  # once more
+        elif hurt:
+            self._hurt(hurt)
+
+    def _hurt(self, what: list[str]) -> None:
+        """Looked for no more until it is loaded again."""
+        self._unwatch()
+        self._restorer.hurt.update(dict.fromkeys(what))
+        self._restorer.start()

@@ -91,6 +91,8 @@ class Vmacs:
         """Whether two instances may have addresses on one interface: members of a sync group."""
         self.again: Callable[[VirtualRouterKey], None] = lambda key: None
         """Asks for an interface again that the kernel refused a while ago."""
+        self.coming: Callable[[VirtualRouterKey, Link], None] = lambda key, link: None
+        """Hears of an instance's own interface before it is up: it speaks at once then."""
         self._resting: set[Owner] = set()
 
     def names_of(self, key: VirtualRouterKey) -> set[str]:
@@ -246,6 +248,8 @@ class Vmacs:
             self._ask(RTM_NEWLINK, 0, body + attribute(IFLA_AF_SPEC, generation), f"address generation of {link.name}")
         if self._is_vrf(parent.master):
             self._join(link, parent.master)
+        if not wish.owner[1]:
+            self.coming(wish.owner[0], link)
         if not parent.flags & IFF_UP:
             return None
         self._bring_up(link)

@@ -38,6 +38,12 @@ class Wish:
         return own + [f"{self.prefix}{number}.{self.vrid}"[:MAX_NAME] for number in numbers]
 
 
+def families(config: VrrpInstance) -> frozenset[int]:
+    """What the VMAC of an instance speaks: its own family, and IPv6 where any of the addresses is one."""
+    rows = (*config.addresses, *config.excluded)
+    return frozenset({config.family, *(row.family for row in rows if row.family == 6)})
+
+
 def own_wish(config: VrrpInstance, prefix: str) -> Wish:
     """The interface of an instance that has one."""
     spec = config.vmac
@@ -50,7 +56,7 @@ def own_wish(config: VrrpInstance, prefix: str) -> Wish:
         vrid=config.vrid,
         mac=spec.mac or MacAddress.virtual_router(config.vrid, config.family),
         prefix=prefix,
-        needs_ipv6=config.family == 6 or any(row.family == 6 for row in (*config.addresses, *config.excluded)),
+        needs_ipv6=6 in families(config),
         source=config.source,
     )
 

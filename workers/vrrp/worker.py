@@ -54,8 +54,8 @@ from .conditions import Conditions
 from .connector import Connector
 from .dump_kernel import interfaces, sections_before
 from .effect_runner import EffectRunner
-from .firewall_rules import closed_addresses
 from .firewall_rules import needs as firewall_needs
+from .firewall_rules import standing
 from .hearing import Hearing
 from .instance import Instance
 from .keeper import Keeper
@@ -141,6 +141,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         self.vmacs.prefix = self.config.global_defs.vmac_prefix
         self.vmacs.address_prefix = self.config.global_defs.vmac_addr_prefix or self.vmacs.prefix
         self.vmacs.may_share, self.vmacs.again = self._same_group, self._ask_again
+        self.vmacs.coming = lambda key, link: self.connector.filter_vmac(self.instances[key], link)
         self.link_states = LinkStates(self.monitor, self._link_settled)
         self.relations = Relations(self.instances, self.vmacs, self.trackers, self.static)
         self.connector = Connector(
@@ -162,7 +163,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         self.teller.configure(self.config)
         self._keep(self.config)
         self._inherit()
-        self.runner.expect_left_overs(self.config.vrrp.instances)
+        self.runner.expect_left_overs(self.config.vrrp.instances, self.config.global_defs.firewall)
         await self._filter(self.config)
         self.link_states.apply(self.config)
         self.trackers.apply(self.config)
@@ -184,9 +185,9 @@ class VrrpWorker(Worker[VrrpSlice]):
     async def _filter(self, config: VrrpSlice) -> None:
         """The tables that accept mode and VMACs need, before anything is put into them."""
         defaults = config.global_defs
-        wanted = firewall_needs(config.vrrp.instances, defaults.disable_local_igmp)
-        closed = closed_addresses(config.vrrp.instances)
-        await self.runner.firewall.configure(wanted, defaults.firewall, closed)
+        wanted = firewall_needs(config.vrrp.instances, defaults.disable_local_igmp, defaults.firewall)
+        beforehand = standing(config.vrrp.instances, self.vmacs.prefix)
+        await self.runner.firewall.configure(wanted, defaults.firewall, beforehand)
         self._synchronise(config)
 
     def _synchronise(self, config: VrrpSlice) -> None:
@@ -225,7 +226,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         for monitor in (self.monitor, self.routes):
             monitor.resize(buffers.vrrp_netlink_monitor, buffers.vrrp_netlink_monitor_force)
         self.routes.watch(bool(held or vrrp.static_routes or vrrp.static_rules))
-        for keeper in (self.keeper, self.static, self.settings, self.runner.firewall.tables):
+        for keeper in (self.keeper, self.static, self.settings, self.runner.firewall.restorer):
             keeper.limit = config.global_defs.restore_lost
         self.static.apply(vrrp)
         self.monitor.read_waiting()
@@ -623,5 +624,6 @@ class VrrpWorker(Worker[VrrpSlice]):
             sections_before(self.config, self.static, self.monitor),
             interfaces(self.config, instances, self.monitor, self.sysctls),
         )
-        lateness, queued, filters = self.timers.worst_lateness, self.runner.queued(), self.runner.firewall.tables
-        return text + dumps.ours(instances, self.trackers, self.hearing, lateness, queued, filters.restored)
+        lateness, queued = self.timers.worst_lateness, self.runner.queued()
+        restored = self.runner.firewall.restorer.restored
+        return text + dumps.ours(instances, self.trackers, self.hearing, lateness, queued, restored)

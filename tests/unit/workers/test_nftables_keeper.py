@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from workers import nftables
 from workers.netlink import NLMSG, attribute
 from workers.nftables_keeper import NFGENMSG, TableKeeper, notices
+from workers.restorer import Restorer
 
 NEWTABLE, DELTABLE, NEWGEN = 0xA00, 0xA02, 0xA0F
 NFT, OTHER = 77, 88
@@ -68,8 +69,10 @@ class Lab:
         self.kernel = Kernel(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.kernel.queue = []
         self.on_load: list[bytes] = []
-        self.keeper = TableKeeper(self.again, "nothing works")
-        self.keeper.limit, self.keeper.port = 2, 55
+        self.restorer = Restorer(self.again)
+        self.restorer.limit = 2
+        self.keeper = TableKeeper(self.restorer, "nothing works")
+        self.keeper.port = 55
         self.keeper._sock = self.kernel
         monkeypatch.setattr(nftables, "load", self.load)
 
@@ -102,11 +105,12 @@ def test_only_changes_of_others_count(monkeypatch: pytest.MonkeyPatch, caplog: p
         assert await lab.told(table(DELTABLE, OTHER, "mine2"), generation(OTHER)) == 0
         assert await lab.told(table(DELTABLE, OTHER, family=1), generation(OTHER)) == 0
         assert await lab.told(table(DELTABLE, OTHER), table(DELTABLE, OTHER, family=10), generation(OTHER)) == 1
-        assert lab.keeper.restored == 1
+        assert lab.restorer.restored == 1
         lab.keeper.close()
 
     asyncio.run(story())
-    assert caplog.messages == ["nftables table ip mine, ip6 mine was changed by vi (process 9) and is put back"]
+    shown = "nftables table ip mine, nftables table ip6 mine was changed by vi (process 9)"
+    assert caplog.messages == [f"{shown} and is put back"]
 
 
 def test_what_came_before_our_own_load_is_repaired_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +134,7 @@ def test_lost_notices_mean_loading_again(monkeypatch: pytest.MonkeyPatch, caplog
         lab = Lab(monkeypatch)
         await lab.again()
         assert await lab.told(errno.ENOBUFS) == 1
-        assert lab.keeper.restored == 0
+        assert lab.restorer.restored == 0
         lab.keeper.close()
 
     asyncio.run(story())
