@@ -1,4 +1,4 @@
-"""Long work cut into pieces, one per turn of the loop, so that adverts and packets go in between.
+"""Long work cut into pieces, a few per turn of the loop, so that adverts and packets go in between.
 
 Adding thousands of addresses in one go keeps a single-threaded router from advertising, and that makes a second master.
 """
@@ -9,15 +9,19 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
 
-SIZE = 100
-"""Addresses or frames per piece: about a millisecond."""
+from keepalived_py.clock import now
+
+SIZE = 25
+"""Addresses or frames per piece: a third of a millisecond, some milliseconds where there are thousands already."""
+BUDGET = 0.001
+"""Seconds of work per turn; no piece is begun after that."""
 
 
 class SliceQueue:
     """First in, first out; the pieces of one owner can be dropped. `busy` hears when work begins and ends."""
 
-    def __init__(self, busy: Callable[[bool], None]) -> None:
-        self._busy = busy
+    def __init__(self, busy: Callable[[bool], None], budget: float = BUDGET) -> None:
+        self._busy, self._budget = busy, budget
         self._waiting: deque[tuple[Hashable, Callable[[], None]]] = deque()
         self._owned: Counter[Hashable] = Counter()
         """How many pieces of each owner wait: most that are cancelled have none."""
@@ -45,13 +49,19 @@ class SliceQueue:
             self._next()()
 
     def _turn(self) -> None:
+        """What the loop found while pieces ran stands behind this turn, and has to come before the next ones."""
+        asyncio.get_running_loop().call_soon(self._work)
+
+    def _work(self) -> None:
         if not self._waiting:
             self._scheduled = False
             self._busy(False)
             return
-        piece = self._next()
         asyncio.get_running_loop().call_soon(self._turn)
-        piece()
+        until = now() + self._budget
+        self._next()()
+        while self._waiting and now() < until:
+            self._next()()
 
     def _next(self) -> Callable[[], None]:
         owner, piece = self._waiting.popleft()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from functools import partial
 
 from workers.vrrp.slices import SliceQueue
@@ -47,3 +48,36 @@ def test_what_waits_at_the_end_is_done_at_once() -> None:
         assert ran == [0, 1, 3]
 
     asyncio.run(main())
+
+
+def test_what_arrives_meanwhile_comes_before_the_next_piece() -> None:
+    ran: list[str] = []
+
+    async def main() -> None:
+        loop, rested = asyncio.get_running_loop(), asyncio.Event()
+        reader, writer = socket.socketpair()
+        with reader, writer:
+            loop.add_reader(reader, lambda: ran.append(reader.recv(1).decode()))
+            queue = SliceQueue(lambda busy: None if busy else rested.set(), budget=0.0)
+            for number in range(4):
+                queue.add("owner", lambda number=number: (ran.append(str(number)), writer.send(b"abcd"[number:][:1])))
+            await rested.wait()
+            loop.remove_reader(reader)
+
+    asyncio.run(main())
+    assert ran == ["0", "a", "1", "b", "2", "c", "3", "d"]
+
+
+def test_a_turn_has_a_budget() -> None:
+    turns: list[int] = []
+
+    async def main() -> None:
+        loop, rested = asyncio.get_running_loop(), asyncio.Event()
+        queue = SliceQueue(lambda busy: None if busy else rested.set(), budget=60.0)
+        for number in range(4):
+            queue.add("owner", partial(turns.append, number))
+        loop.call_soon(loop.call_soon, turns.append, -1)
+        await rested.wait()
+
+    asyncio.run(main())
+    assert turns == [0, 1, 2, 3, -1]
