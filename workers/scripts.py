@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import errno
 import logging
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
@@ -54,7 +56,7 @@ async def run(
 ) -> Outcome:
     """Run `script` with `args` behind its own, at most `limit` seconds. Raises nothing but cancellation."""
     if script.readable_only:
-        return Outcome(0 if os.access(script.argv[0], os.R_OK) else 1)
+        return Outcome(0 if os.access(script.executed, os.R_OK) else 1)
     try:
         process = start(script, args, environment, subprocess.PIPE)
     except (OSError, ValueError, subprocess.SubprocessError) as exc:
@@ -126,19 +128,30 @@ def start(
         own = True  # what is restored needs root, and Popen changes the user before it calls `prepare`
     else:
         prepare = _leave_with_parent if leaves_with_us else None
-    return subprocess.Popen(
-        [*script.argv, *args],
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        env=environ,
-        process_group=0,
-        umask=script_umask(),
-        preexec_fn=prepare,
-        user=None if own else script.uid,
-        group=None if own else script.gid,
-        extra_groups=None if own else list(script.groups or ()),
-    )
+
+    def execute(*words: str, path: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            words,
+            executable=path,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environ,
+            process_group=0,
+            umask=script_umask(),
+            preexec_fn=prepare,
+            user=None if own else script.uid,
+            group=None if own else script.gid,
+            extra_groups=None if own else list(script.groups or ()),
+        )
+
+    try:
+        return execute(*script.argv, *args, path=script.executed)
+    except OSError as exc:
+        if exc.errno != errno.ENOEXEC:
+            raise
+        command = shlex.join((script.executed, *script.argv[1:], *args))
+        return execute("sh", "-c", command, path="/bin/sh")  # the file has no interpreter line
 
 
 def _prepare(restore: Callable[[], None], identity: Script | None, leaves_with_us: bool) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from .model import (
+    Check,
     CheckerConfig,
     Config,
     Fifo,
@@ -30,7 +31,7 @@ from .schema import Context
 from .script_security import Examiner, Kind, Verdict
 from .tree import Statement
 
-Holder = TypeVar("Holder", VirtualServer, RealServer, GlobalDefs, NotifyScripts)
+Holder = TypeVar("Holder", VirtualServer, RealServer, GlobalDefs, NotifyScripts, Fifo, MiscCheck)
 _NOTIFY = ("master", "backup", "fault", "stop", "deleted", "any", "master_rx_lower_pri")
 _GLOBAL = ("startup_script", "shutdown_script")
 _FIFOS = ("notify_fifo", "vrrp_notify_fifo", "lvs_notify_fifo")
@@ -117,12 +118,21 @@ class _Judge:
         """Whether the result of a script may count."""
         return self.verdict(script).kind is Kind.OK or (self.verdict(script).kind is Kind.INSECURE and not self.secure)
 
+    def located(self, script: Script) -> Script:
+        """`script` with the file that was looked at, so that no other one is run where a link changes later."""
+        path = self.verdict(script).path
+        return script if path in ("", script.argv[0]) else replace(script, path=path)
+
     def without(self, holder: Holder, names: Iterable[str]) -> Holder:
-        """`holder` without those of the scripts in its fields `names` that must not run."""
-        dropped: dict[str, Any] = {
-            name: None for name in names if (script := getattr(holder, name)) is not None and not self.may_run(script)
-        }
-        return replace(holder, **dropped) if dropped else holder
+        """`holder` without those of the scripts in its fields `names` that must not run; the others located."""
+        changed: dict[str, Any] = {}
+        for name in names:
+            script: Script | None = getattr(holder, name)
+            if script is not None:
+                kept = self.located(script) if self.may_run(script) else None
+                if kept is not script:
+                    changed[name] = kept
+        return replace(holder, **changed) if changed else holder
 
     # sections -----------------------------------------------------------------------------------------------------
 
@@ -130,16 +140,18 @@ class _Judge:
         defaults = self.without(defaults, _GLOBAL)
         for name in _FIFOS:
             fifo: Fifo | None = getattr(defaults, name)
-            if fifo is not None and fifo.script is not None and not self.may_run(fifo.script):
-                silent: dict[str, Any] = {name: replace(fifo, script=None)}
-                defaults = replace(defaults, **silent)
+            if fifo is not None:
+                changed: dict[str, Any] = {name: self.without(fifo, ("script",))}
+                defaults = replace(defaults, **changed)
         return defaults
 
     def vrrp(self, config: VrrpConfig) -> VrrpConfig:
         lost = {script.name for script in config.scripts if not self.can_decide(script.script)}
         return replace(
             config,
-            scripts=tuple(script for script in config.scripts if script.name not in lost),
+            scripts=tuple(
+                replace(each, script=self.located(each.script)) for each in config.scripts if each.name not in lost
+            ),
             instances=tuple(self._member(instance, lost) for instance in config.instances),
             sync_groups=tuple(self._member(group, lost) for group in config.sync_groups),
         )
@@ -163,10 +175,15 @@ class _Judge:
 
     def _real(self, real: RealServer) -> RealServer:
         real = self.without(real, ("notify_up", "notify_down"))
-        kept = tuple(
-            check for check in real.checks if not isinstance(check, MiscCheck) or self.can_decide(check.script)
-        )
-        return real if len(kept) == len(real.checks) else replace(real, checks=kept)
+        kept = tuple(map(self._check, filter(self._can_check, real.checks)))
+        same = len(kept) == len(real.checks) and all(map(_same, kept, real.checks))
+        return real if same else replace(real, checks=kept)
+
+    def _can_check(self, check: Check) -> bool:
+        return not isinstance(check, MiscCheck) or self.can_decide(check.script)
+
+    def _check(self, check: Check) -> Check:
+        return self.without(check, ("script",)) if isinstance(check, MiscCheck) else check
 
 
 _Tracking = TypeVar("_Tracking", VrrpInstance, SyncGroup)

@@ -13,7 +13,7 @@ ACTIONS = {2: "goto", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 
 def quoted(script: Script) -> str:
     """Each word in single quotes."""
-    return " ".join(f"'{word}'" for word in script.argv)
+    return " ".join(f"'{word}'" for word in (script.executed, *script.argv[1:]))
 
 
 def address_text(row: Address, interface: str, present: bool) -> str:

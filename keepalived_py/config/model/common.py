@@ -11,7 +11,8 @@ class Script:
 
     `argv` has quotes and escapes already undone. `uid` and `gid` are None for the daemon's own identity;
     `groups` are the supplementary groups or None to leave them out. `readable_only` marks the `</path` form: not a
-    command but the question whether the file can be read.
+    command but the question whether the file can be read. `path` is the file that the security checks looked at, and
+    that is executed: where the command leads by links and PATH; "" where that is the command itself.
     """
 
     argv: tuple[str, ...]
@@ -21,9 +22,15 @@ class Script:
     gid: int | None = None
     groups: tuple[int, ...] | None = None
     readable_only: bool = False
+    path: str = ""
 
     def __str__(self) -> str:
         return " ".join(self.argv)
+
+    @property
+    def executed(self) -> str:
+        """The file to execute."""
+        return self.path or self.argv[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keepalived_py.config.load import LoadOptions, LoadResult, load
-from keepalived_py.config.model import Config
+from keepalived_py.config.model import Config, MiscCheck
 from keepalived_py.config.problems import Severity
 from keepalived_py.config.system import this_machine
 
@@ -166,3 +166,26 @@ def test_the_machine_is_read_without_privileges(tmp_path: Path) -> None:
     assert "lo" in here.interfaces
     assert here.mtus["lo"] >= 1500
     assert this_machine(tmp_path / "nothing").networks == {}
+
+
+def test_the_file_that_was_looked_at_is_the_one_to_run(tmp_path: Path) -> None:
+    """By links and PATH; the command keeps its name. With use_symlink_paths links are kept."""
+    (tmp_path / "real").mkdir()
+    path = script(tmp_path / "real")
+    given = str(tmp_path / "link")
+    os.symlink(path, given)
+    for option, expected in (("", str(path)), ("use_symlink_paths", "")):
+        made = config(read(tmp_path, f"global_defs {{\nstartup_script {given}\n{option}\n}}\n" + tracked(given, False)))
+        instance, server = made.vrrp.instances[0], made.checker.virtual_servers[0]
+        (check,) = server.real_servers[0].checks
+        assert isinstance(check, MiscCheck)
+        for found in (
+            made.vrrp.scripts[0].script,
+            instance.notify.master,
+            server.quorum_up,
+            check.script,
+            made.global_defs.startup_script,
+        ):
+            assert found is not None
+            assert (found.argv, found.path) == ((given,), expected)
+            assert found.executed == (expected or given)

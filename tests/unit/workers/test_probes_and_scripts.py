@@ -223,6 +223,22 @@ def test_a_script_gets_arguments_environment_and_a_group_of_its_own(monkeypatch:
     assert int(second) != os.getpgid(0)
 
 
+def test_another_file_is_run_by_the_name_that_was_given(tmp_path: Path) -> None:
+    (tmp_path / "shell").symlink_to("/bin/sh")
+    script = Script(argv=("/bin/nothing", "-c", "tr '\\0' ' ' </proc/$$/cmdline"), path=str(tmp_path / "shell"))
+    outcome = asyncio.run(scripts.run(script, limit=5))
+    assert outcome.output.startswith("/bin/nothing -c ")
+
+
+def test_a_file_without_an_interpreter_line_is_run_by_the_shell(tmp_path: Path) -> None:
+    path = tmp_path / "it's"
+    path.write_text('echo "$0,$1,$2,$3"; exit 3\n')
+    path.chmod(0o755)
+    script = Script(argv=(str(path), "a", "b 'c' $HOME"))
+    outcome = asyncio.run(scripts.run(script, ("MASTER",), limit=5))
+    assert (outcome.status, outcome.output) == (3, f"{path},a,b 'c' $HOME,MASTER")
+
+
 def test_a_script_that_ignores_sigterm_is_killed() -> None:
     started = time.monotonic()
     found = outcome(shell("trap '' TERM; while :; do sleep 0.1; done"), limit=0.2)
