@@ -2,7 +2,8 @@
 
 Each process has its own identifier (Keepalived, Keepalived_vrrp, Keepalived_healthcheckers) and its own file, and keeps
 its newest records in a ring. Equal records that come thick and fast are counted instead of written, and records that a
-sink has lost are told of as soon as it takes one again. Files are written by a thread: a disk may stand still.
+sink has lost are told of as soon as it takes one again. Files and terminals are written by a thread: a disk may stand
+still, and so may a terminal.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 import os
 import select
 import socket
+import stat
 import sys
 import threading
 import time
@@ -126,7 +128,7 @@ class SyslogHandler(Sink):
 class StreamHandler(Sink):
     """Lines to a descriptor: `date: text`, as keepalived's console has them, or JSON. A pipe that is full loses lines.
 
-    With a path: the file there; when it was moved or removed it is made anew.
+    With a path: the file there; when it was moved or removed it is made anew, and no part of a line stays in it.
     """
 
     def __init__(
@@ -151,10 +153,19 @@ class StreamHandler(Sink):
             poll = select.poll()
             poll.register(self.descriptor, select.POLLOUT)
             if any(events & select.POLLOUT for _, events in poll.poll(0)):
-                return os.write(self.descriptor, line) == len(line)
+                written = os.write(self.descriptor, line)
+                if written < len(line) and self._path is not None:  # the disk is full
+                    os.ftruncate(self.descriptor, os.fstat(self.descriptor).st_size - written)
+                return written == len(line)
         except OSError:
             pass
         return False
+
+    @property
+    def never_waits(self) -> bool:
+        """Whether writing takes no time whatever becomes of the reader: pipes and sockets say before if they can."""
+        mode = os.fstat(self.descriptor).st_mode
+        return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
     def give_back(self) -> None:
         if self._path is not None and self.descriptor >= 0:
@@ -227,15 +238,15 @@ class Aside(Sink):
     def start(self) -> None:
         """From now on records are written."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, args=(self._news,), daemon=True, name="log")
+            self._thread = threading.Thread(target=self._run, args=(self._news, self._waiting), daemon=True, name="log")
             self._thread.start()
 
-    def _run(self, news: threading.Event) -> None:
+    def _run(self, news: threading.Event, waiting: deque[logging.LogRecord]) -> None:
         while news.wait() and news is self._news:
             news.clear()
-            while self._waiting:
-                self.sink.handle(self._waiting[0])
-                self._waiting.popleft()
+            while waiting:
+                self.sink.handle(waiting[0])
+                waiting.popleft()
 
     def settle(self, limit: float) -> None:
         until = time.monotonic() + limit
@@ -385,7 +396,8 @@ def set_up(settings: LogSettings, ident: str, role: str) -> None:
     if settings.syslog:
         limiter.sinks.append(SyslogHandler(ident, settings.facility))
     if settings.console:
-        limiter.sinks.append(StreamHandler(sys.stderr.fileno(), ident=ident, as_json=settings.json))
+        console = StreamHandler(sys.stderr.fileno(), ident=ident, as_json=settings.json)
+        limiter.sinks.append(console if console.never_waits else Aside(console))
     if settings.file:
         path = file_of(settings, role)
         try:
@@ -405,7 +417,7 @@ def use_json(wanted: bool) -> None:
 
 
 def start_threads() -> None:
-    """This process has the capabilities that it keeps: files are written from now on."""
+    """This process has the capabilities that it keeps: what may block is written from now on."""
     for sink in limiter.sinks:
         if isinstance(sink, Aside):
             sink.start()

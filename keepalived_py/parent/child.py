@@ -32,7 +32,7 @@ def fork_process(peer: Peer, keep: set[int], body: Callable[[socket.socket], int
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     gc.collect()
-    gc.freeze()  # for good: a collection writes to every object it looks at, which takes time and unshares its page
+    gc.freeze()  # for good, here too: a collection writes to every object that it looks at, which unshares its page
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     try:
         pid = os.fork()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import gc
 import logging
 import os
 import signal
@@ -207,8 +206,6 @@ class Supervisor:
     def _fork(self, peer: Peer, applied: Applied) -> None:
         if peer in self.plan.warm:
             self.plan.warm[peer]()
-        gc.collect()
-        gc.freeze()  # here too: later collections would write to the pages that the workers share
         role = self.roles[peer]
         reports, parent = last_words(self.roles, peer), os.getpid()
         main = self.plan.mains[peer]

@@ -62,15 +62,18 @@ class Full:
 
 @story("disk that stands still", quick=True, programs=(OURS,))
 def frozen_disk(arena: Arena) -> None:
-    """The log file's disk is frozen (fsfreeze): take-overs, adverts and reloads are as ever; all is written later."""
+    """The disk of log files and of a console is frozen (fsfreeze): take-overs, adverts and reloads are as ever.
+
+    All is written later.
+    """
     disk, image = arena.rig.directory / "disk", arena.rig.directory / "image"
     disk.mkdir()
     sh("truncate", "-s", "8M", str(image))
     sh("mkfs.ext4", "-q", str(image))
     sh("mount", "-o", "loop", str(image), str(disk))
     try:
-        for name in arena.hosts:
-            arena.start(name, "", f"-g{disk}/{name}.log")
+        arena.start("one", "", f"-g{disk}/one.log")
+        arena.start("two", before=("sh", "-c", f'exec 2>{disk}/console "$@"', "sh"))
         arena.settle("one")
         wire = arena.lan.capture()
         sh("fsfreeze", "-f", str(disk))
@@ -92,6 +95,7 @@ def frozen_disk(arena: Arena) -> None:
             sh("fsfreeze", "-u", str(disk))
         arena.causes += ("interface eth0 is down",)
         arena.until(lambda: "Entering FAULT" in (disk / "one_vrrp.log").read_text(), 5, "all is written later")
+        arena.until(lambda: "Entering MASTER" in (disk / "console").read_text(), 5, "to the console too")
     finally:
         sh("umount", "-l", str(disk))
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,56 @@ def test_a_very_long_record_is_cut() -> None:
     finally:
         os.close(reading)
         os.close(writing)
+
+
+def test_what_may_wait_for_its_reader_is_written_aside(root: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal that nobody reads takes nothing any more; a pipe says so itself."""
+    reading, terminal = os.openpty()
+    pipe = os.pipe()
+    console = {"pipe": os.fdopen(pipe[1], "w"), "terminal": os.fdopen(terminal, "w")}
+    try:
+        for name, file in console.items():
+            monkeypatch.setattr(sys, "stderr", file)
+            log.set_up(log.LogSettings(syslog=False, console=True), "X", "")
+            log.start_threads()
+            before = time.monotonic()
+            for number in range(log.WAITING_LIMIT + 4000):
+                root.info("%d of many", number)
+            assert time.monotonic() - before < 5
+            assert log.lost_records() > 0
+            assert isinstance(log.limiter.sinks[0], log.Aside) == (name == "terminal")
+            os.read(reading if name == "terminal" else pipe[0], 1 << 16)
+    finally:
+        os.close(reading)
+        os.close(pipe[0])
+        log.finish()  # the thread must be through before these numbers belong to other files
+        for file in console.values():
+            file.close()
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_full_disk_leaves_no_part_of_a_line(
+    root: logging.Logger, tmp_path: Path, as_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, write, room = tmp_path / "a.log", os.write, 1000
+
+    def short(descriptor: int, data: bytes) -> int:
+        """A disk with that much room."""
+        return write(descriptor, data[: max(0, room - path.stat().st_size)])
+
+    log.set_up(replace(file_only(path), json=as_json), "X", "")
+    monkeypatch.setattr(os, "write", short)
+    for number in range(50):
+        root.info("record %d of many", number)
+    log.finish()
+    assert 0 < path.stat().st_size < room
+    room = 100_000
+    root.info("room again")
+    log.finish()
+    lines = path.read_text().splitlines()
+    assert "lost: nobody took them" in lines[-2]
+    for line in lines:
+        assert json.loads(line)["process"] == "X" if as_json else line.count("of many") <= 1
 
 
 @pytest.fixture
@@ -136,6 +188,7 @@ def test_a_file_that_cannot_be_opened_stops_nothing(
     settings = log.LogSettings(syslog=False, console=True, file=str(tmp_path / "no" / "a.log"))
     log.set_up(settings, "X", "")
     root.info("goes on")
+    log.finish()
     assert "a.log: No such file or directory" in capfd.readouterr().err
 
 
@@ -279,6 +332,27 @@ def test_a_disk_that_stands_still_costs_no_time_and_records_only_in_the_end() ->
     assert disk.texts[:2] == ["0", "1"]
     assert disk.texts[-1] == "heard"
     assert disk.texts[-2].endswith("log records were lost: nobody took them")
+    aside.give_back()
+
+
+def test_a_sink_that_is_given_back_while_it_stands_still() -> None:
+    disk = Frozen()
+    aside = log.Aside(disk)
+    aside.start()
+    aside.emit(record("one"))
+    thread = aside._thread
+    assert thread is not None
+    log.FINISH_LIMIT, limit = 0.01, log.FINISH_LIMIT
+    try:
+        aside.give_back()
+    finally:
+        log.FINISH_LIMIT = limit
+    disk.free.set()
+    thread.join(5)
+    assert not thread.is_alive()
+    aside.emit(record("two"))
+    aside.settle(5)
+    assert disk.texts == ["one", "two"]
     aside.give_back()
 
 
