@@ -26,7 +26,7 @@ venv: $(STAMP) ## virtual environment with everything for use, tests and develop
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check -e '.[test,dev]'
+	$(BIN)/pip install -q --disable-pip-version-check --config-settings editable_mode=compat -e '.[test,dev]'
 	@$(BIN)/python -m compileall -q keepalived_py ipc workers $(VENV)/lib || true
 	@touch $@
 

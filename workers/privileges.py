@@ -5,10 +5,13 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import os
+import re
 import struct
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any, get_args, get_type_hints
+from inspect import get_annotations
+from typing import Any, get_args
 
 from keepalived_py.config.model import Fifo, Script
 
@@ -84,20 +87,23 @@ def scripts_of(value: Any) -> Iterable[Script | Fifo]:
 
 
 @cache
-def _compound(kind: Any) -> tuple[str, ...]:
+def _compound(kind: type) -> tuple[str, ...]:
     """The fields of a class that can lead to a script: there are thousands of objects and few classes."""
-    if not dataclasses.is_dataclass(kind):
-        return ()
-    hints = get_type_hints(kind).items()
-    return tuple(name for name, hint in hints if name not in OF_PARENT and _leads_to_script(hint))
+    return tuple(name for name, kinds in _fields(kind) if name not in OF_PARENT and any(map(_leads_to_script, kinds)))
 
 
 @cache
-def _leads_to_script(hint: Any) -> bool:
-    if hint in (Script, Fifo):
-        return True
-    inner = get_args(hint) or (get_type_hints(hint).values() if dataclasses.is_dataclass(hint) else ())
-    return any(_leads_to_script(each) for each in inner)
+def _leads_to_script(kind: type) -> bool:
+    return kind in (Script, Fifo) or any(_leads_to_script(inner) for _, kinds in _fields(kind) for inner in kinds)
+
+
+def _fields(kind: type) -> Iterator[tuple[str, set[type]]]:
+    """The fields of a dataclass, each with the classes that its annotation names; typing.get_type_hints takes 8 ms."""
+    for base in kind.__mro__ if dataclasses.is_dataclass(kind) else ():
+        known = vars(sys.modules[base.__module__])
+        for name, hint in get_annotations(base).items():
+            named = (known.get(word) for word in re.findall(r"\w+", hint))
+            yield name, {each for found in named for each in (found, *get_args(found)) if isinstance(each, type)}
 
 
 def needs_other_user(scripts: Iterable[Script | Fifo], uid: int) -> bool:

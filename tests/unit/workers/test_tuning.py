@@ -6,14 +6,18 @@ import os
 import resource
 import subprocess
 import sys
+from dataclasses import is_dataclass
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
+from keepalived_py.config import model
 from keepalived_py.config.model import CheckerSlice, Fifo, GlobalDefs, NotifyScripts, Script, VrrpConfig, VrrpSlice
 from tests.unit.vrrp.builders import instance
 from workers import privileges
 
+MODEL = [kind for kind in vars(model).values() if isinstance(kind, type) and is_dataclass(kind)]
 START = """
 import asyncio, logging, os, resource, signal, sys, time
 logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
@@ -202,6 +206,18 @@ def test_scripts_are_found_wherever_they_are() -> None:
     assert list(privileges.scripts_of(VrrpSlice(global_defs=only_parents))) == []
     assert privileges.needs_other_user([script], 0)
     assert not privileges.needs_other_user([script, fifo], 7)
+
+
+def classes_in(hint: Any) -> set[type]:
+    """All classes of a type, without its containers."""
+    inner = get_args(hint)
+    return set().union(*map(classes_in, inner)) if inner else {hint} & set(MODEL)
+
+
+@pytest.mark.parametrize("kind", MODEL, ids=lambda kind: kind.__name__)
+def test_the_classes_that_a_field_names_are_those_of_its_type(kind: type) -> None:
+    named = {name: kinds & set(MODEL) for name, kinds in privileges._fields(kind)}
+    assert named == {name: classes_in(hint) for name, hint in get_type_hints(kind).items()}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs capabilities to lose")
