@@ -190,7 +190,7 @@ SERVICE = "virtual_server 10.9.9.9 {} {{\n protocol TCP\n real_server 127.0.0.1 
 
 
 def owner(program: str, services: int) -> Figures:
-    """From exec to the first advert of an address owner, in ms; services are there before (without IPVS: no_ipvs.py)."""
+    """From exec to the first advert of an address owner, in ms; its services are there before (no_ipvs.py)."""
     with Rig() as rig:
         stage = Stage(rig)
         text = config(100, [VIP], 255, "MASTER") + "".join(SERVICE.format(port) for port in range(1, services + 1))
