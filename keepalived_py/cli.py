@@ -30,7 +30,7 @@ from .parent.reload import Applied
 from .parent.roles import Plan
 from .parent.supervisor import Supervisor
 from .parent.systemd import Systemd
-from .process_options import core_files, tell_no_effect, umask_of
+from .process_options import core_files, facility_of, tell_no_effect, umask_of
 from .values import ExitCode
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,6 @@ SIGNALS = {
     "STATS_CLEAR": signal.SIGRTMAX - 1,
     "JSON": signal.SIGRTMIN + 2,
 }
-FACILITIES = {"daemon": 3, "user": 1, **{str(n): 16 + n for n in range(8)}, **{f"local{n}": 16 + n for n in range(8)}}
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 DEFAULT_UMASK = 0o177
 CORRECTED = (Severity.WARNING, Severity.MULTIPLE_FILES)
@@ -193,9 +192,9 @@ def _run(options: Options) -> int:
     for name in SIGNALS.keys() - {"STOP"}:
         signal.signal(SIGNALS[name], signal.SIG_IGN)  # until the parent can obey
     remember()
-    systemd, umask = Systemd(), umask_of(options)
+    systemd, umask, facility = Systemd(), umask_of(options), facility_of(options)
     os.umask(DEFAULT_UMASK if umask is None else umask)
-    settings = _log_settings(options, foreground, options.text("namespace"))
+    settings = _log_settings(options, facility, foreground, options.text("namespace"))
     log.set_up(settings, "Keepalived", "")
     logger.info("Starting %s %s", PROGRAM, __version__)
     try:
@@ -222,7 +221,7 @@ def _run(options: Options) -> int:
             logger.info("%s", text)
     root = result.config.global_defs.root
     namespace = options.text("namespace", root.net_namespace)
-    settings = _log_settings(options, foreground, namespace, root.instance)
+    settings = _log_settings(options, facility, foreground, namespace, root.instance)
     pid_files = _pid_files(options, root.instance, root.use_pid_dir or bool(namespace))
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # until the parent can obey, or a file would stay
     try:
@@ -300,14 +299,11 @@ def _enter(name: str) -> None:
         raise NoNamespace(f"cannot enter network namespace {name}: {exc.strerror or 'no such name'}") from exc
 
 
-def _log_settings(options: Options, foreground: bool, *names: str) -> log.LogSettings:
-    facility = options.text("log-facility", "daemon")
-    if facility not in FACILITIES:
-        print(f"{PROGRAM}: unknown facility '{facility}', daemon is taken", file=sys.stderr)
+def _log_settings(options: Options, facility: int, foreground: bool, *names: str) -> log.LogSettings:
     file = options.text("log-file", "keepalived.log") if options.has("log-file") else ""
     return log.LogSettings(
         syslog=not options.has("no-syslog"),
-        facility=FACILITIES.get(facility, 3),
+        facility=facility,
         console=foreground and options.has("log-console"),
         detail=options.has("log-detail"),
         file=os.path.join(temporary_directory(), file) if file else "",
@@ -344,6 +340,7 @@ def _worker_mains(
         umask=umask,
         trace_memory=(options.has("mem-check") or options.has("mem-check-log")) and not options.has("no-mem-check"),
         watch_addresses=options.has("address-monitoring"),
+        ignore_sigint=options.has("ignore-sigint"),
         setting_record=vrrp_record,
         log=settings,
     )
@@ -375,12 +372,11 @@ def _worker_mains(
             )
         )
 
-    mains: dict[Peer, WorkerMain] = {}
     everything = options.has("all")
-    if not options.has("check") or everything:
-        mains[Peer.VRRP] = vrrp
-    if not options.has("vrrp") or everything:
-        mains[Peer.CHECKER] = checker
+    mains: dict[Peer, WorkerMain] = {}
+    for peer, main, without in ((Peer.VRRP, vrrp, "check"), (Peer.CHECKER, checker, "vrrp")):
+        if not options.has(without) or options.follows("all", without):
+            mains[peer] = main
     return mains
 
 

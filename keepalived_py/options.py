@@ -28,7 +28,7 @@ OPTIONS = (
     Option("f", "use-file", Arg.REQUIRED, "FILE", "use this configuration file (a pattern is allowed)"),
     Option("P", "vrrp", text="run VRRP only: no health checking"),
     Option("C", "check", text="run health checking only: no VRRP"),
-    Option("", "all", text="start every worker even without configuration for it"),
+    Option("", "all", text="start every worker even without configuration for it; undoes -P and -C before it"),
     Option("l", "log-console", text="log to the console as well, together with -n"),
     Option("D", "log-detail", text="log in more detail"),
     Option("S", "log-facility", Arg.REQUIRED, "FACILITY", "syslog facility: 0-7, local0-local7, user or daemon"),
@@ -59,7 +59,7 @@ OPTIONS = (
     Option("", "signum", Arg.REQUIRED, "NAME", "print the number of STOP, RELOAD, DATA, STATS, STATS_CLEAR or JSON"),
     Option("t", "config-test", Arg.OPTIONAL, "FILE", "check the configuration and exit; messages to stderr or FILE"),
     Option("", "strict", text="with -t: warnings count as failure (not in keepalived)"),
-    Option("", "ignore-sigint", text="ignore SIGINT"),
+    Option("", "ignore-sigint", text="ignore SIGINT in every process"),
     Option("", "mem-check", text="at each reload and at the stop log where memory grew"),
     Option("L", "mem-check-log", text="the same"),
     Option("", "no-mem-check", text="not --mem-check"),
@@ -91,7 +91,13 @@ class Options:
         value = self.values.get(name)
         return value if isinstance(value, str) else default
 
+    def follows(self, name: str, other: str) -> bool:
+        """Whether both were said, `name` after `other`."""
+        said = list(self.values)
+        return name in said and other in said and said.index(name) > said.index(other)
+
     def _set(self, option: Option, value: str | bool) -> None:
+        self.values.pop(option.long, None)  # the last time counts, for the order too
         self.values[option.long] = value
         self.count[option.long] = self.count.get(option.long, 0) + 1
 

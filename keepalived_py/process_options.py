@@ -1,4 +1,4 @@
-"""Options about the processes themselves: the umask, core files, and those that have no effect here."""
+"""Options about the processes themselves: umask, syslog facility, core files, and those that have no effect here."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ from .options import OPTIONS, Options
 from .parent.core_dump import CorePattern, allow
 
 logger = logging.getLogger(__name__)
+FACILITIES = {"daemon": 3, "user": 1, **{str(n): 16 + n for n in range(8)}, **{f"local{n}": 16 + n for n in range(8)}}
+
+
+def facility_of(options: Options) -> int:
+    """Option -S: a syslog facility number; a bad one is reported and ignored."""
+    name = options.text("log-facility", "daemon")
+    if name not in FACILITIES:
+        print(f"'{name}' is not a syslog facility, daemon is taken", file=sys.stderr)
+    return FACILITIES.get(name, FACILITIES["daemon"])
 
 
 def umask_of(options: Options) -> int | None:

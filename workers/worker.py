@@ -76,6 +76,7 @@ class WorkerOptions:
     """Option -u, which beats the keyword."""
     trace_memory: bool = False
     watch_addresses: bool = False
+    ignore_sigint: bool = False
     setting_record: str = ""
     """Where VRRP keeps what kernel settings were before it changed them; "": nowhere."""
     log: log.LogSettings = log.LogSettings()
@@ -235,8 +236,8 @@ class Worker(ABC, Generic[Slice]):
 
     async def _main(self) -> int:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
+        loop.add_signal_handler(signal.SIGINT, (lambda: None) if self.options.ignore_sigint else self._stopping.set)
         for signum, kind in (
             (int(signal.SIGUSR1), DumpKind.DATA),
             (int(signal.SIGUSR2), DumpKind.STATS),

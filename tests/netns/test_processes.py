@@ -249,6 +249,19 @@ def test_a_missing_capability_for_scripts_is_named_and_costs_no_more(pair: Pair,
     assert daemon.stop() == 0
 
 
+def test_an_interrupt_of_all_processes_is_ignored_where_that_is_asked_for(pair: Pair) -> None:
+    """As a terminal sends it."""
+    daemon = master(pair, fast(150), "--ignore-sigint")
+    vrrp, data = daemon.pid_of("vrrp"), daemon.directory / "keepalived.data"
+    for pid in (daemon.process.pid, vrrp):
+        os.kill(pid, signal.SIGINT)
+        os.kill(pid, signal.SIGUSR1)
+    pair.rig.wait(lambda: data.exists() and (daemon.directory / "keepalived_parent.data").exists(), 10)
+    assert pair.one.has(VIP4)
+    daemon.stop()
+    assert daemon.log.count("Starting VRRP child process") == 1
+
+
 def test_as_process_1_of_a_namespace_it_collects_orphans_and_stops(pair: Pair) -> None:
     orphan = pair.rig.directory / "orphan"
     orphan.write_text("#!/bin/sh\n(sleep 0.2; exit 3) &\n(sleep 0.3) &\n")

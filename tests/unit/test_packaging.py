@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from keepalived_py.cli import FACILITIES, SIGNALS
+from keepalived_py.cli import SIGNALS
 from keepalived_py.ctl.main import main as ctl
 from keepalived_py.genhash import parser
 from keepalived_py.manual import completion, page
 from keepalived_py.options import OPTIONS, Arg
+from keepalived_py.process_options import FACILITIES
 from tests.conftest import REPOSITORY
 
 CONF = REPOSITORY / "conf.d"

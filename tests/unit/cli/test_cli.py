@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from keepalived_py.cli import SIGNALS, _errors, _load, _load_for_reload, main
+from ipc.messages import Peer
+from keepalived_py.cli import SIGNALS, _errors, _load, _load_for_reload, _worker_mains, main
 from keepalived_py.config.system import Machine
 from keepalived_py.ctl.main import main as ctl
+from keepalived_py.log import LogSettings
 from keepalived_py.options import OPTIONS, parse
 from keepalived_py.parent.reload import Applied, ReloadCoordinator
+from keepalived_py.process_options import facility_of
 from tests.conftest import REPOSITORY
 from tests.unit.config.helpers_config import INSTANCE
 
@@ -57,6 +60,31 @@ def test_bad_options_end_with_1(argv: list[str], error: str, capsys: pytest.Capt
     assert parse(argv).errors == [error]
     assert main(["-v", *argv]) == 1
     assert error in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "workers"),
+    [
+        ("", {"vrrp", "check"}),
+        ("-P", {"vrrp"}),
+        ("-C", {"check"}),
+        ("-P -C", set()),
+        ("--all", {"vrrp", "check"}),
+        ("-C --all", {"vrrp", "check"}),
+        ("--all -C", {"check"}),
+        ("-C --all -C", {"check"}),
+        ("-P -C --all -P", {"vrrp"}),
+    ],
+)
+def test_which_workers_there_may_be(words: str, workers: set[str]) -> None:
+    mains = _worker_mains(parse(words.split()), LogSettings(), None, "")
+    assert {{Peer.VRRP: "vrrp", Peer.CHECKER: "check"}[peer] for peer in mains} == workers
+
+
+def test_a_bad_facility_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [facility_of(parse(["-S", name])) for name in ("3", "local3", "user", "daemon", "mail")] == [19, 19, 1, 3, 3]
+    assert facility_of(parse([])) == 3
+    assert capsys.readouterr().err == "'mail' is not a syslog facility, daemon is taken\n"
 
 
 def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
