@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from keepalived_py.values import IPAddress, Protocol, RealKey, ServiceKey
@@ -23,6 +23,7 @@ from .problems import Severity
 from .schema import Bad, Context, Draft, MissingParameter
 from .tree import Statement
 
+Completer = Callable[[tuple[RealServer, ...]], tuple[RealServer, ...] | None]
 NAT = Forwarding()
 PERSISTENCE = 360
 ENGINE_NAME = 15
@@ -59,9 +60,13 @@ def build_virtual_server(
     context: Context,
     groups: Mapping[str, VirtualServerGroup] | None = None,
     ordinals: dict[str, int] | None = None,
+    complete: Completer | None = None,
 ) -> VirtualServer | None:
-    """A virtual server; None when it is left out, with the reason reported."""
-    return ServerBuilder(draft, defaults, context, groups or {}, {} if ordinals is None else ordinals).build()
+    """A virtual server; None when it is left out, with the reason reported.
+
+    `complete` adds real servers that are not in `draft`, and gives None where that cannot be.
+    """
+    return ServerBuilder(draft, defaults, context, groups or {}, {} if ordinals is None else ordinals, complete).build()
 
 
 class ServerBuilder:
@@ -74,9 +79,10 @@ class ServerBuilder:
         context: Context,
         groups: Mapping[str, VirtualServerGroup],
         ordinals: dict[str, int],
+        complete: Completer | None,
     ) -> None:
         self.draft, self.defaults, self.context = draft, defaults, context
-        self.groups, self.ordinals = groups, ordinals
+        self.groups, self.ordinals, self.complete = groups, ordinals, complete
         self.address: IPAddress | None = None
         self.port = self.fwmark = self.family = 0
         self.group: VirtualServerGroup | None = None
@@ -103,6 +109,11 @@ class ServerBuilder:
         self.forwarding = self._forwarding()
         mixed = self._family()
         reals = self._real_servers(mixed)
+        if self.complete is not None:
+            completed = self.complete(reals)
+            if completed is None:
+                return None
+            reals = completed
         if not reals:
             self.report("no-real-server", "virtual server has no real server and is left out")
             return None
@@ -193,11 +204,10 @@ class ServerBuilder:
         families = []
         for real in self.draft.many("real_server"):
             try:
-                address = real.address if isinstance(real, RealServer) else parse_address(real.head.words[1])
+                address = parse_address(real.head.words[1])
             except (Bad, IndexError):
                 continue
-            known = isinstance(real, RealServer)
-            if (real.forwarding if known else real.get("forwarding", self.forwarding)).method != "TUN":
+            if real.get("forwarding", self.forwarding).method != "TUN":
                 return address.version
             families.append(address.version)
         if self.draft.has("sorry_server"):
@@ -216,9 +226,7 @@ class ServerBuilder:
 
     def _forwarding(self) -> Forwarding:
         own: Forwarding | None = self.draft.get("forwarding")
-        if own is None and any(
-            isinstance(real, Draft) and not real.has("forwarding") for real in self.draft.many("real_server")
-        ):
+        if own is None and any(not real.has("forwarding") for real in self.draft.many("real_server")):
             self.report("no-forwarding", "virtual server has no lvs_method; NAT is taken")
         return own or NAT
 
@@ -268,7 +276,7 @@ class ServerBuilder:
 
     def _quorum(self, reals: tuple[RealServer, ...]) -> tuple[int, int]:
         quorum, hysteresis = self.draft.get("quorum", 1), self.draft.get("hysteresis", 0)
-        total = sum(real.weight for real in reals)
+        total = 0 if quorum <= 1 else sum(real.weight for real in reals)
         if quorum > total > 0:
             self.report("quorum-too-high", f"quorum {quorum} is above the sum of weights {total}", "quorum", 1)
             quorum = total
@@ -306,12 +314,6 @@ class ServerBuilder:
     def _real_servers(self, mixed: bool) -> tuple[RealServer, ...]:
         found: dict[RealKey, RealServer] = {}
         for real in self.draft.many("real_server"):
-            if isinstance(real, RealServer):
-                size = len(found)
-                found.setdefault(real.key, real)
-                if len(found) == size:
-                    self.report("duplicate-real-server", f"real server {real.key} stands twice")
-                continue
             try:
                 built = self._real_server(real, mixed)
             except Bad as bad:

@@ -1,10 +1,15 @@
-"""A long virtual_server block in chapters, its real servers, of which only those with another text are read again."""
+"""A long virtual_server block in chapters, its real servers, of which only those with another text are read again.
+
+Memory matters more than time here: every page that a process touches after a fork is copied first. Chapters are looked
+at one by one, and what is the same as before is never looked into.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Sequence
 
 from .model import RealServer
 
@@ -12,9 +17,9 @@ DIGEST_SIZE = 16
 _CHAPTER = re.compile(
     r"^[ \t]*real_server [^{}#!\n]*\{[^{}]*(?:\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}[^{}]*)*\}[ \t]*\n", re.MULTILINE
 )
-_PLACE = "\0"
+_PLACE = b"\0"
 """Where real servers stand; plain text has none. Several in a row are one, so that one more is no other rest."""
-_PLACES = re.compile(f"{_PLACE}+")
+NEW = -1
 
 
 def digest_of(text: str) -> bytes:
@@ -23,39 +28,70 @@ def digest_of(text: str) -> bytes:
 
 
 class Chapters:
-    """`lines` of a plain block, its first one included."""
+    """`text` is that of a plain block. `rest` tells apart what is not a real server, `reals` each of these."""
 
-    def __init__(self, lines: Sequence[str]) -> None:
-        self._text = "\n".join(lines) + "\n"
-        self.rest = digest_of(_PLACES.sub(_PLACE, _CHAPTER.sub(_PLACE, self._text)))
-        self.reals = b"".join(map(digest_of, _CHAPTER.findall(self._text)))
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._starts, self._ends = array("L"), array("L")
+        rest, last = hashlib.blake2b(digest_size=DIGEST_SIZE), 0
+        self.reals = bytearray()
+        for chapter in _CHAPTER.finditer(text):
+            start, end = chapter.span()
+            if start > last or not last:
+                rest.update(text[last:start].encode() + _PLACE)
+            last = end
+            self._starts.append(start)
+            self._ends.append(end)
+            self.reals += digest_of(text[start:end])
+        rest.update(text[last:].encode())
+        self.rest = rest.digest()
 
     @property
     def digest(self) -> bytes:
         return self.rest + self.reals
 
-    def without(self, known: Mapping[bytes, RealServer]) -> tuple[list[str], list[RealServer | None]]:
-        """The lines without the chapters that are known, and all real servers in order, None for those to be read."""
-        order: list[RealServer | None] = []
+    def places(self, known: Known) -> array[int]:
+        """Of each chapter, which of the known real servers it is; NEW for one to be read."""
+        size, old, new = DIGEST_SIZE, known.digests, self.reals
+        if len(old) == len(new):
+            pairs = enumerate(range(0, len(new), size))
+            places = array("l", (n if new[at : at + size] == old[at : at + size] else NEW for n, at in pairs))
+            if places.count(NEW) <= len(places) // 2:
+                return places
+        numbers = {old[at : at + size]: number for number, at in enumerate(range(0, len(old), size))}
+        return array("l", [numbers.get(bytes(new[at : at + size]), NEW) for at in range(0, len(new), size)])
 
-        def keep(chapter: re.Match[str]) -> str:
-            at = len(order) * DIGEST_SIZE
-            real = known.get(self.reals[at : at + DIGEST_SIZE])
-            order.append(real)
-            return chapter[0] if real is None else ""
-
-        return _CHAPTER.sub(keep, self._text).split("\n")[:-1], order
+    def without_known(self, places: Sequence[int]) -> str:
+        """The text without the chapters that are known."""
+        left, last = [], 0
+        for place, start, end in zip(places, self._starts, self._ends, strict=True):
+            if start > last:
+                left.append(self._text[last:start])
+            if place == NEW:
+                left.append(self._text[start:end])
+            last = end
+        return "".join((*left, self._text[last:]))
 
 
 class Known:
     """What an earlier load made of a long block; `digest` is that of its Chapters."""
 
     def __init__(self, digest: bytes, reals: Sequence[RealServer]) -> None:
-        self._digest, self._reals = digest, reals
+        self.digests, self.reals = digest[DIGEST_SIZE:], reals
 
-    def by_text(self) -> dict[bytes, RealServer]:
-        """Real servers by the digests of their texts; none where one of them was no chapter."""
-        places = range(DIGEST_SIZE, len(self._digest), DIGEST_SIZE)
-        if len(places) != len(self._reals):
-            return {}
-        return {self._digest[at : at + DIGEST_SIZE]: real for at, real in zip(places, self._reals, strict=True)}
+    @property
+    def whole(self) -> bool:
+        """Every real server was a chapter."""
+        return len(self.digests) == DIGEST_SIZE * len(self.reals)
+
+    def completed(self, places: Sequence[int], read: Sequence[RealServer]) -> tuple[RealServer, ...] | None:
+        """Known real servers and those that were read, in their order; None when one of them stands twice."""
+        if len(read) != places.count(NEW):
+            return None
+        news = iter(read)
+        reals = tuple([next(news) if place == NEW else self.reals[place] for place in places])
+        in_place = len(places) == len(self.reals) and all(
+            place == number or (place == NEW and reals[number].key == self.reals[number].key)
+            for number, place in enumerate(places)
+        )
+        return reals if in_place or len({real.key for real in reals}) == len(reals) else None

@@ -7,9 +7,10 @@ that the receiver has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from operator import attrgetter
+from itertools import takewhile
+from operator import attrgetter, is_
 from typing import Any, TypeVar, cast
 
 from .model import (
@@ -99,18 +100,24 @@ def _part(known: Sequence[VirtualServer], number: int | None, server: VirtualSer
     if number is None or len(server.real_servers) < LONG:
         return server
     old, new = known[number].real_servers, server.real_servers
-    pairs = enumerate(zip(old, new, strict=False))
-    same = next((at for at, (before, after) in pairs if before is not after), min(len(old), len(new)))
-    reals: list[Run | RealServer] = [Run(first=0, count=same)]
-    for row in _numbered(old, new[same:]):
+    head = _alike(old, new)
+    tail = min(_alike(reversed(old), reversed(new)), len(old) - head, len(new) - head)
+    reals: list[Run | RealServer] = [Run(first=0, count=head)]
+    for row in _numbered(old[head : len(old) - tail], new[head : len(new) - tail]):
         last = reals[-1]
         if not isinstance(row, int):
             reals.append(row)
-        elif isinstance(last, Run) and last.first + last.count == row:
+        elif isinstance(last, Run) and last.first + last.count == head + row:
             reals[-1] = Run(first=last.first, count=last.count + 1)
         else:
-            reals.append(Run(first=row, count=1))
+            reals.append(Run(first=head + row, count=1))
+    reals.append(Run(first=len(old) - tail, count=tail))
     return Part(number=number, rest=replace(server, real_servers=()), reals=tuple(reals))
+
+
+def _alike(old: Iterable[RealServer], new: Iterable[RealServer]) -> int:
+    """How many in a row are the same objects, from the first one on."""
+    return sum(1 for _ in takewhile(bool, map(is_, old, new)))
 
 
 def _joined(known: Sequence[VirtualServer], part: Part) -> VirtualServer:
@@ -147,7 +154,7 @@ def _with_rows(
 
 
 def _numbered(old: Sequence[Row], new: Sequence[Row]) -> tuple[int | Row, ...]:
-    numbers = {_KEY(row): number for number, row in enumerate(old)} if new else {}
+    numbers = {_KEY(row): number for number, row in enumerate(old)}
     out: list[int | Row] = []
     for row in new:
         number = numbers.get(_KEY(row))

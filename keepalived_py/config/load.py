@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,8 @@ from .schema import Bad, Context, Converter, Draft, MissingParameter, Section, r
 from .system import Machine
 from .tree import Folded, Statement, build
 
-LONG = 1000
-"""Lines of a virtual_server block that is read in chapters."""
+LONG = 30_000
+"""Characters of a virtual_server block that is read in chapters."""
 _NOWHERE = SourceLine("", 0, "")
 DEFAULT_FILE = "/etc/keepalived/keepalived.conf"
 
@@ -342,8 +343,8 @@ class _Reader:
         digest, built = b"", None
         if folded is not None:
             digest, built = self.known.get(folded.digest, (folded.digest, None))
-            if built is None and len(folded.lines) > LONG:
-                chapters = Chapters([statement.line.text, *folded.lines])
+            if built is None and len(folded.text) > LONG:
+                chapters = Chapters(folded.text)
                 digest += chapters.digest
                 built = self._partly(statement, folded, chapters)
         if built is None:
@@ -372,21 +373,19 @@ class _Reader:
     def _partly(self, statement: Statement, folded: Folded, chapters: Chapters) -> VirtualServer | None:
         """The virtual server of a long block of which some real servers are known; None: it must be read as a whole.
 
-        That is also so where anything is to be said about it: places in what is left of the text are not those of the
-        file.
+        That is so for a mark, whose family may be that of its real servers, and where anything is to be said about it:
+        places in what is left of the text are not those of the file.
         """
         former = self.known_parts.get(chapters.rest)
-        if former is None:
+        if former is None or not former.whole or statement.words[1] == "fwmark":
             return None
-        lines, order = chapters.without(former.by_text())
+        places = chapters.places(former)
         context, looked_at = replace(self.context, problems=Problems()), self.facts.looked_at
-        head = replace(statement, block=build(folded.read(lines[1:]), context.problems), folded=None)
-        draft = read_section(VIRTUAL_SERVER, head, context)
-        read = iter(draft.many("real_server"))
-        if len(draft.many("real_server")) != order.count(None):
-            return None
-        draft.values["real_server"] = [next(read) if real is None else real for real in order]
-        built = build_virtual_server(draft, self.defaults, context, self.server_groups, self.ordinals)
+        block = build(folded.read(chapters.without_known(places)), context.problems)
+        draft = read_section(VIRTUAL_SERVER, replace(statement, block=block, folded=None), context)
+        built = build_virtual_server(
+            draft, self.defaults, context, self.server_groups, self.ordinals, partial(former.completed, places)
+        )
         return built if (context.problems.count, self.facts.looked_at) == (0, looked_at) else None
 
     def remember(self, before: Config, digests: Digests) -> None:

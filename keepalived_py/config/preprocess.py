@@ -13,6 +13,7 @@ import os
 import random
 import re
 import stat
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -61,12 +62,15 @@ _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _UNUSUAL = re.compile(r"[$@~]|^[ \t]*include")
 _FOLDED = "virtual_server "
 """Blocks that begin so at the left margin are read later, and not again when nothing in them changed."""
-_MAX_FOLDED = 5000
-"""Lines; once a longer block was not plain, no other of that length is looked at: each look reads up to the end."""
-_FOLDED_TEXT = re.compile(r"(?:[\t %-?A-\[\]-}]{0,511}(?:[#!][\t -z|~]{0,510})?\n)*")
-_BRACE = re.compile(r"[{}]")
-_DEEPER = {OPEN: 1, CLOSE: -1}
-_STRAY = ("\n{", "{{", "}{")
+_MAX_FOLDED = 200_000
+"""Characters; once a longer block was not plain, no other of that length is looked at: each look may read up to the
+end."""
+_CLOSING_LINE = f"\n{CLOSE}\n"
+_NOT_PLAIN = re.compile(r"^(?![\t %-?A-\[\]-}]{0,511}(?:[#!][\t -z|~]{0,510})?$)", re.MULTILINE)
+"""A line with anything that has to be looked at when it is its turn. A match of all lines at once would take 13 MB."""
+_NO_BRACE = re.compile(r"[^{}]+")
+PAIR = OPEN + CLOSE
+_STRAY = re.compile(r"[\n{}][ \t]*\{")
 """A brace that opens no block of a keyword before it."""
 _FOLDED_HEAD = re.compile(r"[^{}]*(?= *\{[ \t]*$)")
 _LST_ITEM = re.compile(r"[ \t]*(?:\{([^{}]*)\}|([^,{}\s]*))[ \t]*(,|$)", re.ASCII)
@@ -105,7 +109,7 @@ class Preprocessor:
     _checks: str = ""
     _grown: int = 0
     _depth: int = 0
-    _max_folded: int = MAX_GROWN
+    _max_folded: int = sys.maxsize // 2
     _seen: set[str] = field(default_factory=set)
     _cache: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = field(default_factory=dict)
     _random: random.Random = field(default_factory=random.Random)
@@ -166,25 +170,47 @@ class Preprocessor:
         self._seen.add(path)
         self.files.append(path)
         checks, self._depth = self._checks, self._depth + 1
-        lines = text.split("\n")
-        if lines and not lines[-1]:
-            lines.pop()
         if again:
-            self._count(len(lines), line)
+            self._count(text.count("\n") + (text[-1:] not in ("", "\n")), line)
         directory = os.path.dirname(path) or "."
-        yield from self._physical_lines(path, directory, lines)
+        yield from self._text(path, directory, text)
         self._checks, self._depth = checks, self._depth - 1
 
-    def _physical_lines(self, path: str, directory: str, lines: list[str]) -> Iterator[Piece | Statement]:
-        cache = self._cache
-        numbered = enumerate(lines, 1)
-        for number, raw in numbered:
-            if raw.startswith(_FOLDED) and self.options.fold and self._collecting is None:
-                folded, length = self._fold(path, number, lines)
+    def _text(self, path: str, directory: str, text: str) -> Iterator[Piece | Statement]:
+        """Blocks that can be left folded are not even cut into lines."""
+        at, number = 0, 1
+        while at < len(text):
+            if text.startswith(_FOLDED, at) and self.options.fold and self._collecting is None:
+                end = self._end_of_block(text, at)
+                folded = self._fold(path, number, text[at : end + 1]) if end >= 0 else None
                 if folded is not None:
                     yield folded
-                    next(itertools.islice(numbered, length, length), None)
+                    end = text.find("\n", end + 1) + 1 or len(text)
+                    number += text.count("\n", at, end)
+                    at = end
                     continue
+                if end - at > _MAX_FOLDED:
+                    self._max_folded = _MAX_FOLDED
+            end = text.find("\n" + _FOLDED, at) + 1 or len(text)
+            lines = text[at:end].split("\n")
+            if not lines[-1]:
+                lines.pop()
+            yield from self._physical_lines(path, directory, number, lines)
+            number += len(lines)
+            at = end
+
+    def _end_of_block(self, text: str, at: int) -> int:
+        """Where the line ends that is before the closing brace; -1 for none."""
+        end = text.find(_CLOSING_LINE, at, at + self._max_folded)
+        if end < 0 and text.endswith(_CLOSING_LINE[:-1]) and len(text) - at < self._max_folded:
+            end = len(text) - len(_CLOSING_LINE[:-1])
+        if end < 0:
+            self._max_folded = _MAX_FOLDED
+        return end
+
+    def _physical_lines(self, path: str, directory: str, first: int, lines: list[str]) -> Iterator[Piece | Statement]:
+        cache = self._cache
+        for number, raw in enumerate(lines, first):
             known = cache.get(raw)
             if known is None or self._collecting is not None:
                 if line_size(raw) <= MAX_LINE and self._collecting is None and not _UNUSUAL.search(raw):
@@ -204,38 +230,27 @@ class Preprocessor:
                 if known[0][0][0] == "include_check":
                     self._set_checks(known[0][0][1:])
 
-    def _fold(self, path: str, number: int, lines: list[str]) -> tuple[Statement | None, int]:
-        """The block that begins in line `number`, and how many lines follow in it; None when it is not plain."""
-        try:
-            end = lines.index(CLOSE, number, number + self._max_folded)
-        except ValueError:
-            self._max_folded = _MAX_FOLDED
-            return None, 0
-        folded = self._plain_block(path, number, lines, end)
-        if folded is None and end - number > _MAX_FOLDED:
-            self._max_folded = _MAX_FOLDED
-        return folded, end - number + 1
-
-    def _plain_block(self, path: str, number: int, lines: list[str], end: int) -> Statement | None:
-        inside = lines[number:end]
-        text = "\n".join(lines[number - 1 : end]) + "\n"
-        head = _FOLDED_HEAD.match(lines[number - 1])
-        if head is None or _FOLDED_TEXT.fullmatch(text) is None or "include" in text:
+    def _fold(self, path: str, number: int, text: str) -> Statement | None:
+        """A block that begins in line `number`; None when it is not plain. `text` ends before its last line."""
+        first = text[: text.index("\n")]
+        head = _FOLDED_HEAD.match(first)
+        if head is None or _NOT_PLAIN.search(text) or "include" in text or _STRAY.search(text):
             return None
-        depths = list(itertools.accumulate(map(_DEEPER.__getitem__, _BRACE.findall(text))))
-        if depths[-1] != 1 or min(depths) < 1 or max(depths) > MAX_DEPTH // 2:
-            return None
-        dense = text.replace(" ", "").replace("\t", "")
-        if any(each in dense for each in _STRAY):
+        braces = _NO_BRACE.sub("", text)[1:]
+        for _ in range(MAX_DEPTH // 2):
+            if PAIR not in braces:
+                break
+            braces = braces.replace(PAIR, "")
+        if braces:
             return None
         words = head[0].rstrip(" \t")
-        folded = Folded(digest_of(text), inside, partial(self._plain_lines, path, number + 1))
-        return Statement(split_words(words), words, SourceLine(path, number, lines[number - 1]), [], folded)
+        folded = Folded(digest_of(text), text, partial(self._plain_lines, path, number))
+        return Statement(split_words(words), words, SourceLine(path, number, first), [], folded)
 
-    def _plain_lines(self, path: str, first: int, lines: list[str]) -> Iterator[Piece]:
-        """Pieces of lines without directives and quotes; `first` is the number of the first one."""
+    def _plain_lines(self, path: str, head: int, text: str) -> Iterator[Piece]:
+        """Pieces of lines without directives and quotes behind the first one, which is line `head`."""
         cache = self._cache
-        for number, raw in enumerate(lines, first):
+        for number, raw in enumerate(text.split("\n")[1:-1], head + 1):
             known = cache.get(raw)
             if known is None:
                 known = cache[raw] = self._plain(SourceLine(path, number, raw)) or ()

@@ -19,12 +19,13 @@ OPEN, CLOSE = "{", "}"
 class Folded:
     """A block of which only the outside was looked at. `digest` tells its text from any other.
 
-    `lines` are those inside; `read` makes pieces of them.
+    `text` begins with the line that opens it and ends before the one that closes it; `read` makes pieces of what is
+    inside.
     """
 
     digest: bytes
-    lines: list[str]
-    read: Callable[[list[str]], Iterable[Piece]]
+    text: str
+    read: Callable[[str], Iterable[Piece]]
 
 
 @dataclass(slots=True)
@@ -54,7 +55,7 @@ class Statement:
     def unfold(self, problems: Problems) -> None:
         """Read the block, unless that was done."""
         if self.folded is not None:
-            self.block, self.folded = build(self.folded.read(self.folded.lines), problems), None
+            self.block, self.folded = build(self.folded.read(self.folded.text), problems), None
 
 
 MAX_DEPTH = 50

@@ -226,7 +226,7 @@ def test_of_a_long_server_only_what_changed_is_read_and_told(tmp_path: Path) -> 
     def text(weight: int, quorum: int = 1) -> str:
         reals = "".join(
             f" real_server 10.1.{n // 200}.{n % 200 + 1} 80 {{\n  weight {weight if n == 300 else 1}\n }}\n"
-            for n in range(500)
+            for n in range(800)
         )
         head = "virtual_server 10.0.0.1 80 {\n protocol TCP\n lvs_sched rr\n lvs_method NAT\n"
         return f"{head} quorum {quorum}\n{reals}}}\n"
@@ -237,13 +237,13 @@ def test_of_a_long_server_only_what_changed_is_read_and_told(tmp_path: Path) -> 
     assert second.config is not None
     old, new = first.config.checker.virtual_servers[0], second.config.checker.virtual_servers[0]
     same = [a is b for a, b in zip(old.real_servers, new.real_servers, strict=True)]
-    assert same == [n != 300 for n in range(500)]
+    assert same == [n != 300 for n in range(800)]
     delta = difference(first.config, second.config)
     (part,) = delta.servers
     assert isinstance(part, Part)
-    assert part.reals == (Run(first=0, count=300), new.real_servers[300], Run(first=301, count=199))
+    assert part.reals == (Run(first=0, count=300), new.real_servers[300], Run(first=301, count=499))
     assert rebuilt(first.config, delta) == second.config
-    for run in (Run(first=400, count=101), Run(first=-1, count=1), Run(first=3, count=-1)):
+    for run in (Run(first=400, count=401), Run(first=-1, count=1), Run(first=3, count=-1)):
         with pytest.raises(ValueError, match="rows"):
             rebuilt(first.config, replace(delta, servers=(replace(part, reals=(run,)),)))
     third = read(tmp_path / "c", text(7, quorum=2), before=second.config, digests=second.digests)
