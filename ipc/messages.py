@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any, TypeVar
 
-from keepalived_py.config.delta import Delta, Digests
+from keepalived_py.config.delta import Delta, DigestsTold
 from keepalived_py.config.model import Script
 
 M = TypeVar("M", bound=type)
@@ -221,7 +221,7 @@ class ConfigLoaded:
     problems: tuple[str, ...]
     errors: tuple[str, ...]
     """What a reload must not take over, without places: a known error that moved to another line is no new one."""
-    digests: Digests | None = None
+    digests: DigestsTold | None = None
 
 
 Message = (

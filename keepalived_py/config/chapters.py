@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 from .model import RealServer
 
+LONG = 30_000
+"""Characters of a block that is read in chapters."""
 DIGEST_SIZE = 16
 _CHAPTER = re.compile(
     r"^[ \t]*real_server [^{}#!\n]*\{[^{}]*(?:\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}[^{}]*)*\}[ \t]*\n", re.MULTILINE
@@ -28,56 +30,53 @@ def digest_of(text: str) -> bytes:
 
 
 class Chapters:
-    """`text` is that of a plain block. `rest` tells apart what is not a real server, `reals` each of these."""
+    """`text` holds a plain block from `start` to `end`. `rest` tells apart what is not a real server."""
 
-    def __init__(self, text: str) -> None:
-        self._text = text
+    def __init__(self, text: str, start: int, end: int) -> None:
+        self._text, self._end = text, end
         self._starts, self._ends = array("L"), array("L")
-        rest, last = hashlib.blake2b(digest_size=DIGEST_SIZE), 0
-        self.reals = bytearray()
-        for chapter in _CHAPTER.finditer(text):
-            start, end = chapter.span()
-            if start > last or not last:
-                rest.update(text[last:start].encode() + _PLACE)
-            last = end
-            self._starts.append(start)
-            self._ends.append(end)
-            self.reals += digest_of(text[start:end])
-        rest.update(text[last:].encode())
-        self.rest = rest.digest()
-
-    @property
-    def digest(self) -> bytes:
-        return self.rest + self.reals
+        rest, last = hashlib.blake2b(digest_size=DIGEST_SIZE), start
+        reals = bytearray()
+        for chapter in _CHAPTER.finditer(text, start, end):
+            first, behind = chapter.span()
+            if first > last:
+                rest.update(text[last:first].encode() + _PLACE)
+            last = behind
+            self._starts.append(first)
+            self._ends.append(behind)
+            reals += digest_of(text[first:behind])
+        rest.update(text[last:end].encode())
+        self._start, self.rest = start, rest.digest()
+        self.digest = self.rest + reals
 
     def places(self, known: Known) -> array[int]:
         """Of each chapter, which of the known real servers it is; NEW for one to be read."""
-        size, old, new = DIGEST_SIZE, known.digests, self.reals
+        size, old, new = DIGEST_SIZE, known.digests, memoryview(self.digest)[DIGEST_SIZE:]
         if len(old) == len(new):
             pairs = enumerate(range(0, len(new), size))
             places = array("l", (n if new[at : at + size] == old[at : at + size] else NEW for n, at in pairs))
             if places.count(NEW) <= len(places) // 2:
                 return places
-        numbers = {old[at : at + size]: number for number, at in enumerate(range(0, len(old), size))}
+        numbers = {bytes(old[at : at + size]): number for number, at in enumerate(range(0, len(old), size))}
         return array("l", [numbers.get(bytes(new[at : at + size]), NEW) for at in range(0, len(new), size)])
 
     def without_known(self, places: Sequence[int]) -> str:
         """The text without the chapters that are known."""
-        left, last = [], 0
+        left, last = [], self._start
         for place, start, end in zip(places, self._starts, self._ends, strict=True):
             if start > last:
                 left.append(self._text[last:start])
             if place == NEW:
                 left.append(self._text[start:end])
             last = end
-        return "".join((*left, self._text[last:]))
+        return "".join((*left, self._text[last : self._end]))
 
 
 class Known:
     """What an earlier load made of a long block; `digest` is that of its Chapters."""
 
     def __init__(self, digest: bytes, reals: Sequence[RealServer]) -> None:
-        self.digests, self.reals = digest[DIGEST_SIZE:], reals
+        self.digests, self.reals = memoryview(digest)[DIGEST_SIZE:], reals
 
     @property
     def whole(self) -> bool:

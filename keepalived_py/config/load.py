@@ -30,7 +30,7 @@ from .build_tracked import (
     report_unused,
 )
 from .build_vrrp import InstanceBuilder, pairs_of
-from .chapters import DIGEST_SIZE, Chapters, Known
+from .chapters import DIGEST_SIZE, Known
 from .check_scripts import check_scripts
 from .delta import Digests
 from .iproute_names import ETC_DIR, USR_DIRS, Names
@@ -73,8 +73,6 @@ from .schema import Bad, Context, Converter, Draft, MissingParameter, Section, r
 from .system import Machine
 from .tree import Folded, Statement, build
 
-LONG = 30_000
-"""Characters of a virtual_server block that is read in chapters."""
 _NOWHERE = SourceLine("", 0, "")
 DEFAULT_FILE = "/etc/keepalived/keepalived.conf"
 
@@ -200,7 +198,7 @@ class _Reader:
         self.server_groups: dict[str, VirtualServerGroup] = {}
         self.servers: dict[ServiceKey, VirtualServer] = {}
         self.digests: dict[ServiceKey, bytes] = {}
-        self.known: dict[bytes, tuple[bytes, VirtualServer]] = {}
+        self.known: dict[bytes, VirtualServer] = {}
         self.known_parts: dict[bytes, Known] = {}
         """Of long ones, by what is not a real server."""
         self.known_with: GlobalDefs | None = None
@@ -342,11 +340,8 @@ class _Reader:
         draft = Draft(statement)
         digest, built = b"", None
         if folded is not None:
-            digest, built = self.known.get(folded.digest, (folded.digest, None))
-            if built is None and len(folded.text) > LONG:
-                chapters = Chapters(folded.text)
-                digest += chapters.digest
-                built = self._partly(statement, folded, chapters)
+            digest = folded.digest
+            built = self.known.get(digest) or self._partly(statement, folded)
         if built is None:
             statement.unfold(context.problems)
             draft = read_section(VIRTUAL_SERVER, statement, context)
@@ -370,14 +365,15 @@ class _Reader:
         if folded is not None:
             statement.block = []  # its memory is for the next one
 
-    def _partly(self, statement: Statement, folded: Folded, chapters: Chapters) -> VirtualServer | None:
+    def _partly(self, statement: Statement, folded: Folded) -> VirtualServer | None:
         """The virtual server of a long block of which some real servers are known; None: it must be read as a whole.
 
         That is so for a mark, whose family may be that of its real servers, and where anything is to be said about it:
         places in what is left of the text are not those of the file.
         """
-        former = self.known_parts.get(chapters.rest)
-        if former is None or not former.whole or statement.words[1] == "fwmark":
+        chapters = folded.chapters
+        former = None if chapters is None else self.known_parts.get(chapters.rest)
+        if chapters is None or former is None or not former.whole or statement.words[1] == "fwmark":
             return None
         places = chapters.places(former)
         context, looked_at = replace(self.context, problems=Problems()), self.facts.looked_at
@@ -392,10 +388,9 @@ class _Reader:
         """What an earlier load read need not be read again."""
         for digest, server in zip(digests.of_servers, before.checker.virtual_servers, strict=True):
             if digest:
-                self.known[digest[:DIGEST_SIZE]] = digest, server
+                self.known[digest] = server
             if len(digest) > DIGEST_SIZE:
-                parts = digest[DIGEST_SIZE:]
-                self.known_parts[parts[:DIGEST_SIZE]] = Known(parts, server.real_servers)
+                self.known_parts[digest[:DIGEST_SIZE]] = Known(digest, server.real_servers)
         self.known_with = digests.defaults
 
     def digests_of(self, config: Config) -> tuple[bytes, ...]:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
-from .chapters import digest_of
+from .chapters import LONG, Chapters, digest_of
 from .lexer import (
     MAX_LINE,
     QuoteError,
@@ -68,7 +68,7 @@ end."""
 _CLOSING_LINE = f"\n{CLOSE}\n"
 _NOT_PLAIN = re.compile(r"^(?![\t %-?A-\[\]-}]{0,511}(?:[#!][\t -z|~]{0,510})?$)", re.MULTILINE)
 """A line with anything that has to be looked at when it is its turn. A match of all lines at once would take 13 MB."""
-_NO_BRACE = re.compile(r"[^{}]+")
+_BRACES = re.compile(r"[{}]+")
 PAIR = OPEN + CLOSE
 _STRAY = re.compile(r"[\n{}][ \t]*\{")
 """A brace that opens no block of a keyword before it."""
@@ -182,7 +182,7 @@ class Preprocessor:
         while at < len(text):
             if text.startswith(_FOLDED, at) and self.options.fold and self._collecting is None:
                 end = self._end_of_block(text, at)
-                folded = self._fold(path, number, text[at : end + 1]) if end >= 0 else None
+                folded = self._fold(path, number, text, at, end + 1) if end >= 0 else None
                 if folded is not None:
                     yield folded
                     end = text.find("\n", end + 1) + 1 or len(text)
@@ -230,13 +230,15 @@ class Preprocessor:
                 if known[0][0][0] == "include_check":
                     self._set_checks(known[0][0][1:])
 
-    def _fold(self, path: str, number: int, text: str) -> Statement | None:
-        """A block that begins in line `number`; None when it is not plain. `text` ends before its last line."""
-        first = text[: text.index("\n")]
+    def _fold(self, path: str, number: int, text: str, start: int, end: int) -> Statement | None:
+        """The block that begins in line `number`, at `start`, and is closed in the line at `end`; None: not plain."""
+        first = text[start : text.index("\n", start)]
         head = _FOLDED_HEAD.match(first)
-        if head is None or _NOT_PLAIN.search(text) or "include" in text or _STRAY.search(text):
+        if head is None or text.find("include", start, end) >= 0:
             return None
-        braces = _NO_BRACE.sub("", text)[1:]
+        if _NOT_PLAIN.search(text, start, end) or _STRAY.search(text, start, end):
+            return None
+        braces = "".join(_BRACES.findall(text, start, end))[1:]
         for _ in range(MAX_DEPTH // 2):
             if PAIR not in braces:
                 break
@@ -244,7 +246,9 @@ class Preprocessor:
         if braces:
             return None
         words = head[0].rstrip(" \t")
-        folded = Folded(digest_of(text), text, partial(self._plain_lines, path, number))
+        chapters = Chapters(text, start, end) if end - start > LONG else None
+        digest = digest_of(text[start:end]) if chapters is None else chapters.digest
+        folded = Folded(digest, text, start, end, partial(self._plain_lines, path, number), chapters)
         return Statement(split_words(words), words, SourceLine(path, number, first), [], folded)
 
     def _plain_lines(self, path: str, head: int, text: str) -> Iterator[Piece]:

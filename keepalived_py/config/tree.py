@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from .chapters import Chapters
 from .lexer import SourceLine
 from .problems import Location, Problems, Severity
 
@@ -19,13 +20,20 @@ OPEN, CLOSE = "{", "}"
 class Folded:
     """A block of which only the outside was looked at. `digest` tells its text from any other.
 
-    `text` begins with the line that opens it and ends before the one that closes it; `read` makes pieces of what is
-    inside.
+    It is the part of `file` from `start`, where the line begins that opens it, to `end`, where the one begins that
+    closes it. `read` makes pieces of what is inside; a long one has `chapters`.
     """
 
     digest: bytes
-    text: str
+    file: str
+    start: int
+    end: int
     read: Callable[[str], Iterable[Piece]]
+    chapters: Chapters | None = None
+
+    @property
+    def text(self) -> str:
+        return self.file[self.start : self.end]
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from ipc.messages import ConfigLoaded, Peer
-from keepalived_py.config.delta import Digests, rebuilt
+from keepalived_py.config.delta import Digests, digests_held, rebuilt
 from keepalived_py.config.diff import diff_config, unchangeable
 from keepalived_py.config.model import Config
 
@@ -72,6 +72,7 @@ class ReloadCoordinator:
             return None
         try:
             config = rebuilt(self.current.config, found.config)
+            digests = None if found.digests is None else digests_held(self.current.digests, found.digests)
         except ValueError as exc:
             self.failed(str(exc))
             return None
@@ -81,7 +82,7 @@ class ReloadCoordinator:
             return None
         logger.info("Configuration changes: %s", diff_config(self.current.config, config))
         self._newest += 1
-        return Applied(self._newest, config, found.errors, found.digests)
+        return Applied(self._newest, config, found.errors, digests)
 
     def failed(self, reason: str) -> None:
         """The loader died."""

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from keepalived_py.config import delta as delta_module
 from keepalived_py.config import load as load_module
-from keepalived_py.config.delta import Part, Run, difference, rebuilt
+from keepalived_py.config import preprocess
+from keepalived_py.config.delta import Part, Run, Splice, difference, digests_held, digests_told, rebuilt
 from keepalived_py.config.load import LoadOptions, LoadResult, load
 from keepalived_py.config.model import CheckerSlice, Config, VrrpSlice
 from keepalived_py.config.slices import checker_slice, vrrp_slice
@@ -122,7 +123,7 @@ def seen(result: LoadResult) -> tuple[Config | None, list[str]]:
 def long(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if request.param != "as it is":
-            patch.setattr(load_module, "LONG", 0)
+            patch.setattr(preprocess, "LONG", 0)
             patch.setattr(delta_module, "LONG", 0)
         yield
 
@@ -141,6 +142,9 @@ def test_nothing_is_other_because_something_was_left_unread(
     assert seen(again) == seen(whole)
     if before.config is not None and again.config is not None:
         assert rebuilt(before.config, difference(before.config, again.config)) == whole.config
+        assert before.digests is not None
+        assert again.digests is not None
+        assert digests_held(before.digests, digests_told(before.digests, again.digests)) == again.digests
         for cut in (checker_slice, vrrp_slice):
             parts: list[Any] = [cut(before.config), cut(again.config)]
             assert rebuilt(parts[0], difference(*parts)) == parts[1]
@@ -152,7 +156,7 @@ def test_nothing_is_other_because_something_was_left_unread(
 def test_chapters_that_move_come_twice_or_go(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, first: str, random: Random
 ) -> None:
-    monkeypatch.setattr(load_module, "LONG", 0)
+    monkeypatch.setattr(preprocess, "LONG", 0)
     path = tmp_path_factory.mktemp("chapters") / "conf"
     before = read(path, first)
     text = edited(first, random)
@@ -246,6 +250,17 @@ def test_of_a_long_server_only_what_changed_is_read_and_told(tmp_path: Path) -> 
     for run in (Run(first=400, count=401), Run(first=-1, count=1), Run(first=3, count=-1)):
         with pytest.raises(ValueError, match="rows"):
             rebuilt(first.config, replace(delta, servers=(replace(part, reals=(run,)),)))
+    assert first.digests is not None
+    assert second.digests is not None
+    told = digests_told(first.digests, second.digests)
+    (splice,) = told.of_servers
+    assert isinstance(splice, Splice)
+    assert 0 < len(splice.middle) <= 16
+    assert digests_held(first.digests, told) == second.digests
+    assert digests_held(None, digests_told(None, second.digests)) == second.digests
+    for wrong in (replace(splice, number=1), replace(splice, tail=10**6), replace(splice, head=-1)):
+        with pytest.raises(ValueError, match="digest"):
+            digests_held(first.digests, replace(told, of_servers=(wrong,)))
     third = read(tmp_path / "c", text(7, quorum=2), before=second.config, digests=second.digests)
     assert third.config is not None
     assert third.config.checker.virtual_servers[0].quorum == 2
