@@ -114,6 +114,7 @@ def test_an_ipv6_route() -> None:
         ("10.1.0.0/16 dev eth0", 1, 0),
         ("local 10.1.0.1 dev eth0", 2, 254),
         ("broadcast 10.1.0.255 dev eth0", 3, 253),
+        ("multicast 224.1.0.0/16 dev eth0", 5, 0),
         ("blackhole 10.1.0.0/16", 6, 0),
         ("10.1.0.0/16 dev eth0 scope site", 1, 200),
         ("unreachable 2001:db8::/48", 7, 0),
