@@ -15,6 +15,7 @@ from tests.ipvs.test_ipvs_table import HEAD, server
 from tests.netns.conftest import Pair
 from tests.netns.rig import Host, Rig, sh
 from tests.netns.test_links import VIP, config, ip
+from tests.netns.test_routes import kernel, preferences, routes, twin
 from tests.netns.test_vmac import links, on
 
 pytestmark = pytest.mark.ipvs
@@ -142,6 +143,29 @@ def test_unicast_in_a_vrf_without_interface(pair: Pair) -> None:
 
 def test_a_vrf_that_is_missing_ends_the_start(pair: Pair) -> None:
     assert pair.one.start(OURS, unicast(1, 2, 150)).process.wait(20) == 2
+
+
+# routes that few kernels have -----------------------------------------------------------------------------------------
+
+ROUTES = """
+    10.80.0.0/16 encap mpls 100/200 via 10.0.0.3 dev eth0
+    10.81.0.0/16 dev eth0 vrf red
+    10.82.0.0/16 via 10.0.0.3 dev eth0 encap mpls 300 ttl-propagate enabled
+    2001:db8:80:0:2000::1/128 encap ila 1:2:3:4 via fe80::3 dev eth0
+    2001:db8:81::/48 encap mpls 301 via fe80::3 dev eth0
+    2001:db8:82::/48 dev eth0 vrf red
+"""
+ENTRIES = f"virtual_routes {{{ROUTES}}}\nvirtual_rules {{\n oif red l3mdev preference 705\n }}"
+
+
+def test_routes_of_vrfs_and_with_labels_and_locators_are_keepaliveds(pair: Pair) -> None:
+    theirs = twin(pair)
+    for host, program in ((pair.one, OURS), (theirs, THEIRS)):
+        into_vrf(host)
+        host.start(program, slow(ENTRIES))
+        pair.rig.wait(lambda host=host: 705 in preferences(host), 15)
+    assert len([each for each in routes(pair.one) if each["protocol"] == "keepalived"]) == 6
+    assert kernel(pair.one) == kernel(theirs)
 
 
 # IPVS ----------------------------------------------------------------------------------------------------------------
