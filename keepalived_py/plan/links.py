@@ -36,6 +36,11 @@ class DeleteAddress:
 Op = AddAddress | DeleteAddress
 
 
+def slot(key: AddressKey) -> object:
+    """What there is one of: an interface has an IPv6 address once, with whatever prefix."""
+    return key if key.address.version == 4 else (key.ifindex, key.address)
+
+
 Place = tuple[str, int]
 """Interface and family of addresses that have a VMAC of their own."""
 
@@ -89,12 +94,15 @@ def reconcile(
     attributes changed: the kernel takes a new label or scope only with a new row.
     """
     present = set(actual)
+    going = {slot(key): key for key in owned if key in present and key not in desired}
     for key, row in desired.items():
         if key not in present:
+            other = going.pop(slot(key), None)
+            if other is not None:
+                yield DeleteAddress(other, owned[other])
             yield AddAddress(key, row)
         elif owned.get(key, row) != row:
             yield DeleteAddress(key, owned[key])
             yield AddAddress(key, row)
-    for key, row in owned.items():
-        if key in present and key not in desired:
-            yield DeleteAddress(key, row)
+    for key in going.values():
+        yield DeleteAddress(key, owned[key])

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import chain
 
 from keepalived_py.config.model import FirewallSettings, GarpDefaults, GarpGroup, SyncGroup, VrrpInstance
-from keepalived_py.plan.links import AddAddress, AddressKey, desired_addresses, reconcile
+from keepalived_py.plan.links import AddAddress, AddressKey, DeleteAddress, desired_addresses, reconcile, slot
 from keepalived_py.plan.routes import AddEntry, desired_entries, insertions, reconcile_entries
 from keepalived_py.values import VirtualRouterKey
 from keepalived_py.vrrp.effects import (
@@ -205,7 +205,8 @@ class EffectRunner:
         prepared = self.prepare(instance)
         for batch in batches(reconcile_entries((), prepared.entries)[0], SIZE, encode_entry):
             self._requests.submit(batch)  # most are not there; what cannot be there is told when it is to be added
-        left = list(reconcile({}, self._monitor.addresses, prepared.desired))
+        own = {slot(key): row for key, row in prepared.desired.items()}
+        left = [DeleteAddress(key, own[slot(key)]) for key in self._monitor.addresses if slot(key) in own]
         if left:
             logger.info("(%s) removing %d addresses left by an earlier process", instance.name, len(left))
         for batch in batches(left, SIZE):

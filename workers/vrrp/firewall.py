@@ -126,6 +126,7 @@ class Firewall:
             self._sock = None
 
     def _change(self, kind: int, elements: list[Element]) -> None:
+        elements = [each for each in elements if each in self._made]  # one without a set costs the whole batch
         if not elements:
             return
         if self._iptables is not None:

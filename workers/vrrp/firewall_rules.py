@@ -74,6 +74,12 @@ class Needs:
     def __bool__(self) -> bool:
         return bool(self.closed or self.vmacs)
 
+    def __contains__(self, element: Element) -> bool:
+        """Whether there is a set for it."""
+        if element.set in LOCAL_SETS:
+            return element.set in self.local
+        return element.family in (self.closed if element.set == "vips" else self.vmacs)
+
 
 def needs(instances: Iterable[VrrpInstance], igmp_off: bool, settings: FirewallSettings) -> Needs:
     closed: set[int] = set()

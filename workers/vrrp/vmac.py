@@ -306,14 +306,15 @@ class Vmacs:
         """What the interface needs to send: a link-local address for IPv6, its own for an ipvlan, whose link-local one
         the kernel makes. Raises KernelError."""
         address: IPAddress | None = wish.spec.ipvlan_address
-        prefixlen = wish.spec.ipvlan_prefixlen
+        prefixlen, preferred = wish.spec.ipvlan_prefixlen, None
         if wish.family == 6 and wish.spec.kind == "macvlan" and not wish.spec.xmit_base:
             own = self._monitor.own_addresses(parent.index, 6, frozenset())
             address, prefixlen = wish.source or (own[0] if own else link_local(parent.mac)), 64
+            preferred = 0  # it is for adverts only
         if address is None:
             return None
         key = AddressKey(link.index, address, prefixlen)
-        row = Address(address=address, prefixlen=prefixlen, noprefixroute=False)
+        row = Address(address=address, prefixlen=prefixlen, noprefixroute=False, preferred_lft=preferred)
         for batch in batches([AddAddress(key, row)], 1):
             for error in self._requests.submit(batch):
                 raise error

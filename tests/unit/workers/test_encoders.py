@@ -102,6 +102,16 @@ def test_changed_attributes_replace_the_row() -> None:
     assert list(reconcile({key: new}, [key], {key: old})) == [DeleteAddress(key, old), AddAddress(key, new)]
 
 
+def test_an_ipv6_address_of_another_prefix_goes_before_the_new_one_comes() -> None:
+    """The kernel has one of an interface."""
+    wide, narrow = (Address(address=ip_address("2001:db8::1"), prefixlen=prefix) for prefix in (64, 65))
+    old, new = AddressKey(5, wide.address, 64), AddressKey(5, wide.address, 65)
+    assert list(reconcile({new: narrow}, [old], {old: wide})) == [DeleteAddress(old, wide), AddAddress(new, narrow)]
+    elsewhere = AddressKey(6, wide.address, 65)
+    there = list(reconcile({elsewhere: narrow}, [old], {old: wide}))
+    assert there == [AddAddress(elsewhere, narrow), DeleteAddress(old, wide)]
+
+
 def test_gratuitous_arp() -> None:
     frame = Ether(gratuitous_arp(ip_address("10.0.0.100"), MAC))
     assert (frame.dst, frame.src) == ("ff:ff:ff:ff:ff:ff", "02:00:00:00:00:01")
