@@ -40,6 +40,9 @@ def pairs_of(draft: Draft, name: str) -> list[Any]:
     return list(chain.from_iterable(draft.many(name)))
 
 
+NO_IPVLAN_ADDRESS = "an IPv4 instance on an ipvlan needs an address for it"
+
+
 class InstanceBuilder:
     """Builds one instance. Every correction is reported where its cause stands."""
 
@@ -378,8 +381,11 @@ class InstanceBuilder:
         return bool(peers) and (wanted or any((peer.min_ttl, peer.max_ttl) != (0, 255) for peer in peers))
 
     def _fault(self, peers: tuple[UnicastPeer, ...]) -> str:
-        """Unicast was meant but no peer is left."""
+        """Unicast was meant but no peer is left, or an ipvlan without the address that it needs."""
         draft = self.draft
+        ipvlan: VmacRequest | None = draft.get("use_ipvlan")
+        if ipvlan is not None and self._lacks_address(ipvlan):
+            return NO_IPVLAN_ADDRESS
         used = next((name for name in (*UNICAST_KEYWORDS, "unicast_peer") if draft.has(name)), None)
         if peers:
             return ""
@@ -402,6 +408,9 @@ class InstanceBuilder:
             return ""
         return vrf
 
+    def _lacks_address(self, ipvlan: VmacRequest) -> bool:
+        return self.family == 4 and ipvlan.spec.ipvlan_address is None
+
     def _vmac(self, peers: tuple[UnicastPeer, ...]) -> VmacSpec | None:
         draft = self.draft
         base = draft.has("vmac_xmit_base")
@@ -417,8 +426,8 @@ class InstanceBuilder:
         if peers and not draft.has("interface"):
             self.report("vmac-without-interface", f"{keyword} needs an interface and is dropped", keyword)
             return None
-        if keyword == "use_ipvlan" and self.family == 4 and asked.spec.ipvlan_address is None:
-            self.report("ipvlan-address", "an IPv4 instance on an ipvlan needs an address for it", keyword)
+        if keyword == "use_ipvlan" and self._lacks_address(asked):
+            self.report("ipvlan-address", NO_IPVLAN_ADDRESS, keyword, hint="it stays in FAULT")
             return None
         if self.strict and base:
             self.report("strict-setting", "strict mode: vmac_xmit_base cannot be used", "vmac_xmit_base")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from keepalived_py.config.model import Address, Fifo, GarpGroup, GlobalDefs, ProcessTuning, Route, VrrpConfig
+from keepalived_py.config.model import Address, Fifo, GarpGroup, GlobalDefs, ProcessTuning, VrrpConfig
 
 from .dump_rows import address_text, quoted, route_text, rule_text
 
@@ -229,13 +229,13 @@ def garp_sections(groups: Iterable[GarpGroup]) -> list[Section]:
     return [(GARP_HEADING, []), *found] if found else []
 
 
-def static_sections(config: VrrpConfig, addresses: Collection[Address], routes: Collection[Route]) -> list[Section]:
-    """Static entries. `addresses` and `routes` are those in place."""
+def static_sections(config: VrrpConfig, addresses: Collection[Address]) -> list[Section]:
+    """Static entries. `addresses` are those in place."""
     return [
         (
             "Static Addresses",
             [f"    {address_text(row, '', row in addresses)}" for row in config.static_addresses],
         ),
-        ("Static Routes", [f"    {route_text(row, row in routes)}" for row in config.static_routes]),
+        ("Static Routes", [f"    {route_text(row)}" for row in config.static_routes]),
         ("Static Rules", [f"    {rule_text(row)}" for row in config.static_rules]),
     ]

@@ -42,7 +42,7 @@ def instance_data(found: InstanceSnapshot) -> dict[str, Any]:
         "vmac_ifname": found.vmac_name,
     }
     if config.interface:
-        data["ifp_ifname"] = config.interface
+        data["ifp_ifname"] = found.own_link
     return data | {
         "master_priority": found.master_priority,
         "last_transition": _number(found.last_transition),
@@ -92,9 +92,9 @@ def _rows(found: InstanceSnapshot) -> dict[str, list[str]]:
     """Arrays that are left out when empty."""
     config, present = found.config, found.state is State.MASTER
     rows = {
-        "vips": [address_text(each, config.interface, present) for each in config.addresses],
-        "evips": [address_text(each, config.interface, present) for each in config.excluded],
-        "vroutes": [route_text(each, present) for each in config.routes],
+        "vips": [address_text(each, found.device(each), present, filtered=found.filtered) for each in config.addresses],
+        "evips": [address_text(each, found.device(each), present, filtered=found.filtered) for each in config.excluded],
+        "vroutes": [route_text(each) for each in config.routes],
         "vrules": [rule_text(each) for each in config.rules],
         "track_ifp": [each.name for each in config.tracks if each.kind == "interface"],
         "track_script": [

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
-from keepalived_py.config.model import NotifyScripts, Script
+from keepalived_py.config.model import NotifyScripts, Script, Track, VrrpInstance
 
 from .dump_globals import GARP_HEADING, Section
 from .dump_interfaces import InterfaceSnapshot, interface_lines
@@ -108,13 +108,12 @@ def instance_lines(found: InstanceSnapshot) -> list[str]:
 
 def _state_lines(found: InstanceSnapshot) -> list[str]:
     config = found.config
-    flags = ["  Using unicast"] if config.unicast else []
     return [
         f"VRRP Version = {config.version}",
-        *(["Using Native IPv6"] if config.family == 6 else []),
         *([f"Sync group = {found.group}"] if found.group else []),
+        *(["Using Native IPv6"] if config.family == 6 else []),
         f"State = {found.state.value}",
-        *(["Flags:", *flags] if flags or not config.preempt else ["Flags: none"]),
+        *_flag_lines(config),
         f"Wantstate = {found.wants.value}",
         f"Number of config faults = {int(bool(config.config_fault))}",
         f"Number of interface and track script faults = {found.faults}",
@@ -123,6 +122,23 @@ def _state_lines(found: InstanceSnapshot) -> list[str]:
         f"Read timeout = {'DISABLED' if found.deadline is None else moment(found.deadline)}",
         f"Master down timer = {int(found.master_down_interval * 1e6 + 1e-3)} usecs",
     ]
+
+
+def _flag_lines(config: VrrpInstance) -> list[str]:
+    """Only one of the flags is ever named."""
+    quiet = (
+        not config.preempt,
+        config.dont_track_primary,
+        config.vmac is not None,
+        config.vmac_addr,
+        config.promote_secondaries,
+        config.track_src_ip,
+        config.skip_check_adv_addr,
+        config.linkbeat_use_polling,
+    )
+    if config.unicast:
+        return ["Flags:", "  Using unicast"]
+    return ["Flags:" if any(quiet) else "Flags: none"]
 
 
 def moment(wall: float) -> str:
@@ -134,13 +150,33 @@ def moment(wall: float) -> str:
 def _path_lines(found: InstanceSnapshot) -> list[str]:
     config = found.config
     source = "(none)" if found.source is None else str(found.source)
-    lines = [f"Interface = {config.interface}"] if config.interface else []
+    lines = [*_vmac_lines(found)] if config.interface else []
+    lines += ["VRRP interface tracking disabled"] if config.dont_track_primary else []
+    lines += ["Skip checking advert IP addresses"] if config.skip_check_adv_addr else []
+    lines += ["Enforcing strict VRRP compliance"] if config.strict else []
     lines.append(f"Using src_ip = {source}" + (" (from configuration)" if config.source is not None else ""))
     if config.mcast_group is not None:
         lines.append(
             f"Multicast address {config.mcast_group}" + (f", ifindex {found.ifindex}" if config.family == 6 else "")
         )
     return lines
+
+
+def _vmac_lines(found: InstanceSnapshot) -> Iterator[str]:
+    """The interface that it lives on."""
+    config, spec, name = found.config, found.config.vmac, found.own_link
+    up = _truth(found.link_up)
+    if spec is None:
+        below = ""
+    elif spec.kind == "macvlan":
+        yield f"Use VMAC, i/f name {name}, is_up = {up}, xmit_base = {_truth(spec.xmit_base)}"
+        below = f", vmac on {config.interface}" + (", xmit base i/f" if spec.xmit_base else "")
+    else:
+        yield f"Use IPVLAN, i/f {name}, is_up = {up}, type {spec.ipvlan_mode}"
+        below = f", ipvlan on {config.interface}"
+    if config.vmac_addr:
+        yield "Use VMAC for VIPs on other interfaces"
+    yield f"Interface = {name}{below}"
 
 
 def _timing_lines(found: InstanceSnapshot) -> list[str]:
@@ -176,6 +212,8 @@ def _priority_lines(found: InstanceSnapshot) -> list[str]:
         *([f"Preempt delay = {config.preempt_delay:g} secs"] if config.preempt_delay else []),
         f"Promote_secondaries = {_ability(config.promote_secondaries)}",
         *_authentication_lines(found),
+        *([f"Kernel rx buffer size = {config.rx_buf_size}"] if config.rx_buf_size else []),
+        *([f"Debug level = {config.debug}"] if config.debug else []),
     ]
 
 
@@ -196,14 +234,16 @@ def _authentication_lines(found: InstanceSnapshot) -> list[str]:
 
 def _row_lines(found: InstanceSnapshot) -> list[str]:
     config, present = found.config, found.state is State.MASTER
-    vips = [address_text(each, config.interface, present) for each in config.addresses]
-    excluded = [address_text(each, config.interface, present) for each in config.excluded]
+    vips, excluded = (
+        [address_text(each, found.device(each), present, filtered=found.filtered) for each in rows]
+        for rows in (config.addresses, config.excluded)
+    )
     return [
         *_block(f"Virtual IP ({len(vips)}):", vips),
         *_block("Virtual IP Excluded :", excluded),
         *_unicast_lines(found),
         f"fd_in {found.sockets[0]}, fd_out {found.sockets[1]}",
-        *_block("Virtual Routes :", [route_text(each, present) for each in config.routes]),
+        *_block("Virtual Routes :", [route_text(each) for each in config.routes]),
         *_block("Virtual Rules :", [rule_text(each) for each in config.rules]),
     ]
 
@@ -218,7 +258,9 @@ def _unicast_lines(found: InstanceSnapshot) -> list[str]:
         return []
     peers = [f"{each.address} min_ttl {each.min_ttl} max_ttl {each.max_ttl}" for each in config.unicast_peers]
     ttl = 255 if config.unicast_ttl is None and config.family == 4 else config.unicast_ttl
-    compatible = "no" if not config.old_unicast_checksum else "yes"
+    asked = config.old_unicast_checksum
+    heard = "auto" if found.old_checksum else "no"
+    compatible = heard if asked is None else "config" if asked else "never"
     return [
         *([f"Unicast TTL = {ttl}"] if ttl is not None else []),
         f"Check unicast src : {'yes' if config.check_unicast_src else 'no'}",
@@ -229,22 +271,28 @@ def _unicast_lines(found: InstanceSnapshot) -> list[str]:
 
 def _telling_lines(found: InstanceSnapshot) -> list[str]:
     config = found.config
-    tracks = config.tracks
     deleted = config.notify.report_deleted or config.notify.deleted is not None
     return [
-        *_block("Tracked interfaces :", [f"{t.name} {weight_text(t)}" for t in tracks if t.kind == "interface"]),
-        *_block("Tracked scripts :", [f"{t.name} {weight_text(t)}" for t in tracks if t.kind == "script"]),
-        *_block("Tracked files :", [f"{t.name}, {weight_text(t)}" for t in tracks if t.kind == "file"]),
-        *_block("Tracked processes :", [f"{t.name}, {weight_text(t)}" for t in tracks if t.kind == "process"]),
-        *_block("Tracked BFDs :", [f"{t.name}, {weight_text(t)}" for t in tracks if t.kind == "bfd"]),
-        *_block(
-            "Tracked virtual servers :", [f"{t.name}, {weight_text(t)}" for t in tracks if t.kind == "virtual_server"]
-        ),
+        *_track_lines(config.tracks),
         f"Using smtp notification = {'yes' if config.smtp_alert else 'no'}",
         f"Notify deleted = {'Deleted' if deleted else 'Fault'}",
         *_notify_lines(config.notify),
         f"Notify priority changes = {_truth(config.notify_priority_changes)}",
     ]
+
+
+def _track_lines(tracks: Iterable[Track], processes: str = "processes") -> Iterator[str]:
+    named = (
+        ("interface", "interfaces", ""),
+        ("script", "scripts", ""),
+        ("file", "files", ","),
+        ("process", processes, ","),
+        ("bfd", "BFDs", ","),
+        ("virtual_server", "virtual servers", ","),
+    )
+    for kind, title, comma in named:
+        found = [f"{track.name}{comma} {weight_text(track)}" for track in tracks if track.kind == kind]
+        yield from _block(f"Tracked {title} :", found)
 
 
 def _notify_lines(notify: NotifyScripts) -> list[str]:
@@ -255,7 +303,7 @@ def _notify_lines(notify: NotifyScripts) -> list[str]:
         ("Stop state transition", notify.stop),
         ("Deleted state transition", notify.deleted),
         ("Generic state transition", notify.any),
-        ("Master rx lower pri", notify.master_rx_lower_pri),
+        ("Master rx lower pri state transition", notify.master_rx_lower_pri),
     )
     return [f"{name} script = {_command(script)}" for name, script in named if script is not None]
 
@@ -282,7 +330,9 @@ def _group_lines(found: GroupSnapshot) -> list[str]:
     lines = [
         f"Num member fault {found.faulty}, num member init {found.waiting}",
         *_block("VRRP member instances :", list(found.config.members)),
+        *(["sync group tracking weight set"] if found.config.sync_group_tracking_weight else []),
         f"Using smtp notification = {'yes' if found.config.smtp_alert else 'no'}",
+        *_track_lines(found.config.tracks, "process"),
         *_notify_lines(found.config.notify),
     ]
     return [f"VRRP Sync Group = {found.config.name}, {found.state.value}", *(f"  {line}" for line in lines)]
@@ -293,7 +343,7 @@ def _trackers(kind: str, name: str, instances: Iterable[InstanceSnapshot]) -> li
     found = [
         f"{each.config.name}, {weight_text(track)}"
         for each in instances
-        for track in each.config.tracks
+        for track in each.tracks
         if (track.kind, track.name) == (kind, name)
     ]
     return _block("Tracking instances :", found)
@@ -301,7 +351,6 @@ def _trackers(kind: str, name: str, instances: Iterable[InstanceSnapshot]) -> li
 
 def _script_lines(found: ScriptSnapshot, instances: Iterable[InstanceSnapshot]) -> list[str]:
     config = found.config
-    status = "INIT" if found.up is None else "GOOD" if found.up else "BAD"
     lines = [
         f"Command = {quoted(config.script)}",
         f"Interval = {config.interval:g} sec",
@@ -311,8 +360,8 @@ def _script_lines(found: ScriptSnapshot, instances: Iterable[InstanceSnapshot]) 
         f"Fall = {config.fall}",
         f"Result = {found.count}",
         "Insecure = no",
-        f"Init state = {'failed' if config.init_fail else 'unknown'}",
-        f"Status = {status}",
+        f"Init state = {'unknown' if found.ran else 'INIT'}",
+        f"Status = {'GOOD' if found.up else 'BAD'}",
         f"Script uid:gid = {config.script.uid or 0}:{config.script.gid or 0}",
         "VRRP instances :",
         *_trackers("script", config.name, instances),

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from keepalived_py.config.model import Script, SyncGroup, TrackFile, TrackProcess, VrrpInstance, VrrpScript
+from keepalived_py.config.model import (
+    Address,
+    Script,
+    SyncGroup,
+    Track,
+    TrackFile,
+    TrackProcess,
+    VrrpInstance,
+    VrrpScript,
+)
 from keepalived_py.values import Centiseconds, IPAddress
 
 from .examiner import Counters
@@ -34,10 +44,42 @@ class InstanceSnapshot:
     group: str = ""
     ifindex: int = 0
     vmac_name: str = ""
+    link_up: bool = True
+    """Of its VMAC, if it has one."""
+    address_vmacs: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    """VMACs of its addresses, by interface and family."""
+    nftables: bool = True
+    """What its addresses must not answer is filtered by nftables."""
+    old_checksum: bool = False
+    """A peer was heard that sums as old releases did."""
     sockets: tuple[int, int] = (-1, -1)
     """Receiving and sending descriptor."""
     scripts: Mapping[str, Script] = field(default_factory=dict)
     """Commands of the scripts that it tracks, by their name."""
+    tracks: tuple[Track, ...] = ()
+    """All that counts for it, what its group tracks too."""
+
+    @property
+    def own_link(self) -> str:
+        """Name of the interface that it lives on: its VMAC or the configured one."""
+        spec = self.config.vmac
+        return self.config.interface if spec is None else self.vmac_name or spec.name
+
+    @property
+    def filtered(self) -> bool:
+        """Its addresses are in a set of nftables while they are held."""
+        return self.nftables and not self.config.accept and not self.config.is_owner
+
+    def device(self, row: Address) -> str:
+        """Where an address goes, as dumps show it: VMACs with the interface below."""
+        config, below = self.config, row.dev or self.config.interface
+        at_home = row.family == config.family and below == config.interface
+        made = self.address_vmacs.get((below, row.family), "")
+        if made and (row.use_vmac or (config.vmac_addr and not at_home)):
+            return f"{made}@{below}"
+        if row.dev or config.vmac is None or row.family != config.family:
+            return below
+        return f"{self.own_link}@{below}"
 
 
 def snapshot(
@@ -49,11 +91,9 @@ def snapshot(
     total_priority: int | None = None,
     group: str = "",
     ifindex: int = 0,
-    vmac_name: str = "",
-    sockets: tuple[int, int] = (-1, -1),
-    scripts: Mapping[str, Script] | None = None,
+    **known: Any,
 ) -> InstanceSnapshot:
-    """The snapshot of a machine. `clock_offset` is wall clock minus monotonic clock, in seconds."""
+    """The snapshot of a machine; `known` as it is. `clock_offset` is wall clock minus monotonic clock, in seconds."""
     deadline = router.deadline
     return InstanceSnapshot(
         config=router.config,
@@ -72,9 +112,7 @@ def snapshot(
         deadline=None if deadline is None else deadline + clock_offset,
         group=group,
         ifindex=ifindex,
-        vmac_name=vmac_name,
-        sockets=sockets,
-        scripts=scripts or {},
+        **{"tracks": router.config.tracks, **known},
     )
 
 
@@ -101,12 +139,13 @@ class SocketSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptSnapshot:
-    """`count` is the counter between 0 and rise + fall - 1; `up` is None before the first result."""
+    """`count` is the counter between 0 and rise + fall - 1; `up` is None before the first result, `ran` False."""
 
     config: VrrpScript
     up: bool | None
     count: int = 0
     running: bool = False
+    ran: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

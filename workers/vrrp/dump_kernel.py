@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Iterator
 
 from keepalived_py.config.model import VrrpSlice
-from keepalived_py.plan.routes import interfaces_of
 from keepalived_py.vrrp.dump_globals import Section, garp_sections, global_lines, static_sections
 from keepalived_py.vrrp.dump_interfaces import InterfaceSnapshot, state_words
 
@@ -26,16 +25,11 @@ def sections_before(config: VrrpSlice, static: StaticEntries, monitor: LinkMonit
     """Global definitions, garp_groups, static entries."""
     vrrp = config.vrrp
     rows = [row for key, row in static.rows.items() if key in monitor.addresses]
-    routes = [
-        row
-        for row in vrrp.static_routes
-        if all(monitor.by_name(name) is not None for name in interfaces_of(row)) and static.entries
-    ]
     filtered = bool(needs(vrrp.instances, config.global_defs.disable_local_igmp, config.global_defs.firewall))
     return [
         ("Global definitions", global_lines(config.global_defs, os.uname().nodename, filtered)),
         *garp_sections(vrrp.garp_groups),
-        *static_sections(vrrp, rows, routes),
+        *static_sections(vrrp, rows),
     ]
 
 
@@ -74,7 +68,10 @@ def interfaces(
             garp_interval=(group.garp_interval or 0.0) if group is not None else 0.0,
             gna_interval=(group.gna_interval or 0.0) if group is not None else 0.0,
             garp_group=number,
-            vmacs=sum(each.base_index == link.index and each.config.vmac is not None for each in users),
+            vmacs=sum(
+                each.base_index == link.index and each.config.vmac is not None and each.config.family == 4
+                for each in users
+            ),
             settings={each: sysctls.original(f"ipv4/conf/{link.name}/{each}") for each in SETTINGS},
             promoting=sum(each.base_index == link.index and each.config.promote_secondaries for each in users),
             tracking=tuple(_tracking(link, users)),
@@ -82,10 +79,10 @@ def interfaces(
 
 
 def _tracking(link: Link, instances: Iterable[Instance]) -> Iterator[tuple[str, int]]:
-    """Instances that the interface matters to: their own with weight 0, others as they track it."""
+    """Instances that the interface matters to: their own with weight 0 (255: not at all), others as they track it."""
     for each in instances:
         if link.index in (each.base_index, each.ifindex):
-            yield each.name, 0
+            yield each.name, 255 if each.config.dont_track_primary else 0
         else:
             yield from (
                 (each.name, track.weight)

@@ -39,7 +39,14 @@ def data(
     """Sections in keepalived's layout; `before` are those before VRRP Topology."""
     tracked = {(track.kind, track.name) for each in config.vrrp.instances for track in trackers.of(each)}
     scripts = [
-        ScriptSnapshot(config=state.config, up=state.up, count=state.count) for state in trackers.scripts.states()
+        ScriptSnapshot(
+            config=state.config,
+            up=state.up,
+            count=state.count,
+            running=state.config.name in trackers.scripts.running,
+            ran=state.last_status is not None,
+        )
+        for state in trackers.scripts.states()
     ]
     files = [
         FileSnapshot(config=each, value=trackers.files.value(each.name))
@@ -78,7 +85,7 @@ def _sockets(instances: Iterable[Instance], hearing: Hearing) -> Iterable[Socket
     for key, users in sharing.items():
         yield SocketSnapshot(
             sockets=sockets_of(users[0], hearing),
-            interface=users[0].config.interface,
+            interface=hearing.interface(key),
             family=key.family,
             authentication_header=key.protocol == IPPROTO_AH,
             unicast_source=key.source,

@@ -120,6 +120,10 @@ class Hearing:
         """Of the socket that it hears with, -1 for none."""
         return -1 if instance.receiver is None else self._receivers[instance.receiver].sock.fileno()
 
+    def interface(self, key: ReceiverKey) -> str:
+        """Where a receiver listens, "" for everywhere."""
+        return self._names.get(key.ifindex, "")
+
     def census(self, ifindex: int) -> LinkCensus:
         """Who is heard on an interface."""
         found = self._censuses.get(ifindex)

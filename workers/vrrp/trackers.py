@@ -115,6 +115,8 @@ class ScriptTracker:
 
     def __init__(self, changed: Callable[[str], None], report: Callable[[ScriptStateChanged], None]) -> None:
         self._changed, self._report = changed, report
+        self.running: set[str] = set()
+        """Scripts of which a run has begun and not ended."""
         self.inherited: dict[str, ScriptStateChanged] = {}
         """By name: what a predecessor that died knew, for the first configuration."""
         self._states: dict[str, ScriptState] = {}
@@ -165,7 +167,11 @@ class ScriptTracker:
         config = state.config
         due = now()
         while True:
-            outcome = await scripts.run(config.script, limit=config.timeout)
+            self.running.add(config.name)
+            try:
+                outcome = await scripts.run(config.script, limit=config.timeout)
+            finally:
+                self.running.discard(config.name)
             if outcome.status != state.last_status:
                 logger.info("Script `%s` now %s", config.name, outcome)
                 state.last_status = outcome.status

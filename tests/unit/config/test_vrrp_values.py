@@ -99,6 +99,17 @@ def test_without_peers_there_may_be_a_fault(tmp_path: Path, lines: str, fault: s
     assert built(tmp_path, lines).config_fault == fault
 
 
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        ("use_ipvlan", "an IPv4 instance on an ipvlan needs an address for it"),
+        ("use_ipvlan 10.0.0.9", ""),
+    ],
+)
+def test_an_ipvlan_needs_an_address(tmp_path: Path, lines: str, fault: str) -> None:
+    assert built(tmp_path, lines).config_fault == fault
+
+
 def test_multicast_and_unicast_sources_are_one(tmp_path: Path) -> None:
     assert str(built(tmp_path, "mcast_src_ip 10.0.0.1").source) == "10.0.0.1"
     assert str(built(tmp_path, "unicast_src_ip 10.0.0.1\n " + PEER % "").source) == "10.0.0.1"

@@ -195,9 +195,9 @@ def test_what_an_instance_may_have_besides() -> None:
         "Unicast TTL = 255",
         "Check unicast src : yes",
         "10.9.0.2 min_ttl 5 max_ttl 66",
-        "Unicast checksum compatibility = yes",
+        "Unicast checksum compatibility = config",
         "prepend 10.7.0.0/16 dev dv0 proto 18",
-        "from all priority 100 lookup 5",
+        "from all priority 100 tos 0x0 protocol 18 lookup 5",
         "x, weight 3 reverse",
         "Using smtp notification = yes",
         "Notify deleted = Deleted",
@@ -248,7 +248,10 @@ def test_groups_and_trackers() -> None:
             )
         ],
         groups=[GroupSnapshot(config=SyncGroup(name="G1", members=("VI_B",)), state=State.FAULT, faulty=1)],
-        scripts=[ScriptSnapshot(config=CHECK, up=None), ScriptSnapshot(config=CHECK, up=False, running=True)],
+        scripts=[
+            ScriptSnapshot(config=CHECK, up=None, ran=False),
+            ScriptSnapshot(config=CHECK, up=False, running=True),
+        ],
         files=[FileSnapshot(config=TrackFile(name="x", file="/f"), value=4)],
         processes=[ProcessSnapshot(config=TrackProcess(name="x", command=("p",), param_match="partial"))],
     )
@@ -258,7 +261,8 @@ def test_groups_and_trackers() -> None:
         "Address = 192.0.2.10",
         "VRRP Sync Group = G1, FAULT",
         "Num member fault 1, num member init 0",
-        "Status = INIT",
+        "Init state = INIT",
+        "State = running",
         "Status = BAD",
         "State = running",
         "Status = 4",
@@ -284,7 +288,7 @@ def test_groups_and_trackers() -> None:
     ],
 )
 def test_addresses(row: Address, present: bool, text: str) -> None:
-    assert address_text(row, "eth0", present) == text
+    assert address_text(row, row.dev or "eth0", present) == text
 
 
 NET = ip_network("10.7.0.0/16").network_address
@@ -295,7 +299,7 @@ NET = ip_network("10.7.0.0/16").network_address
     [
         (
             Route(family=4, destination=None, via=ME, table=9, tos=4, scope=0, metric=3, prefsrc=ME, no_track=True),
-            "prepend default via 192.0.2.10 table 9 tos 4 proto 18 scope global metric 3 src 192.0.2.10 no_track",
+            "prepend 0.0.0.0/0 src 192.0.2.10 tos 4 via inet 192.0.2.10 table 9 scope 0 metric 3 no_track",
         ),
         (
             Route(family=4, destination=NET, prefixlen=16, source=NET, source_prefixlen=16),
@@ -303,12 +307,12 @@ NET = ip_network("10.7.0.0/16").network_address
         ),
         (
             Route(family=4, destination=None, nexthops=(NextHop(via=ME, weight=2), NextHop(dev="e1"))),
-            "prepend default proto 18 nexthop via 192.0.2.10 weight 2 nexthop dev e1 weight 1",
+            "prepend 0.0.0.0/0 proto 18 nexthop via inet 192.0.2.10 weight 2 nexthop dev e1",
         ),
     ],
 )
 def test_routes(row: Route, text: str) -> None:
-    assert route_text(row, False) == text
+    assert route_text(row) == text
 
 
 @pytest.mark.parametrize(
@@ -316,7 +320,7 @@ def test_routes(row: Route, text: str) -> None:
     [
         (
             Rule(family=4, preference=1, action=2, goto=7, invert=True, source=NET, source_prefixlen=16, iif="a"),
-            "not from 10.7.0.0/16 priority 1 iif a goto 7",
+            "not from 10.7.0.0/16 priority 1 tos 0x0 iif a protocol 18 goto 7",
         ),
         (
             Rule(
@@ -330,7 +334,7 @@ def test_routes(row: Route, text: str) -> None:
                 protocol=4,
                 no_track=True,
             ),
-            "from all to 10.7.0.0/16 priority 1 fwmark 0x1/0xff blackhole protocol 4 no_track",
+            "from all to 10.7.0.0/16 priority 1 tos 0x0 fwmark 0x1/0xff protocol 4 type blackhole no_track",
         ),
     ],
 )
