@@ -5,6 +5,7 @@ Whatever is refused moves no timer and is counted by reason and source; a backup
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import struct
@@ -17,7 +18,7 @@ import pytest
 
 from keepalived_py.vrrp.packet import Reason, internet_checksum
 from tests.netns.conftest import Pair
-from tests.netns.rig import OURS, Daemon, Host, inside
+from tests.netns.rig import OURS, Daemon, Frame, Host, inside
 
 pytestmark = pytest.mark.netns
 
@@ -203,3 +204,77 @@ def test_the_same_advert_without_a_flaw_wins(pair: Pair, prober: Prober) -> None
     wire = pair.lan.capture()
     prober.send(Probe().message)
     assert not wire.adverts("10.0.0.1")
+
+
+# auth_hmac -----------------------------------------------------------------------------------------------------------
+
+
+def sealed(mode: str = "enforce", secret: str = "s" * 32) -> str:
+    return f"auth_hmac {{\n key 1 {secret}\n active_key 1\n mode {mode}\n }}"
+
+
+class Replayer:
+    """Sends whole IPv4 packets as they were heard, from the third host of the pair."""
+
+    def __init__(self, host: Host) -> None:
+        with inside(host.namespace):
+            self._sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0\0")
+
+    def __enter__(self) -> Replayer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._sock.close()
+
+    def send(self, frame: Frame) -> None:
+        self._sock.sendto(frame.data[14:], (GROUP, 0))
+
+
+def test_sealed_adverts_survive_a_killed_worker_and_cannot_be_replayed(pair: Pair) -> None:
+    """The successor's sequence numbers grow; what an eavesdropper sends again is no sign of life."""
+    one = pair.one.start(OURS, config(150, 3, sealed()))
+    pair.rig.wait(lambda: pair.one.has(VIP), 10)
+    two = pair.two.start(OURS, config(100, 3, sealed()))
+    wire = pair.lan.capture()
+    pair.rig.wait(lambda: len(wire.adverts("10.0.0.1")) > 3, 10)
+    killed = one.pid_of("vrrp")
+    os.kill(killed, signal.SIGKILL)
+    seen = len(wire.adverts("10.0.0.1"))
+    pair.rig.wait(lambda: len(wire.adverts("10.0.0.1")) > seen + 6, 10)
+    assert "Entering MASTER" not in two.log
+    assert "discarded" not in two.log
+    one.kill()
+    heard = wire.adverts("10.0.0.1")
+    with Replayer(pair.client) as replayer:
+
+        def taken_over() -> bool:
+            replayer.send(heard[-1])
+            return pair.two.has(VIP)
+
+        pair.rig.wait(taken_over, 10, GAP)
+        assert "advert from 10.0.0.1 discarded: replayed trailer" in two.log
+        replayer.send(heard[-2])  # nor does it move a master, though it is of a better one
+        pair.rig.holds(lambda: pair.two.has(VIP), 0.5)
+    assert two.log.count("Entering BACKUP STATE") == 1
+
+
+@pytest.mark.parametrize(
+    ("backup", "masters"),
+    [
+        (sealed("permissive"), ["one"]),
+        (sealed("receive-only"), ["one"]),
+        (sealed("enforce"), ["one", "two"]),
+        (sealed("permissive", "t" * 32), ["one"]),
+    ],
+    ids=["permissive", "receive-only", "enforce", "other-key"],
+)
+def test_adverts_without_a_seal_count_unless_seals_are_enforced(pair: Pair, backup: str, masters: list[str]) -> None:
+    """For the time when some routers have it and some not."""
+    pair.one.start(OURS, config(150, 3))
+    pair.rig.wait(lambda: pair.one.has(VIP), 10)
+    pair.two.start(OURS, config(100, 3, backup))
+    if masters == ["one"]:
+        pair.rig.holds(lambda: pair.masters(VIP) == masters, 1.5)
+    else:
+        pair.rig.wait(lambda: pair.masters(VIP) == masters, 10)
