@@ -186,13 +186,14 @@ def _load_for_reload(options: Options, current: Applied) -> ConfigLoaded:
 
 
 def _run(options: Options) -> int:
-    from workers.tuning import remember
+    from workers.tuning import keep_descriptors, remember
 
     foreground = options.has("dont-fork")
     for name in SIGNALS.keys() - {"STOP"}:
         signal.signal(SIGNALS[name], signal.SIG_IGN)  # until the parent can obey
     remember()
     systemd, umask, facility = Systemd(), umask_of(options), facility_of(options)
+    keep_descriptors()
     os.umask(DEFAULT_UMASK if umask is None else umask)
     settings = _log_settings(options, facility, foreground, options.text("namespace"))
     log.set_up(settings, "Keepalived", "")

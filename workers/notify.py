@@ -79,7 +79,9 @@ class Notifier:
         try:
             while queue:
                 job = queue.popleft()
-                outcome = await scripts.run(job.script, job.args, limit=self.time_limit, environment=job.environment)
+                outcome = await scripts.run(
+                    job.script, job.args, limit=self.time_limit, environment=job.environment, listen=True
+                )
                 if outcome.output:
                     logger.info("(%s) script %s: %s", subject, job.script, outcome.output)
                 if not outcome.success:

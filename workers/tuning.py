@@ -64,15 +64,41 @@ def remember() -> Inherited:
     return _inherited
 
 
-def script_umask() -> int:
-    """The umask for scripts, -1 to leave it alone."""
-    return -1 if _inherited is None else _inherited.umask
+def keep_descriptors() -> None:
+    """What this process was started with is not for those that it starts: scripts would get it, as they are spawned."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            with suppress(OSError):  # that of the list itself
+                os.set_inheritable(int(name), False)
+
+
+@contextmanager
+def as_started() -> Iterator[None]:
+    """For the making of one child: what costs nothing to have as the daemon was started with, umask and open files.
+
+    Other threads see it too, but the calls that make a child let none of them run.
+    """
+    before = _inherited
+    if before is None:
+        yield
+        return
+    now, then = _limit(resource.RLIMIT_NOFILE), before.limits[LIMITS.index(resource.RLIMIT_NOFILE)]
+    lower = now != then and now[1] == then[1]
+    if lower:
+        resource.setrlimit(resource.RLIMIT_NOFILE, then)
+    mask = os.umask(before.umask)
+    try:
+        yield
+    finally:
+        os.umask(mask)
+        if lower:
+            resource.setrlimit(resource.RLIMIT_NOFILE, now)
 
 
 def restoring() -> Callable[[], None] | None:
     """What a forked child has to run, while it is still root, to have what the daemon was started with.
 
-    None when the kernel leaves nothing to do.
+    None when the kernel and `as_started`, within which it is called, leave nothing to do.
     """
     before = _inherited
     if before is None:

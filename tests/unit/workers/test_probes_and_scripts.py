@@ -6,8 +6,11 @@ import asyncio
 import hashlib
 import logging
 import os
+import resource
+import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from workers.checker.probe import Result
 from workers.checker.task import CheckerTask, Scheduler
 from workers.checker.tcp import TcpChecker
 from workers.notify import Notifier
+from workers.tuning import keep_descriptors
 
 TIMING = CheckTiming(connect_timeout=0.4)
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -212,11 +216,12 @@ def test_a_script_that_is_not_there_says_nothing_about_the_server() -> None:
 
 
 def outcome(script: Script, *args: str, limit: float = 2.0, **environment: str) -> scripts.Outcome:
-    return asyncio.run(scripts.run(script, args, limit=limit, environment=environment))
+    return asyncio.run(scripts.run(script, args, limit=limit, environment=environment, listen=True))
 
 
 def test_a_script_gets_arguments_environment_and_a_group_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LD_PRELOAD", "")
+    scripts._own_environment.cache_clear()
     found = outcome(shell('echo "$1 $2 $WHY ${LD_PRELOAD-unset}"; ps -o pgid= $$'), "a b", "c", WHY="because")
     first, second = found.output.split("\n")
     assert first == "a b c because unset"
@@ -226,7 +231,7 @@ def test_a_script_gets_arguments_environment_and_a_group_of_its_own(monkeypatch:
 def test_another_file_is_run_by_the_name_that_was_given(tmp_path: Path) -> None:
     (tmp_path / "shell").symlink_to("/bin/sh")
     script = Script(argv=("/bin/nothing", "-c", "tr '\\0' ' ' </proc/$$/cmdline"), path=str(tmp_path / "shell"))
-    outcome = asyncio.run(scripts.run(script, limit=5))
+    outcome = asyncio.run(scripts.run(script, limit=5, listen=True))
     assert outcome.output.startswith("/bin/nothing -c ")
 
 
@@ -235,8 +240,53 @@ def test_a_file_without_an_interpreter_line_is_run_by_the_shell(tmp_path: Path) 
     path.write_text('echo "$0,$1,$2,$3"; exit 3\n')
     path.chmod(0o755)
     script = Script(argv=(str(path), "a", "b 'c' $HOME"))
-    outcome = asyncio.run(scripts.run(script, ("MASTER",), limit=5))
+    outcome = asyncio.run(scripts.run(script, ("MASTER",), limit=5, listen=True))
     assert (outcome.status, outcome.output) == (3, f"{path},a,b 'c' $HOME,MASTER")
+
+
+GLIBC_IGNORES = 1 << 31 | 1 << 32
+"""Signals 32 and 33, its own, in whatever posix_spawn makes."""
+
+
+@pytest.mark.parametrize("how", ["spawned", "forked"])
+def test_a_script_gets_no_descriptor_and_no_ignored_signal(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if how == "forked":
+        monkeypatch.setattr(scripts, "spawn", scripts.start)
+    with socket.socket() as inherited, open("/dev/null"):
+        inherited.set_inheritable(True)
+        keep_descriptors()
+        found = outcome(shell("cd /proc/self/fd; readlink 0; echo *; grep SigIgn /proc/$$/status; echo bad >&2"))
+    *words, ignored, last = found.output.split()
+    assert [*words, last] == ["/dev/null", "0", "1", "2", "3", "SigIgn:", "bad"]  # the list itself is 3
+    assert int(ignored, 16) & ~GLIBC_IGNORES == 0
+
+
+def test_a_script_is_waited_for_also_without_a_descriptor() -> None:
+    async def main() -> list[scripts.Outcome]:
+        await asyncio.sleep(0)  # the loop has all that it needs
+        with no_descriptors():
+            return [
+                await scripts.run(shell("exit 3"), limit=9),
+                await scripts.run(shell("sleep 9"), limit=0.2),
+                await scripts.run(shell("exit 0"), limit=9, listen=True),
+            ]
+
+    status, late, deaf = asyncio.run(main())
+    assert (status.status, status.timed_out) == (3, False)
+    assert late.timed_out
+    assert (deaf.status, "Too many open files" in deaf.error) == (None, True)
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket() as lowest:
+        limit = lowest.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_a_script_that_ignores_sigterm_is_killed() -> None:

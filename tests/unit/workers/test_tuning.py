@@ -23,6 +23,7 @@ import asyncio, logging, os, resource, signal, sys, time
 logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
 from keepalived_py.config.model import GlobalDefs, ProcessTuning, Script
 from workers import scripts, tuning
+NOFILE = resource.RLIMIT_NOFILE
 def policy(): return os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
 """
 
@@ -134,8 +135,8 @@ tuning.raise_descriptors(10**9)
 SCRIPT = """
 tuning.remember()
 {change}
-process = scripts.start(Script(argv=("/bin/sh", "-c", {command!r})), output=-1)
-print(process.communicate()[0].decode(), end="")
+script = Script(argv=("/bin/sh", "-c", {command!r}))
+print(asyncio.run(scripts.run(script, limit=20, listen=True)).output)
 """
 
 
@@ -154,7 +155,7 @@ print(process.communicate()[0].decode(), end="")
 )
 def test_scripts_have_what_the_daemon_was_started_with(change: str, command: str) -> None:
     untouched = run(SCRIPT.format(change="", command=command))
-    assert untouched.strip()
+    assert untouched == run(f"import subprocess\nprint(subprocess.getoutput({command!r}))")
     assert run(SCRIPT.format(change=change, command=command)) == untouched
     ours = run(f"import subprocess\n{change}\nprint(subprocess.getoutput({command!r}))")
     if os.geteuid() == 0 and (os.cpu_count() or 1) > 1:
@@ -174,7 +175,12 @@ def test_a_restored_script_is_still_its_user() -> None:
 
 
 def test_without_changes_no_script_costs_a_fork() -> None:
-    assert run("tuning.remember()\nprint(tuning.restoring())") == "None\n"
+    asked = "with tuning.as_started(): print(tuning.restoring())\n"
+    assert run(f"tuning.remember()\n{asked}") == "None\n"
+    raised = "before = resource.getrlimit(NOFILE)\ntuning.raise_descriptors(before[0] - 1)\n"
+    changed = "print(resource.getrlimit(NOFILE)[0] - before[0])"
+    less = "resource.setrlimit(NOFILE, (1000, resource.getrlimit(NOFILE)[1]))\n"
+    assert run(f"{less}tuning.remember()\n{raised}{asked}{changed}") == "None\n199\n"
 
 
 def test_open_files_are_allowed_as_needed() -> None:
