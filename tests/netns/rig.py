@@ -227,8 +227,8 @@ class Host:
     def run(self, *command: str, check: bool = True) -> str:
         return sh("ip", "netns", "exec", self.namespace, *command, check=check)
 
-    def plug(self, switch: Switch, interface: str, *addresses: str) -> None:
-        """A link to a switch, up, with addresses that are usable at once."""
+    def plug(self, switch: Switch, interface: str, *addresses: str, mac: str = "") -> None:
+        """A link to a switch, up, with addresses that are usable at once; `mac`: that of the link, not a chance one."""
         port = f"p{len(switch.rig.ports)}"
         switch.rig.ports.append(port)
         sh(
@@ -238,6 +238,7 @@ class Host:
             interface,
             "netns",
             self.namespace,
+            *(("address", mac) if mac else ()),
             "type",
             "veth",
             "peer",

@@ -51,7 +51,8 @@ def rules(host: Host) -> list[str]:
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: plain(each) for key, each in sorted(value.items()) if key not in ("handle", "metainfo")}
+            value = {key: plain(each) for key, each in sorted(value.items()) if key not in ("handle", "metainfo")}
+            return {key: sorted(each, key=json.dumps) if key == "elem" else each for key, each in value.items()}
         if isinstance(value, list):
             return [plain(each) for each in value]
         return value

@@ -6,11 +6,12 @@ import json
 import signal
 from collections.abc import Container
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.netns.rig import OURS, THEIRS, Daemon, Host, Rig
+from tests.netns.rig import OURS, THEIRS, Daemon, Host, Rig, Switch
 from tests.netns.test_firewall import rules as filters
 
 pytestmark = pytest.mark.netns
@@ -174,10 +175,7 @@ class Twins:
         for number, host in enumerate(self.hosts):
             wire = rig.switch(f"lan{number}")
             for name, address in (("eth0", "10.0.0.1/24"), ("eth1", "10.1.0.1/24")):
-                host.plug(wire, name)
-                for words in (("down",), ("address", f"02:00:00:00:0a:0{name[-1]}"), ("up",)):
-                    host.run("ip", "link", "set", name, *words)
-                host.run("ip", "addr", "add", address, "dev", name)
+                plug(host, wire, name, address)
             # keepalived 2.2 copies rp_filter to fewer interfaces than 2.3
             host.run("sysctl", "-qw", *(f"net.ipv4.conf.{name}.rp_filter=1" for name in ("all", "lo", "eth1")))
             self._better.plug(wire, f"eth{number}", f"10.0.{number}.2/24", f"fe80::{number}2/64")
@@ -267,3 +265,81 @@ def test_the_kernel_holds_what_it_holds_with_keepalived_from_the_start_to_the_en
     for daemon in twins.daemons:
         daemon.stop()
     assert differences(twins.alike("setting"), before) == []  # theirs forget settings
+
+
+THEFTS = (
+    "ip addr flush dev vrrp.51",
+    "ip -6 addr flush dev vrrp.52",
+    "ip addr del 10.1.0.100/24 dev eth1; ip addr del 10.9.0.1/24 dev eth1; ip addr del fd00:1::100/64 dev eth1",
+    "ip route flush table all proto keepalived; ip -6 route flush table all proto keepalived",
+    "ip rule del preference 600; ip -6 rule del preference 602; ip rule del preference 90",
+    "ip link set vrrp.51 down; ip link set vrrp.52 down",
+    "ip link del vrrp.51; ip link del vrrp.52",
+    "ip link set vrrp.52 down; ip link set vrrp.52 name odd; ip link set odd up",
+    "ip link set odd down; ip link set odd name vrrp.52; ip link set vrrp.52 up",
+    "nft flush ruleset",
+    "sysctl -qw net.ipv4.conf.eth0.arp_ignore=0 net.ipv4.conf.vrrp/51.rp_filter=1 net.ipv4.conf.all.rp_filter=2",
+)
+LOSSES = {
+    "ip link set eth0 down": "ip link set eth0 up",
+    "ip link set eth0 down; ip link set eth0 name odd; ip link set odd up": "ip link set odd down;"
+    " ip link set odd name eth0; ip link set eth0 up",
+    "ip link del eth0": "",
+}
+"""A router without its interface is none: another one takes over meanwhile."""
+FAULTS_HEAD = STATIC.replace("global_defs {", "global_defs {\n    dynamic_interfaces\n    vrrp_restore_lost 1000")
+
+
+def test_whatever_is_taken_away_is_back_without_a_failover_and_nothing_is_left(rig: Rig) -> None:
+    host, other, wire = rig.host("one"), rig.host("other"), rig.switch("lan")
+    plug(host, wire, "eth1", "10.1.0.1/24")
+    plug(host, wire, "eth0", "10.0.0.1/24")
+    other.plug(wire, "eth0", "10.0.0.2/24", "fe80::2/64")
+    host.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1")
+    before = state(host)
+    daemon = host.start(OURS, config(FIRST, SECOND, head=FAULTS_HEAD))
+    rig.wait(lambda: daemon.log.count("Entering MASTER STATE") == 2, 10)
+    vips = f"virtual_ipaddress {{{VIPS}}}", f"virtual_ipaddress {{{VIPS6}}}"
+    backup = other.start(THEIRS, config(*vips).replace("priority 150", "priority 100"))
+    rig.wait(lambda: backup.log.count("Entering BACKUP STATE") == 2, 10)
+    rig.wait(lambda: len(held(state(host))) == 6, 10)
+    whole, descriptors = state(host), count_of_descriptors(daemon)
+    for theft in THEFTS * 2:
+        host.run("sh", "-c", theft)
+        if "name odd" not in theft:
+            until_whole(rig, host, whole, theft)
+    assert "Entering MASTER STATE" not in backup.log
+    assert daemon.log.count("Entering") == 4
+    for number, (loss, gain) in enumerate(LOSSES.items(), 1):
+        host.run("sh", "-c", loss)
+        rig.wait(lambda number=number: daemon.log.count("Entering FAULT STATE") == 2 * number, 10)
+        if gain:
+            host.run("sh", "-c", gain)
+        else:
+            plug(host, wire, "eth0", "10.0.0.1/24")
+        until_whole(rig, host, whole, loss)
+    assert count_of_descriptors(daemon) == descriptors
+    assert "Traceback" not in daemon.log
+    assert daemon.stop() == 0
+    assert differences(state(host), before) == []
+
+
+def plug(host: Host, wire: Switch, name: str, address: str) -> None:
+    """A link of the same MAC address each time."""
+    host.plug(wire, name, address, mac=f"02:00:00:00:0a:0{name[-1]}")
+
+
+def count_of_descriptors(daemon: Daemon) -> int:
+    return len(list(Path(f"/proc/{daemon.pid_of('vrrp')}/fd").iterdir()))
+
+
+def until_whole(rig: Rig, host: Host, whole: State, what: str) -> None:
+    found: list[State] = []
+
+    def is_whole() -> bool:
+        found[:] = [state(host)]
+        return not differences(*found, whole)
+
+    with suppress(AssertionError):
+        print(what, rig.wait(is_whole, 10, every=0.1))
+    assert differences(*found, whole) == [], what
