@@ -86,7 +86,7 @@ class ConnectionChecker:
 
     @property
     def limit(self) -> float:
-        """Seconds that the whole check may take."""
+        """Seconds that each of its connections may take, with all that is said over it."""
         raise NotImplementedError
 
     def dialogue(self) -> Dialogue | None:
@@ -100,19 +100,30 @@ AnyChecker = Checker | ConnectionChecker
 class Connection:
     """One check under way."""
 
-    __slots__ = ("all", "connected", "descriptor", "dialogue", "done", "sock", "subject", "target", "unsent", "waiting")
+    __slots__ = (
+        "all",
+        "connected",
+        "descriptor",
+        "dialogue",
+        "done",
+        "limit",
+        "sock",
+        "subject",
+        "target",
+        "unsent",
+        "waiting",
+    )
 
     def __init__(
         self,
         all: Connections,
-        target: Target,
-        dialogue: Dialogue | None,
+        checker: ConnectionChecker,
         done: Callable[[Any, Result], None],
         subject: Any,
-        waiting: OrderedDict[Connection, float],
     ) -> None:
-        self.all, self.waiting = all, waiting
-        self.target, self.dialogue, self.done, self.subject = target, dialogue, done, subject
+        self.all, self.target, self.dialogue, self.limit = all, checker.target, checker.dialogue(), checker.limit
+        self.done, self.subject = done, subject
+        self.waiting = all.waiting_of(self.limit)
         self.sock: Any = None
         self.descriptor = -1
         self.connected = False
@@ -153,20 +164,23 @@ class Connections:
         self, checker: ConnectionChecker, done: Callable[[Subject, Result], None], subject: Subject
     ) -> Connection | None:
         """Begin a check; `done` gets `subject` and the result. None when it has ended at once."""
-        limit = checker.limit
-        waiting = self._waiting.get(limit)
-        if waiting is None:
-            waiting = self._waiting[limit] = OrderedDict()
         try:
-            connection = Connection(self, checker.target, checker.dialogue(), done, subject, waiting)
+            connection = Connection(self, checker, done, subject)
         except CheckNotMade as excuse:
             done(subject, Result(str(excuse), made=False))
             return None
-        waiting[connection] = deadline = now() + limit
+        connection.waiting[connection] = deadline = now() + connection.limit
         if deadline < self._armed:
             self._arm()
         self._connect(connection)
         return connection if connection.sock is not None else None
+
+    def waiting_of(self, limit: float) -> OrderedDict[Connection, float]:
+        """The deadlines of all connections that may take so long."""
+        found = self._waiting.get(limit)
+        if found is None:
+            found = self._waiting[limit] = OrderedDict()
+        return found
 
     def cancel(self, connection: Connection) -> None:
         """End it without a result."""
@@ -304,6 +318,8 @@ class Connections:
         else:
             self._shut(connection)
             connection.dialogue = heard
+            connection.waiting[connection] = now() + connection.limit
+            connection.waiting.move_to_end(connection)
             self._connect(connection)
 
     def _shut(self, connection: Connection) -> None:

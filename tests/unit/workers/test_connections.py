@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from keepalived_py.config.model import CheckTiming, Endpoint, HttpCheck, HttpUrl, TcpCheck
-from tests.unit.workers.helpers_check import ON_TIME, PATIENT, TIMING, Serve, against, endpoint
+from tests.unit.workers.helpers_check import PATIENT, TIMING, Make, Serve, against, endpoint
 from workers.checker import connections as module
 from workers.checker.connections import ConnectionChecker, Connections
+from workers.checker.http import HttpChecker
 from workers.checker.http_plain import PlainHttpChecker
 from workers.checker.probe import WELL, Result
 from workers.checker.tcp import TcpChecker
@@ -136,17 +137,26 @@ def test_an_answer_in_pieces_and_larger_than_what_is_read_at_a_time() -> None:
     assert result_of(answers_in_pieces, PATIENT, HttpUrl(path="/", digest=digest)) == WELL
 
 
-def test_one_deadline_over_all_connections_of_a_check() -> None:
-    """Each url is answered in time, all together are not."""
+@pytest.mark.parametrize("kind", [PlainHttpChecker, HttpChecker])
+def test_one_deadline_for_each_url(kind: Any) -> None:
+    """All together take longer."""
 
     async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        await asyncio.sleep(0.15)
+        number = int((await reader.readuntil(b"\r\n\r\n")).split()[1][1:])
+        await asyncio.sleep(0.2 if number < 6 else 5)
         writer.write(OK + b"Content-Length: 0\r\n\r\n")
 
-    urls = tuple(HttpUrl(path=f"/{number}") for number in range(9))
-    result, took = against(late, lambda target, _: http(target, *urls, timing=TIMING))
-    assert (result.failure, took < ON_TIME) == ("no answer within 0.4s", True)
+    def visiting(number: int) -> Make:
+        urls = tuple(HttpUrl(path=f"/{number}") for number in range(number))
+        timing = CheckTiming(connect_timeout=0.8)
+        return lambda target, client: kind(
+            HttpCheck(timing=timing, endpoint=target, urls=urls), *([client] if kind is HttpChecker else [])
+        )
+
+    assert against(late, visiting(6))[0] == WELL
+    result, took = against(late, visiting(8))
+    assert result.failure == "no answer within 0.8s"
+    assert 1.9 < took < 4
 
 
 # what this host lacks ------------------------------------------------------------------------------------------------
@@ -304,6 +314,26 @@ def test_deadlines_of_different_limits_end_in_their_order(silent: Endpoint) -> N
             connections.start(check, lambda limit, _: told.append(limit), limit)
         await until(lambda: len(told) == 4)
         assert told == [0.1, 0.1, 0.2, 0.3]
+
+    run(main)
+
+
+def test_a_second_url_does_not_delay_the_deadlines_of_others(silent: Endpoint) -> None:
+    async def main(connections: Connections) -> None:
+        async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if b" /a " in await reader.readuntil(b"\r\n\r\n"):
+                writer.write(OK + b"Content-Length: 0\r\n\r\n")
+            await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(once, "127.0.0.1", 0)
+        told: list[str] = []
+        two = http(endpoint(server.sockets[0].getsockname()[1]), HttpUrl(path="/a"), HttpUrl(path="/b"), timing=TIMING)
+        connections.start(two, lambda name, _: told.append(name), "two")
+        connections.start(http(silent, timing=TIMING), lambda name, _: told.append(name), "one")
+        await until(lambda: len(told) == 2)
+        assert told == ["one", "two"]
+        server.close()
 
     run(main)
 
