@@ -34,9 +34,24 @@ http {{ access_log off; reset_timedout_connection on; client_body_temp_path {0}/
   location /slow {{ limit_rate 1; }}
   location /reset {{ return 444; }}
   location /packed {{ gzip on; gzip_min_length 1; gzip_types *; }}
- }}
+{2} }}
 {1}}}
 """
+ONLY = {
+    "host": ("host", NAME),
+    "address": ("host", "127.0.0.1"),
+    "from": ("remote_addr", "127.0.0.9"),
+    "port": ("remote_port", "5555"),
+    "1.0": ("server_protocol:$http_connection", "HTTP/1.0:"),
+    "1.0C": ("server_protocol:$http_connection", "HTTP/1.0:close"),
+    "1.1": ("server_protocol:$http_connection", "HTTP/1.1:close"),
+    "agent": ("http_user_agent", "KeepAliveClient"),
+    "post": ("request_method:$http_x_probe:$content_length", "POST:yes:4"),
+    "basic": ("http_authorization", "Basic dXNlcjpwYXNz"),
+    "bearer": ("http_authorization", "Bearer s3cret"),
+    "second": ("connection_requests", "2"),
+}
+"""Paths below /only that answer 200 when a variable of nginx is that, and 403 else."""
 CERTIFICATES = {"good": 8441, "expired": 8442, "wrong-name": 8443, "self-signed": 8444}
 DAYS = 30
 MD5_OF_WELL = hashlib.md5(b"all is well").hexdigest()
@@ -75,13 +90,25 @@ def nginx_config(place: Path) -> str:
     for name, port in CERTIFICATES.items():
         secure += f" server {{ listen {port} ssl; ssl_certificate {place}/{name}.crt;"
         secure += f" ssl_certificate_key {place}/{name}.key; return 200 well; }}\n"
-    return NGINX.format(place, secure)
+    mutual = f"ssl_certificate {place}/good.crt; ssl_certificate_key {place}/good.key;"
+    mutual += f" ssl_client_certificate {place}/ca.pem; ssl_verify_client optional;"
+    secure += (
+        f" server {{ listen 8445 ssl; {mutual} location /ours {{ {only('ssl_client_s_dn', 'CN=mail.example.com')} }}"
+    )
+    secure += f" location /sni {{ {only('ssl_server_name', NAME)} }}"
+    secure += f" location /no-sni {{ {only('ssl_server_name', '')} }} }}\n"
+    locations = (f"  location = /only/{path} {{ {only(*pair)} }}\n" for path, pair in ONLY.items())
+    return NGINX.format(place, secure, "".join(locations))
+
+
+def only(variable: str, value: str) -> str:
+    return f'set $seen "${variable}"; if ($seen != "{value}") {{ return 403; }} return 200 "all is well";'
 
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Host]:
     """A host on which all the servers run."""
-    absent = [each for each in ("nginx", "dnsmasq", "openssl") if shutil.which(each) is None]
+    absent = [each for each in ("nginx", "dnsmasq", "openssl", "nft") if shutil.which(each) is None]
     if absent:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"needs {' and '.join(absent)}")
     with Rig() as rig, ExitStack() as stack:
@@ -90,6 +117,12 @@ def host() -> Iterator[Host]:
         place.chmod(0o755)
         rig.directory.chmod(0o755)
         certificates(place)
+        (place / "basic").write_text("user:pass\n")
+        (place / "bearer").write_text("s3cret\n")
+        host.run("ip", "link", "add", "other", "type", "veth", "peer", "name", "another")
+        host.run("ip", "link", "set", "other", "up")
+        refusing = "table ip t { chain out { type filter hook output priority 0; meta mark 7 reject; }; }"
+        host.run("nft", refusing)
         (place / "conf").write_text(nginx_config(place))
         for command in (
             ("nginx", "-c", str(place / "conf")),
@@ -119,7 +152,14 @@ def tls(*lines: str) -> str:
     return "\n".join((*lines, url("/")))
 
 
+def visit(path: str, *lines: str) -> str:
+    """A url below /only."""
+    return url(f"/only/{path}", *lines)
+
+
 VERIFY = ("enable_sni", f"virtualhost {NAME}", "verify", f"expected_name {NAME}", "ca {place}/ca.pem")
+QUERY = "payload 0bad01000001000000000000" + "03777777076578616d706c6503636f6d00" + "00010001\n"
+"""For the address of www.example.com."""
 WELL = ""
 """No reason to fail."""
 CHECKS: dict[str, tuple[str, int, str, str]] = {
@@ -135,6 +175,50 @@ CHECKS: dict[str, tuple[str, int, str, str]] = {
     "http missing": ("HTTP_GET", 80, url("/nothing"), "/nothing: status 404"),
     "http pattern": ("HTTP_GET", 80, url("/well", "regex sick"), "the pattern is not in"),
     "http large": ("HTTP_GET", 80, url("/packed", "regex well"), WELL),
+    "http virtualhost": ("HTTP_GET", 80, f"virtualhost other\n{visit('host', f'virtualhost {NAME}')}", WELL),
+    "http virtualhost of the checker": ("HTTP_GET", 80, f"virtualhost {NAME}\n{visit('host')}", WELL),
+    "http no virtualhost": ("HTTP_GET", 80, visit("address"), WELL),
+    "http another virtualhost": ("HTTP_GET", 80, visit("host"), "/only/host: status 403"),
+    "http bindto": ("HTTP_GET", 80, f"bindto 127.0.0.9\n{visit('from')}", WELL),
+    "http bindto, patterns": ("HTTP_GET", 80, f"bindto 127.0.0.9\n{visit('from', 'regex well')}", WELL),
+    "http no bindto": ("HTTP_GET", 80, visit("from"), "status 403"),
+    "http bind_port": ("HTTP_GET", 80, f"bindto 127.0.0.8\nbind_port 5555\n{visit('port')}", WELL),
+    "http bind_if": ("HTTP_GET", 80, f"bind_if lo\n{visit('address')}", WELL),
+    "tcp bind_if": ("TCP_CHECK", 80, "bind_if other", "connect: |no answer within"),
+    "tcp fwmark": ("TCP_CHECK", 80, "fwmark 7", "connect: Connection refused"),
+    "tcp another fwmark": ("TCP_CHECK", 80, "fwmark 8", WELL),
+    "http fwmark, patterns": ("HTTP_GET", 80, "fwmark 7\n" + url("/well", "regex well"), "Connection refused"),
+    "http fwmark": ("HTTP_GET", 80, "fwmark 7\n" + url("/well"), "Connection refused"),
+    "dns fwmark": ("DNS_CHECK", 53, "fwmark 7", "send: Operation not permitted"),
+    "smtp fwmark": ("SMTP_CHECK", 25, "fwmark 7", "Connection refused"),
+    "ping fwmark": ("PING_CHECK", 0, "fwmark 7", "."),
+    "http over IPv6": ("HTTP_GET", 80, "connect_ip ::1\n" + url("/well", "regex well"), WELL),
+    "tcp over IPv6": ("TCP_CHECK", 80, "connect_ip ::1", WELL),
+    "ping over IPv6": ("PING_CHECK", 0, "connect_ip ::1", WELL),
+    "http 1.0, the line": ("HTTP_GET", 80, "http_protocol 1.0\n" + visit("1.0"), WELL),
+    "http 1.0C, the line": ("HTTP_GET", 80, "http_protocol 1.0C\n" + visit("1.0C"), WELL),
+    "http 1.1, the line": ("HTTP_GET", 80, "http_protocol 1.1\n" + visit("1.1"), WELL),
+    "http agent": ("HTTP_GET", 80, visit("agent"), WELL),
+    "http method, header, body": (
+        "HTTP_GET",
+        80,
+        visit("post", "method POST", "header X-Probe yes", "body ping"),
+        WELL,
+    ),
+    "http method": ("HTTP_GET", 80, url("/well", "method HEAD", "status_code 200"), WELL),
+    "http basic": ("HTTP_GET", 80, "basic_auth_file {place}/basic\n" + visit("basic"), WELL),
+    "http bearer": ("HTTP_GET", 80, "bearer_token_file {place}/bearer\n" + visit("bearer"), WELL),
+    "http no secret": ("HTTP_GET", 80, visit("bearer"), "status 403"),
+    "http kept": ("HTTP_GET", 80, "http_protocol 1.1\nkeep_alive\n" + url("/well") + "\n" + visit("second"), WELL),
+    "http not kept": ("HTTP_GET", 80, "http_protocol 1.1\n" + url("/well") + "\n" + visit("second"), "status 403"),
+    "http statuses": ("HTTP_GET", 80, url("/busy", "status_code 200 301-302 500-503"), WELL),
+    "http pattern, from": ("HTTP_GET", 80, url("/well", "regex l", "regex_min_offset 9"), WELL),
+    "http pattern, not from": ("HTTP_GET", 80, url("/well", "regex all", "regex_min_offset 1"), "is not in the body"),
+    "http pattern, up to": ("HTTP_GET", 80, url("/well", "regex is", "regex_max_offset 4"), WELL),
+    "http pattern, not up to": ("HTTP_GET", 80, url("/well", "regex is", "regex_max_offset 3"), "is not in the body"),
+    "http pattern inverted": ("HTTP_GET", 80, url("/well", "regex well", "regex_no_match"), "is in the body"),
+    "http pattern, its options": ("HTTP_GET", 80, url("/well", "regex WELL", "regex_options caseless"), WELL),
+    "http last of several": ("HTTP_GET", 80, url("/well") + "\n" + url("/busy"), "/busy: status 503"),
     "http slow": ("HTTP_GET", 80, url("/slow"), "no answer within 2s"),
     "http reset": ("HTTP_GET", 80, url("/reset"), "Connection reset by peer"),
     "http to nobody": ("HTTP_GET", 81, url("/"), "connect: Connection refused"),
@@ -147,6 +231,10 @@ CHECKS: dict[str, tuple[str, int, str, str]] = {
     "https another name": ("SSL_GET", 8443, tls(*VERIFY), "TLS: .*(mismatch|match|not valid for)"),
     "https self-signed": ("SSL_GET", 8444, tls(*VERIFY), "TLS: .*self.signed"),
     "https self-signed, unverified": ("SSL_GET", 8444, tls(), WELL),
+    "https with our certificate": ("SSL_GET", 8445, url("/ours"), WELL),
+    "https sni": ("SSL_GET", 8445, f"enable_sni\nvirtualhost {NAME}\n" + url("/sni"), WELL),
+    "https sni_name": ("SSL_GET", 8445, f"enable_sni\nsni_name {NAME}\n" + url("/sni", "virtualhost other"), WELL),
+    "https without sni": ("SSL_GET", 8445, f"virtualhost {NAME}\n" + url("/no-sni"), WELL),
     "https to http": ("SSL_GET", 80, tls(), "TLS: "),
     "https to nobody": ("SSL_GET", 81, tls(), "connect: Connection refused"),
     "smtp": ("SMTP_CHECK", 25, "helo_name balancer.example.com", WELL),
@@ -158,16 +246,38 @@ CHECKS: dict[str, tuple[str, int, str, str]] = {
     "tcp": ("TCP_CHECK", 25, "", WELL),
     "tcp to nobody": ("TCP_CHECK", 81, "", "connect: Connection refused"),
     "udp": ("UDP_CHECK", 53, "", WELL),
+    "udp answer": ("UDP_CHECK", 53, QUERY + "require_reply 0bad8xx00001xxxx\nmax_reply_length 100", WELL),
+    "udp another answer": (
+        "UDP_CHECK",
+        53,
+        QUERY + "require_reply 0bad0xx0\nmax_reply_length 100",
+        "answer differs at byte 2",
+    ),
+    "udp long answer": (
+        "UDP_CHECK",
+        53,
+        QUERY + "require_reply 0bad\nmax_reply_length 12",
+        "answer of 13 or more bytes",
+    ),
+    "udp short answer": (
+        "UDP_CHECK",
+        53,
+        QUERY + "require_reply 0bad\nmin_reply_length 90\nmax_reply_length 100",
+        "answer of .. bytes",
+    ),
+    "udp no answer": ("UDP_CHECK", 53, "payload 00\nrequire_reply", "no answer within 2s"),
     "udp to nobody": ("UDP_CHECK", 54, "", "Connection refused"),
     "ping": ("PING_CHECK", 0, "", WELL),
 }
 
 
 def configuration(place: Path) -> str:
-    text = f"virtual_server 10.0.0.1 80 {{\n delay_loop 60\n warmup 0\n alpha\n retry 0\n {BALANCING}\n"
+    text = f"SSL {{\n certificate {place}/wrong-name.crt\n key {place}/wrong-name.key\n}}\n"
+    text += f"virtual_server 10.0.0.1 80 {{\n delay_loop 60\n warmup 0\n alpha\n retry 0\n {BALANCING}\n"
     for number, (kind, port, inner, _) in enumerate(CHECKS.values(), 1):
+        ip_line = "" if "connect_ip" in inner else "connect_ip 127.0.0.1"
         port_line = f"connect_port {port}" if port else ""
-        text += f" real_server 192.0.2.{number} 80 {{\n {kind} {{\n connect_ip 127.0.0.1\n {port_line}\n"
+        text += f" real_server 192.0.2.{number} 80 {{\n {kind} {{\n {ip_line}\n {port_line}\n"
         text += f" connect_timeout 2\n log_all_failures\n {inner.replace('{place}', str(place))}\n }}\n }}\n"
     return text + "}\n"
 

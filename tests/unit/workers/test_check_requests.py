@@ -14,6 +14,7 @@ from keepalived_py.config.load import LoadOptions, load
 from keepalived_py.config.model import HttpCheck
 from tests.unit.workers.helpers_check import PATIENT, against
 from workers.checker.http import HttpChecker
+from workers.checker.http_plain import PlainHttpChecker
 
 FILE = """
 virtual_server 192.0.2.1 80 {{
@@ -49,8 +50,16 @@ def configured(tmp_path: Path, url: str = "", check: str = "") -> HttpCheck:
 
 
 def request_of(config: HttpCheck) -> str:
-    """The whole request, as a server that answers 200 gets it."""
+    """The whole request, as a server that answers 200 gets it; both ways of making it say the same."""
+    plain, other = (_request_of(config, kind) for kind in (PlainHttpChecker, HttpChecker))
+    assert plain.split("\r\n")[0] == other.split("\r\n")[0]
+    assert sorted(plain.split("\r\n")) == sorted(other.split("\r\n"))
+    return plain
+
+
+def _request_of(config: HttpCheck, kind: type[PlainHttpChecker | HttpChecker]) -> str:
     seen: list[bytes] = []
+    ports: list[str] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -58,12 +67,14 @@ def request_of(config: HttpCheck) -> str:
         seen.append(head + await reader.readexactly(size))
         writer.write(b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n")
 
-    def make(target: Any, client: Any) -> HttpChecker:
-        return HttpChecker(replace(config, endpoint=target, timing=PATIENT), client)
+    def make(target: Any, client: Any) -> PlainHttpChecker | HttpChecker:
+        ports.append(f":{target.port}")
+        found = replace(config, endpoint=target, timing=PATIENT)
+        return HttpChecker(found, client) if kind is HttpChecker else PlainHttpChecker(found)
 
     result, _ = against(serve, make)
     assert result.failure == ""
-    return seen[0].decode()
+    return seen[0].decode().replace(ports[0], ":PORT")
 
 
 def test_without_them_the_request_is_keepaliveds(tmp_path: Path) -> None:
