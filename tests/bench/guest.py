@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 
 from keepalived_py.plan.ipvs import ServiceId
@@ -150,26 +149,6 @@ def memory_servers(program: str, size: int) -> Figures:
         return _memory(daemon)
 
 
-def reload_one_weight(program: str, size: int) -> Figures:
-    """Seconds from SIGHUP to the changed weight in the kernel, and the longest silence of the instance meanwhile."""
-    with Rig() as rig:
-        host, daemon = _started(rig, program, many_servers(size))
-        _settle(rig, host, size)
-        time.sleep(5.0)
-        watch = host.capture("eth0")
-        time.sleep(1.0)
-        daemon.rewrite(many_servers(size, weight=7))
-        began = time.monotonic()
-        daemon.signal(signal.SIGHUP)
-        one = ("ipvsadm", "-Ln", "-t", f"{CHANGED}:80")
-        rig.wait(lambda: " 7 " in host.run(*one, check=False), 600, 0.02)
-        took = time.monotonic() - began
-        time.sleep(1.0)
-        times = [frame.time for frame in watch.adverts()]
-        gaps = [later - earlier for earlier, later in pairwise(times)]
-        return {"applied (s)": took, "longest silence (s)": max(gaps, default=float("nan"))}
-
-
 # IPVS -------------------------------------------------------------------------------------------------------------
 
 
@@ -282,9 +261,7 @@ def one_weight(program: str, size: int) -> Figures:
         return {"applied (s)": time.monotonic() - began}
 
 
-GUEST_BENCHES = {
-    each.__name__: each for each in (memory_three, memory_servers, reload_one_weight, programme, one_weight)
-}
+GUEST_BENCHES = {each.__name__: each for each in (memory_three, memory_servers, programme, one_weight)}
 
 
 def main(name: str, program: str, size: str) -> None:
@@ -301,14 +278,6 @@ BENCHES = (
         sizes=(160, 1600, 16000, 50000),
         runs=1,
         label="memory of all processes, {size} real servers",
-    ),
-    Bench(
-        "reload-servers",
-        "s",
-        in_the_guest("reload_one_weight"),
-        sizes=(160, 1600, 16000),
-        runs=1,
-        label="reload, one weight of {size} servers",
     ),
     Bench(
         "ipvs-table",
