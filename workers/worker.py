@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import errno
 import gc
 import logging
 import os
@@ -181,12 +182,23 @@ class Worker(ABC, Generic[Slice]):
             self._tune(self.config)
             self.prepare()
             return self._run_loop()
-        except WorkerError as exc:
-            logger.error("%s", exc)
-            return exc.code
-        except Exception:
-            logger.exception("%s: internal error", self.ident)
-            return ExitCode.PROGRAM_ERROR
+        except Exception as exc:
+            return self._failed(exc)
+
+    def _failed(self, exc: Exception) -> ExitCode:
+        """Tell why the process ends; its exit code."""
+        match exc:
+            case WorkerError():
+                logger.error("%s", exc)
+                return exc.code
+            case MemoryError():
+                logger.error("Out of memory")
+                return ExitCode.NO_MEMORY
+            case OSError(errno=errno.EMFILE | errno.ENFILE | errno.ENOMEM | errno.ENOBUFS as number):
+                logger.error("Out of what every process needs: %s", os.strerror(number))
+            case _:
+                logger.error("%s: internal error", self.ident, exc_info=exc)
+        return ExitCode.PROGRAM_ERROR
 
     def _run_loop(self) -> int:
         """Unlike asyncio.run this does not wait for threads: a name that nobody resolves would hold up the stop."""

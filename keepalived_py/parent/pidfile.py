@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 
 RUN = "/run"
@@ -50,7 +51,7 @@ class PidFile:
         os.ftruncate(self._descriptor, os.pwrite(self._descriptor, f"{pid}\n".encode(), 0))
 
     def remove(self) -> None:
-        """Delete the file if it is ours."""
+        """Delete the file if it is ours, and keepalived's directory when it is empty."""
         if self._descriptor < 0:
             return
         try:
@@ -60,6 +61,16 @@ class PidFile:
         finally:
             os.close(self._descriptor)
             self._descriptor = -1
+        if os.path.dirname(self.path) == DIRECTORY:
+            with suppress(OSError):
+                os.rmdir(DIRECTORY)
+
+    def discard(self) -> None:
+        """Delete what a process left that is gone: its number belongs to another one some day."""
+        if os.path.lexists(self.path):
+            with suppress(AlreadyRunning, OSError):
+                self.acquire()
+                self.remove()
 
 
 def default_path(name: str, instance: str, use_directory: bool) -> str:

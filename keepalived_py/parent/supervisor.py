@@ -125,6 +125,8 @@ class Supervisor:
             return
         wanted = {peer for peer in self.roles if self._needed(peer, self.reload.current.config)}
         self._expected = set(wanted)
+        for peer in self.plan.pid_files.keys() - wanted - {Peer.PARENT}:
+            self.plan.pid_files[peer].discard()
         if Peer.CHECKER in wanted:
             self._later(partial(self._spawn, Peer.CHECKER))
             self._loop.call_later(SERVICES_LIMIT, self._start_vrrp)

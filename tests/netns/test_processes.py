@@ -262,6 +262,29 @@ def test_an_interrupt_of_all_processes_is_ignored_where_that_is_asked_for(pair: 
     assert daemon.log.count("Starting VRRP child process") == 1
 
 
+def test_a_start_without_descriptors_says_so_and_is_tried_again(pair: Pair) -> None:
+    executable = str(Path(sys.executable).with_name(OURS))
+    few = ("sh", "-c", 'ulimit -n 12; exec "$@"', "sh", executable)
+    daemon = pair.one.start(OURS, fast(150), command=few)
+    pair.rig.wait(lambda: daemon.log.count("Respawning") > 1, 10)
+    assert "Out of what every process needs: Too many open files" in daemon.log
+    assert "Traceback" not in daemon.log
+    assert daemon.stop() == 0
+
+
+def test_pid_files_of_workers_that_do_not_run_go(pair: Pair) -> None:
+    """What an earlier process left would send the signals of others to a stranger."""
+    earlier = pair.one.start(OURS, fast(150))
+    pair.rig.wait(lambda: pair.one.has(VIP4), 10)
+    earlier.kill()
+    left = str(earlier.directory / "vrrp.pid")
+    assert Path(left).exists()
+    daemon = pair.one.start(OURS, "", "-r", left)
+    pair.rig.wait(lambda: "Nothing to run" in daemon.log, 10)
+    assert not Path(left).exists()
+    assert daemon.stop() == 0
+
+
 def test_as_process_1_of_a_namespace_it_collects_orphans_and_stops(pair: Pair) -> None:
     orphan = pair.rig.directory / "orphan"
     orphan.write_text("#!/bin/sh\n(sleep 0.2; exit 3) &\n(sleep 0.3) &\n")

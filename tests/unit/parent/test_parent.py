@@ -10,6 +10,7 @@ import pytest
 from ipc.messages import ConfigLoaded, Peer
 from keepalived_py.config.delta import difference
 from keepalived_py.config.model import Config, GlobalDefs, RootSettings, VrrpConfig
+from keepalived_py.parent import pidfile
 from keepalived_py.parent.pidfile import AlreadyRunning, PidFile, default_path
 from keepalived_py.parent.reload import Applied, ReloadCoordinator
 from keepalived_py.parent.report import describe, status
@@ -138,6 +139,20 @@ def test_a_pid_file_is_written_locked_and_removed(tmp_path: Path) -> None:
     mine.remove()
     mine.remove()
     assert not path.exists()
+
+
+def test_only_what_nobody_holds_is_discarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = tmp_path / "keepalived"
+    monkeypatch.setattr(pidfile, "DIRECTORY", str(directory))
+    held, left = PidFile(str(directory / "held.pid")), directory / "left.pid"
+    held.write(7)
+    left.write_text("8\n")
+    PidFile(str(left)).discard()
+    PidFile(str(directory / "held.pid")).discard()
+    PidFile(str(directory / "none.pid")).discard()
+    assert [each.name for each in directory.iterdir()] == ["held.pid"]
+    held.remove()
+    assert not directory.exists()
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
