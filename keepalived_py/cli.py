@@ -16,7 +16,7 @@ from ipc.messages import ConfigLoaded, Peer
 
 from . import __version__, log, netns
 from .config.delta import difference, digests_told
-from .config.dump import dump, dump_lines
+from .config.dump import dump, dump_lines, masked
 from .config.load import DEFAULT_FILE, LoadOptions, LoadResult, load
 from .config.model import Config
 from .config.problems import Severity
@@ -195,7 +195,7 @@ def _run(options: Options) -> int:
     systemd, umask, facility = Systemd(), umask_of(options), facility_of(options)
     keep_descriptors()
     os.umask(DEFAULT_UMASK if umask is None else umask)
-    settings = _log_settings(options, facility, foreground, options.text("namespace"))
+    settings = _log_settings(options, facility, foreground, None, options.text("namespace"))
     log.set_up(settings, "Keepalived", "")
     logger.info("Starting %s %s", PROGRAM, __version__)
     try:
@@ -205,6 +205,8 @@ def _run(options: Options) -> int:
         if not foreground or not settings.console:
             print(f"{PROGRAM}: {exc}", file=sys.stderr)
         return ExitCode.OK
+    if result.config is not None:
+        log.use_json(result.config.global_defs.log_json)
     for problem in result.problems:
         logger.info("%s", problem.log_line())
     if result.config is None:
@@ -218,11 +220,14 @@ def _run(options: Options) -> int:
         logger.error("The configuration has errors, which reload_check_config does not allow - exiting with 2")
         return ExitCode.CONFIG
     if options.has("dump-conf"):
-        for text in dump_lines(result.config):
-            logger.info("%s", text)
+        for number, text in enumerate(masked(dump_lines(result.config)), 1):
+            logger.info("%s", text, extra={log.VERBATIM: True})
+            if number % log.WAITING_LIMIT == 0:
+                log.finish()  # a start may wait until all of it is written
     root = result.config.global_defs.root
     namespace = options.text("namespace", root.net_namespace)
-    settings = _log_settings(options, facility, foreground, namespace, root.instance)
+    json = result.config.global_defs.log_json
+    settings = _log_settings(options, facility, foreground, json, namespace, root.instance)
     pid_files = _pid_files(options, root.instance, root.use_pid_dir or bool(namespace))
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # until the parent can obey, or a file would stay
     try:
@@ -300,7 +305,7 @@ def _enter(name: str) -> None:
         raise NoNamespace(f"cannot enter network namespace {name}: {exc.strerror or 'no such name'}") from exc
 
 
-def _log_settings(options: Options, facility: int, foreground: bool, *names: str) -> log.LogSettings:
+def _log_settings(options: Options, facility: int, foreground: bool, json: bool | None, *names: str) -> log.LogSettings:
     file = options.text("log-file", "keepalived.log") if options.has("log-file") else ""
     return log.LogSettings(
         syslog=not options.has("no-syslog"),
@@ -309,6 +314,7 @@ def _log_settings(options: Options, facility: int, foreground: bool, *names: str
         detail=options.has("log-detail"),
         file=os.path.join(temporary_directory(), file) if file else "",
         suffix="".join(f"_{name}" for name in names if name),
+        json=json,
     )
 
 

@@ -31,6 +31,8 @@ DETAIL = logging.DEBUG
 """Lines shown with -D only."""
 EQUAL_RECORDS = 20
 """How many equal records pass in one window."""
+VERBATIM = "verbatim"
+"""What `extra` has for records that are lines of one text: equal ones count too."""
 WINDOW = 1.0
 """Seconds."""
 WINDOWS_KEPT = 256
@@ -54,8 +56,8 @@ class LogSettings:
     file: str = ""
     suffix: str = ""
     """Instance name, added to identifiers and file names."""
-    json: bool = False
-    """log_format json: of console and files."""
+    json: bool | None = False
+    """log_format json: of console and files. None: not known yet, so that both wait for `use_json`, or `finish`."""
 
 
 class Sink(logging.Handler, ABC):
@@ -302,6 +304,9 @@ class Limiter(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.tick()
+        if hasattr(record, VERBATIM):
+            self._pass(record)
+            return
         key = (record.levelno, record.getMessage())
         window = self._windows.get(key)
         if window is None:
@@ -396,12 +401,13 @@ def set_up(settings: LogSettings, ident: str, role: str) -> None:
     if settings.syslog:
         limiter.sinks.append(SyslogHandler(ident, settings.facility))
     if settings.console:
-        console = StreamHandler(sys.stderr.fileno(), ident=ident, as_json=settings.json)
-        limiter.sinks.append(console if console.never_waits else Aside(console))
+        console = StreamHandler(sys.stderr.fileno(), ident=ident, as_json=bool(settings.json))
+        direct = console.never_waits and settings.json is not None
+        limiter.sinks.append(console if direct else Aside(console))
     if settings.file:
         path = file_of(settings, role)
         try:
-            limiter.sinks.append(Aside(StreamHandler(path=path, ident=ident, as_json=settings.json)))
+            limiter.sinks.append(Aside(StreamHandler(path=path, ident=ident, as_json=bool(settings.json))))
         except OSError as exc:
             root.error("log file %s: %s", path, exc.strerror)
     for noisy in ("asyncio", "pyroute2"):

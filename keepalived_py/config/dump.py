@@ -7,6 +7,7 @@ dump_check.py.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -40,11 +41,17 @@ from .rules import rule_words
 from .schema import Keyword
 
 Lines = Iterable[str]
+_SECRET = re.compile(r"^(\s*(?:auth_pass|password|key \d+)) .*")
 
 
 def dump(config: Config) -> str:
     """The whole configuration, a keepalived.conf of its own."""
     return "".join(f"{text}\n" for text in dump_lines(config))
+
+
+def masked(lines: Iterable[str]) -> Iterator[str]:
+    """The same without passwords and keys."""
+    return (_SECRET.sub(r"\1 ****", text) for text in lines)
 
 
 def dump_lines(config: Config) -> Iterator[str]:

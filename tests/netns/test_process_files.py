@@ -168,6 +168,25 @@ def test_json_lines_and_a_file_that_was_moved(pair: Pair) -> None:
     assert old.stat().st_mode & 0o777 == 0o600
 
 
+def test_every_line_is_json_and_without_secrets_the_dump_of_the_configuration_whole(pair: Pair) -> None:
+    names = [f"s{number}" for number in range(30)]
+    blocks = "".join(f"vrrp_script {name} {{\n script /bin/true\n}}\n" for name in names)
+    more = ("authentication {\n auth_type PASS\n auth_pass 5ecret\n}", "track_script {\n" + "\n".join(names) + "\n}")
+    text = blocks + with_globals("log_format json", more=more).replace("version 3", "version 2")
+    daemon = master(pair, text.replace("advert_int 0.2", "advert_int 1"), "-d", "-gown")
+    daemon.stop()
+    console = [line for line in daemon.log.splitlines() if not line.startswith("{")]
+    assert console == []
+    rows = [json.loads(line) for line in (daemon.directory / "own").read_text().splitlines()]
+    messages = [row["message"] for row in rows]
+    assert messages[0].startswith("Starting keepalived-py")
+    assert messages[-1] == "Stopped"
+    assert messages.count("}") > 30
+    assert "        auth_pass ****" in messages
+    for path in daemon.directory.iterdir():
+        assert path.name == "conf" or "5ecret" not in path.read_text()
+
+
 def test_dump_files_where_they_are_wanted(pair: Pair) -> None:
     wanted = pair.rig.directory / "dumps"
     wanted.mkdir()
