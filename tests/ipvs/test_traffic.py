@@ -52,7 +52,10 @@ KINDS = {
     "6-in-4": (VIP6, "lvs_method TUN", FRONT4),
 }
 FIRST_PORT = 8000
-PORTS = (80, *range(FIRST_PORT, FIRST_PORT + len(KINDS)))
+MARK_PORT, WIDE_PORT = 8103, 8104
+PORTS = (80, MARK_PORT, WIDE_PORT, *range(FIRST_PORT, FIRST_PORT + len(KINDS)))
+UDP_PORT, OPS_PORT, SIP_PORT, SCTP_PORT = 8100, 8101, 8105, 8102
+MARKING = ("iptable_mangle", "xt_mark", "xt_tcpudp")
 CLIENTS = ("10.0.0.3/24", "10.0.0.4/24", "fd00::3/64")
 
 
@@ -62,6 +65,8 @@ class Answering:
     def __init__(self, host: Host) -> None:
         self.host, self.name = host, host.name.encode()
         self.seen = 0
+        self.heard: Counter[bytes] = Counter()
+        """Datagrams."""
         self._selector = selectors.DefaultSelector()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -75,6 +80,23 @@ class Answering:
                 door = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=200)
                 self._doors.append(door)
                 self._selector.register(door, selectors.EVENT_READ, self._accept)
+            for port in (UDP_PORT, OPS_PORT, SIP_PORT):
+                door = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+                door.bind(("::", port))
+                self._doors.append(door)
+                self._selector.register(door, selectors.EVENT_READ, self._hear)
+
+    def take_sctp(self, address: str) -> None:
+        """Associations too, with this address only."""
+        with inside(self.host.namespace):
+            door = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP)
+            door.bind((address, SCTP_PORT))
+            door.listen()
+        self._doors.append(door)
+        self._selector.register(door, selectors.EVENT_READ, self._accept)
+
+    def _hear(self, door: socket.socket) -> None:
+        self.heard[door.recv(1000)] += 1
 
     def off(self) -> None:
         """New connections are refused; those there are go on."""
@@ -216,7 +238,10 @@ def behind_tunnels(host: Host, number: int, front: Switch, back: Switch) -> Answ
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Net]:
-    subprocess.run(["modprobe", "-qa", "ipip", "ip_gre", "ip6_gre", "ip6_tunnel", "sit", "fou", "fou6"], check=False)
+    subprocess.run(
+        ["modprobe", "-qa", "ipip", "ip_gre", "ip6_gre", "ip6_tunnel", "sit", "fou", "fou6", "sctp", *MARKING],
+        check=False,
+    )
     with Rig() as rig:
         front, back = rig.switch("front"), rig.switch("back")
         client, director = rig.host("client"), rig.host("director")
@@ -286,6 +311,76 @@ def test_traffic_of_every_kind(net: Net) -> None:
 
 
 NAT = "lvs_method NAT"
+
+
+def several(protocol: str, head: str, inner: str, reals: tuple[str, ...], port: int) -> str:
+    """Real servers without checks."""
+    rows = " ".join(f"real_server {each} {port} {{\n}}\n" for each in reals)
+    return f"virtual_server {head} {{\n {protocol}\n lvs_sched rr\n {NAT}\n {inner}\n {rows}}}\n"
+
+
+def say(net: Net, address: str, port: int, *texts: bytes) -> dict[str, int]:
+    """Datagrams from one socket of the client; how many of them each server heard."""
+    before = {name: server.heard.copy() for name, server in net.servers.items()}
+    with inside(net.client.namespace):
+        sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    with sock:
+        for text in texts:
+            sock.sendto(text, (address, port))
+
+        def heard() -> dict[str, int]:
+            news = {name: (server.heard - before[name]).total() for name, server in net.servers.items()}
+            return {name: count for name, count in news.items() if count}
+
+        wait(lambda: sum(heard().values()) == len(texts))
+    return heard()
+
+
+def test_datagrams_marks_associations_and_persistence_of_networks(net: Net) -> None:
+    udp, tcp = "protocol UDP", "protocol TCP"
+    wide = "persistence_timeout 60\n persistence_granularity 255.255.255.0"
+    config = (
+        several(udp, f"{VIP} {UDP_PORT}", "", NAT4, UDP_PORT)
+        + several(udp, f"{VIP6} {UDP_PORT}", "", NAT6, UDP_PORT)
+        + several(udp, f"{VIP} {OPS_PORT}", "ops", NAT4, OPS_PORT)
+        + several(udp, f"{VIP} {SIP_PORT}", "persistence_engine sip\n persistence_timeout 60", NAT4, SIP_PORT)
+        + several(tcp, f"{VIP} {WIDE_PORT}", wide, NAT4, WIDE_PORT)
+        + several("", "fwmark 5", "", NAT4, MARK_PORT)
+        + several("protocol SCTP", f"{VIP} {SCTP_PORT}", "", NAT4, SCTP_PORT)
+    )
+    net.run(config)
+    wait(lambda: len(net.table()) == 3 * config.count("virtual_server "), 60)
+    for address in (VIP, VIP6):
+        # without ops a socket stays with its server, the next gets the other
+        assert [say(net, address, UDP_PORT, *[b"x"] * 4) for _ in range(2)] in (
+            [{"one": 4}, {"two": 4}],
+            [{"two": 4}, {"one": 4}],
+        )
+    assert say(net, VIP, OPS_PORT, *[b"x"] * 4) == {"one": 2, "two": 2}
+    # one client, three sockets: the call decides
+    calls = [b"INVITE sip:a@example.com SIP/2.0\r\nCall-ID: %d\r\n\r\n" % number for number in (1, 1, 2)]
+    first, again, other = (say(net, VIP, SIP_PORT, call) for call in calls)
+    assert first == again != other
+    assert len({net.ask(VIP, WIDE_PORT, source) for source in ("10.0.0.3", "10.0.0.4")}) == 1
+    assert net.ask(VIP, MARK_PORT) == ""
+    marking = f"-t mangle -A PREROUTING -d {VIP} -p tcp --dport {MARK_PORT} -j MARK --set-mark 5"
+    net.director.run("iptables-legacy", *marking.split())  # the guest's nftables knows no IPv4
+    assert net.share(VIP, 4, MARK_PORT) == {"one": 2, "two": 2}
+    for name, address in zip(("one", "two"), NAT4, strict=True):
+        net.servers[name].take_sctp(address)
+    assert {associate(net) for _ in range(2)} == {"one", "two"}
+
+
+def associate(net: Net) -> str:
+    """Who answers over SCTP."""
+    with inside(net.client.namespace):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP)
+    with sock:
+        sock.bind(("10.0.0.3", 0))
+        sock.settimeout(10)
+        sock.connect((VIP, SCTP_PORT))
+        sock.sendall(WHO)
+        return sock.recv(100).decode()
 
 
 def destinations(net: Net) -> dict[str, int]:
