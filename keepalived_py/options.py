@@ -40,7 +40,7 @@ OPTIONS = (
     Option("s", "namespace", Arg.REQUIRED, "NAME", "run in this network namespace, beats net_namespace"),
     Option("V", "dont-release-vrrp", text="on stop keep virtual addresses"),
     Option("I", "dont-release-ipvs", text="on stop keep the IPVS configuration"),
-    Option("d", "dump-conf", text="log the configuration as it is understood, without passwords; with -t print all of it"),
+    Option("d", "dump-conf", text="log the configuration as understood, without passwords; with -t print all of it"),
     Option("R", "dont-respawn", text="stop when a worker dies"),
     Option("n", "dont-fork", text="stay in the foreground"),
     Option("p", "pid", Arg.REQUIRED, "FILE", "pid file of the parent"),
