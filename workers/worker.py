@@ -7,7 +7,6 @@ DumpRequest. It ends when told to, on SIGTERM, or when its parent is gone.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ctypes
 import errno
 import gc
@@ -16,7 +15,7 @@ import os
 import signal
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -38,7 +37,7 @@ from ipc.messages import (
     Stop,
     Stopped,
 )
-from keepalived_py import log, netns
+from keepalived_py import log, netns, vitals
 from keepalived_py.clock import now
 from keepalived_py.config.delta import rebuilt
 from keepalived_py.config.model import CheckerSlice, VrrpSlice
@@ -117,6 +116,8 @@ class Worker(ABC, Generic[Slice]):
         self._stopping = asyncio.Event()
         self._drained = False
         self._lateness = 0.0
+        """The worst since the last heartbeat."""
+        self._of_loop = vitals.Lateness()
         self.tuner = Tuner()
         self._memory = MemoryTrace(context.options.trace_memory)
         self._no_new_privileges = False
@@ -155,6 +156,18 @@ class Worker(ABC, Generic[Slice]):
     @abstractmethod
     def describe(self) -> str:
         """State of everything, for people."""
+
+    def vitals(self) -> Iterator[str]:
+        """What this process is made of, and how late it is: lines for the dump."""
+        yield from vitals.lines()
+        yield f"Tasks: {len(asyncio.all_tasks())}"
+        yield f"Timers: {self.armed()}"
+        yield f"Log records lost: {log.lost_records()}"
+        yield from self._of_loop.lines("the loop")
+
+    @abstractmethod
+    def armed(self) -> int:
+        """How many timers of what this worker is for are running."""
 
     def descriptors(self, config: Slice) -> int:
         """How many files `config` may have open at the same time, beside a few."""
@@ -299,12 +312,13 @@ class Worker(ABC, Generic[Slice]):
             due = now() + HEARTBEAT_INTERVAL
             await asyncio.sleep(HEARTBEAT_INTERVAL)
             self._lateness = max(self._lateness, now() - due)
+            self._of_loop.add(now() - due)
             self._noticed_late(now() - due)
             log.tick()
             self.channel.send(
                 Heartbeat(
                     lateness=round(self._lateness, 6),
-                    rss=resident_bytes(),
+                    rss=vitals.resident_bytes(),
                     tasks=len(asyncio.all_tasks()),
                     lost_records=log.lost_records(),
                 )
@@ -374,10 +388,3 @@ class Worker(ABC, Generic[Slice]):
 
     def _ignore_reload(self) -> None:
         logger.info("only the parent reads the configuration: send SIGHUP to process %d", self.context.parent_pid)
-
-
-def resident_bytes() -> int:
-    """Memory of this process that is in RAM."""
-    with contextlib.suppress(OSError), open("/proc/self/statm", "rb") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
-    return 0

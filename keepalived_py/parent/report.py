@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 
 from ipc.messages import Peer
-from keepalived_py import dumpfile, log
+from keepalived_py import dumpfile, log, vitals
 from keepalived_py.clock import now
 from keepalived_py.config.dump import dump
 
@@ -48,6 +48,7 @@ def describe(roles: Mapping[Peer, Role], reload: ReloadCoordinator) -> str:
         f"Reload: {'under way' if reload.busy else 'none'}",
         *([f"Last reload refused: {reload.refusal}"] if reload.refusal else []),
         f"Log records lost: {log.lost_records()}",
+        *vitals.lines(),
     ]
     for peer, role in roles.items():
         child = role.child
@@ -63,7 +64,7 @@ def describe(roles: Mapping[Peer, Role], reload: ReloadCoordinator) -> str:
         beat = child.heartbeat
         if beat is not None:
             lines += [
-                f"  Worst lateness of the loop: {beat.lateness * 1000:.3f} ms",
+                f"  Worst lateness of the loop in the last second: {beat.lateness * 1000:.3f} ms",
                 f"  Memory: {beat.rss // 1024} KiB",
                 f"  Tasks: {beat.tasks}",
                 f"  Log records lost: {beat.lost_records}",

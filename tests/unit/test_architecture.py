@@ -21,6 +21,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     f"{K}.inotify": (set(), set()),
     f"{K}.dumpfile": ({MODEL}, set()),
     f"{K}.log": (set(), set()),
+    f"{K}.vitals": (set(), set()),
     f"{K}.netns": (set(), set()),
     f"{K}.options": (set(), set()),
     f"{K}.config": ({VALUES, f"{K}.pattern"}, set()),
@@ -29,7 +30,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     f"{K}.plan": ({VALUES, MODEL, f"{K}.checks"}, set()),
     "ipc": ({VALUES, MODEL, DELTA}, {"msgpack"}),
     f"{K}.parent": (
-        {f"{K}.config", VALUES, f"{K}.clock", f"{K}.log", f"{K}.inotify", f"{K}.dumpfile", "ipc"},
+        {f"{K}.config", VALUES, f"{K}.clock", f"{K}.log", f"{K}.inotify", f"{K}.dumpfile", f"{K}.vitals", "ipc"},
         {"setproctitle"},
     ),
     f"{K}.ctl": ({VALUES, f"{K}.config", "ipc"}, {"rich"}),
@@ -38,7 +39,18 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
             *(VALUES, MODEL, DELTA, DIFF, "ipc"),
             *(
                 f"{K}.{name}"
-                for name in ("clock", "log", "netns", "pattern", "inotify", "dumpfile", "vrrp", "checks", "plan")
+                for name in (
+                    "clock",
+                    "log",
+                    "netns",
+                    "pattern",
+                    "inotify",
+                    "dumpfile",
+                    "vitals",
+                    "vrrp",
+                    "checks",
+                    "plan",
+                )
             ),
         },
         {"pyroute2", "aiohttp", "dns", "aiosmtplib", "setproctitle", "yarl", "h2"},

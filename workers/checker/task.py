@@ -14,6 +14,7 @@ from keepalived_py.checks.state import CheckerState
 from keepalived_py.clock import now
 from keepalived_py.config.model import Check
 from keepalived_py.values import RealKey, ServiceKey
+from keepalived_py.vitals import Lateness
 
 from .connections import AnyChecker, Connection, ConnectionChecker, Connections
 from .probe import Result, probe
@@ -82,7 +83,13 @@ class Scheduler:
         self._stopped = False
         self._spread = random.random()
         self.sharing = Sharing()
-        self.worst_lateness = 0.0
+        self.lateness = Lateness()
+        """Of the beginnings of checks."""
+
+    @property
+    def waiting(self) -> int:
+        """How many checks wait for their time."""
+        return sum(task.slot == slot for slot, tasks in self._slots.items() for task in tasks)
 
     def add(self, task: CheckerTask) -> None:
         """Check for the first time after a second and a part of the warm-up, for each another part."""
@@ -183,8 +190,7 @@ class Scheduler:
         if (task.followers or task.suspended) and not task.members():
             self._schedule(task, moment + task.state.timing.delay_loop)
             return
-        if moment - task.due > self.worst_lateness:
-            self.worst_lateness = moment - task.due
+        self.lateness.add(moment - task.due)
         if isinstance(task.checker, ConnectionChecker):
             task.running = self._connections.start(task.checker, self._ended, task)
         else:

@@ -399,9 +399,13 @@ class CheckerWorker(Worker[CheckerSlice]):
         if kind is DumpKind.DATA:
             dumpfile.write(dumpfile.state_path(self.config.global_defs, self.log_role), self.describe())
 
+    def armed(self) -> int:
+        return self.scheduler.waiting
+
     def describe(self) -> str:
         lines = (
-            f"Worst lateness of a check: {self.scheduler.worst_lateness * 1000:.3f} ms",
+            *self.vitals(),
+            *self.scheduler.lateness.lines("checks"),
             f"Operations that put back what others had changed in IPVS: {self.table.repaired}",
             *describe.servers(self.states, self.tasks),
         )

@@ -115,13 +115,18 @@ def _process(config: TrackProcess, trackers: Trackers) -> ProcessSnapshot:
 
 
 def ours(
-    instances: Iterable[Instance], trackers: Trackers, hearing: Hearing, lateness: float, queued: int, refiltered: int
+    instances: Iterable[Instance],
+    trackers: Trackers,
+    hearing: Hearing,
+    vitals: Iterable[str],
+    queued: int,
+    refiltered: int,
 ) -> str:
-    """States with their reasons, who else was heard, how late we were (`lateness` in seconds)."""
+    """States with their reasons, who else was heard, the process itself (`vitals`)."""
     lines = [
+        *vitals,
         *hearing.lines(),
         f"Filters put back: {refiltered}",
-        f"Worst lateness of an advert: {lateness * 1000:.3f} ms",
         f"Announcements that wait for their gap: {queued}",
     ]
     for instance in instances:

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from keepalived_py.clock import now
 from keepalived_py.values import VirtualRouterKey
+from keepalived_py.vitals import Lateness
 from keepalived_py.vrrp.states import Timer
 
 CLOCK_MONOTONIC = 1
@@ -94,7 +95,8 @@ class TimerDriver:
         self._timer = AbsoluteTimer()
         self._set_for = 0.0
         self._firing = False
-        self.worst_lateness = 0.0
+        self.lateness = Lateness()
+        """Of adverts."""
         self.late: Callable[[float], None] = lambda seconds: None
         """Hears by how much the earliest of the timers that fired was late."""
 
@@ -104,6 +106,11 @@ class TimerDriver:
     def close(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.remove_reader(self._timer.descriptor)
         self._timer.close()
+
+    @property
+    def armed(self) -> int:
+        """How many machines have a deadline."""
+        return len(self._armed)
 
     def rearm(self, key: VirtualRouterKey) -> None:
         """Call after every step; the machine's deadline is the truth."""
@@ -153,7 +160,7 @@ class TimerDriver:
             self.late(now() - found[0][0])
         for due, key, timer in found:
             if timer is Timer.ADVERT:
-                self.worst_lateness = max(self.worst_lateness, now() - due)
+                self.lateness.add(now() - due)
                 self._expired(key, timer)
             else:
                 later.append((due, key, timer))

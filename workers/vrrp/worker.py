@@ -10,7 +10,7 @@ import asyncio
 import copy
 import logging
 import time
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar
@@ -629,6 +629,12 @@ class VrrpWorker(Worker[VrrpSlice]):
             sections_before(self.config, self.static, self.monitor),
             interfaces(self.config, instances, self.monitor, self.sysctls),
         )
-        lateness, queued = self.timers.worst_lateness, self.runner.queued()
-        restored = self.runner.firewall.restorer.restored
-        return text + dumps.ours(instances, self.trackers, self.hearing, lateness, queued, restored)
+        queued, restored = self.runner.queued(), self.runner.firewall.restorer.restored
+        return text + dumps.ours(instances, self.trackers, self.hearing, self.vitals(), queued, restored)
+
+    def vitals(self) -> Iterator[str]:
+        yield from super().vitals()
+        yield from self.timers.lateness.lines("adverts")
+
+    def armed(self) -> int:
+        return self.timers.armed
