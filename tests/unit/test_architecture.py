@@ -37,21 +37,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "workers": (
         {
             *(VALUES, MODEL, DELTA, DIFF, "ipc"),
-            *(
-                f"{K}.{name}"
-                for name in (
-                    "clock",
-                    "log",
-                    "netns",
-                    "pattern",
-                    "inotify",
-                    "dumpfile",
-                    "vitals",
-                    "vrrp",
-                    "checks",
-                    "plan",
-                )
-            ),
+            *(f"{K}.{name}" for name in "clock log netns pattern inotify dumpfile vitals vrrp checks plan".split()),
         },
         {"pyroute2", "aiohttp", "dns", "aiosmtplib", "setproctitle", "yarl", "h2"},
     ),
