@@ -13,6 +13,7 @@ from tests.conftest import REPOSITORY
 
 K = "keepalived_py"
 MODEL, DELTA, DIFF, VALUES = (f"{K}.{name}" for name in ("config.model", "config.delta", "config.diff", "values"))
+HELPERS = ("clock", "log", "netns", "pattern", "inotify", "dumpfile", "vitals")
 RULES: dict[str, tuple[set[str], set[str]]] = {
     # package: (what it may import of ours beside itself, third parties)
     VALUES: (set(), set()),
