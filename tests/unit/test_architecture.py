@@ -38,7 +38,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "workers": (
         {
             *(VALUES, MODEL, DELTA, DIFF, "ipc"),
-            *(f"{K}.{name}" for name in "clock log netns pattern inotify dumpfile vitals vrrp checks plan".split()),
+            *(f"{K}.{name}" for name in (*HELPERS, "vrrp", "checks", "plan")),
         },
         {"pyroute2", "aiohttp", "dns", "aiosmtplib", "setproctitle", "yarl", "h2"},
     ),
