@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import no_ipvs
 from tests.ipvs.uml import native
 from tests.netns.conftest import Pair
 from tests.netns.rig import OURS, Daemon, children_of, inside, sh
@@ -110,6 +111,39 @@ def test_scheduling_and_memory_of_the_worker_alone(pair: Pair, monkeypatch: pyte
     assert f"Cpus_allowed_list:\t{status(os.getpid(), 'Cpus_allowed_list')}" in found
     if effective() >> NUMBERS["CAP_SYS_RESOURCE"] & 1:  # else nobody can raise a limit again
         assert found.split("realtime timeout")[1].split()[:2] == ["unlimited", "unlimited"]
+
+
+def test_the_checker_has_settings_of_its_own(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, shown = script(pair, monkeypatch)
+    limits = ("checker_rt_priority 5", "checker_rlimit_rttime 400000", "checker_cpu_affinity 0", "checker_no_swap")
+    names = ("process_names", "checker_process_name balances", "checker_priority 3")
+    check = f"real_server 127.0.0.1 80 {{\n MISC_CHECK {{\n misc_path {path}\n user root\n }}\n }}\n"
+    service = f"virtual_server 10.9.9.9 80 {{\n protocol TCP\n delay_loop 1\n warmup 0\n {check}}}\n"
+    command = no_ipvs.command(OURS, pair.rig.directory)
+    daemon = pair.one.start(OURS, with_globals(*limits, *names) + service, command=command)
+    pair.rig.wait(lambda: shown.exists() and "NoNewPrivs" in shown.read_text(), 15)
+    checker, vrrp = daemon.pid_of("checkers"), daemon.pid_of("vrrp")
+    assert os.sched_getscheduler(checker) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR
+    assert os.sched_getparam(checker).sched_priority == 5
+    assert os.sched_getaffinity(checker) == {0}
+    assert resource.prlimit(checker, resource.RLIMIT_RTTIME)[0] == 200000
+    assert int(status(checker, "VmLck").split()[0]) > 1000
+    assert [comm(checker), comm(vrrp)] == ["balances", "keepalived_vrrp"]
+    assert os.sched_getscheduler(vrrp) == os.SCHED_OTHER
+    assert os.sched_getaffinity(vrrp) == os.sched_getaffinity(0)
+    found = shown.read_text()
+    assert f"nice {os.getpriority(os.PRIO_PROCESS, 0)}\npolicy 0\n" in found
+    assert f"Cpus_allowed_list:\t{status(os.getpid(), 'Cpus_allowed_list')}" in found
+
+
+def test_child_wait_time_is_how_long_a_stop_waits(pair: Pair) -> None:
+    daemon = master(pair, "child_wait_time 1\n" + fast(150))
+    os.kill(daemon.pid_of("vrrp"), signal.SIGSTOP)
+    started = time.monotonic()
+    assert daemon.stop() == 0
+    assert 1 <= time.monotonic() - started < 4.5  # the default is 5
+    assert "failed to stop - forcing termination" in daemon.log
+    assert not pair.one.has(VIP4)
 
 
 def test_settings_that_go_are_taken_back_at_a_reload(pair: Pair) -> None:
