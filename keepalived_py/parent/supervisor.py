@@ -103,6 +103,7 @@ class Supervisor:
         self.plan.systemd.attend(self._loop)
         defs = self.reload.current.config.global_defs
         remove(reload_file(defs))
+        keep_copy(self.reload.current)
         self._hooks.run("startup_script", defs.startup_script, defs.startup_script_timeout, self._start_workers)
         self._watch.start()
         while not self._finished:

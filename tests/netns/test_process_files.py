@@ -128,8 +128,10 @@ def test_config_save_dir(pair: Pair) -> None:
     daemon.rewrite(with_globals(f"config_save_dir {saved}", priority=140))
     daemon.signal(signal.SIGHUP)
     vrrp, parent = daemon.pid_of("vrrp"), daemon.pid_of("parent")
-    names = {f"keepalived.conf.{parent}.2", f"keepalived_vrrp.{vrrp}.2.pre", f"keepalived_vrrp.{vrrp}.2.post"}
+    names = {f"keepalived.conf.{parent}.{n}" for n in (1, 2)}
+    names |= {f"keepalived_vrrp.{vrrp}.2.{when}" for when in ("pre", "post")}
     pair.rig.wait(lambda: saved.exists() and {each.name for each in saved.iterdir()} == names, 10)
+    assert "priority 150" in (saved / f"keepalived.conf.{parent}.1").read_text()
     assert "priority 140" in (saved / f"keepalived.conf.{parent}.2").read_text()
 
 
