@@ -96,7 +96,7 @@ class Sink(logging.Handler, ABC):
 
 
 class SyslogHandler(Sink):
-    """RFC 3164 datagrams to /dev/log, non-blocking."""
+    """RFC 3164 datagrams to /dev/log as syslog(3) writes them, non-blocking."""
 
     PATH = "/dev/log"
     SEVERITY = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.DEBUG, 6))
@@ -108,7 +108,8 @@ class SyslogHandler(Sink):
 
     def write(self, record: logging.LogRecord) -> bool:
         severity = next((code for level, code in self.SEVERITY if record.levelno >= level), 6)
-        line = f"<{self.facility * 8 + severity}>{self.ident}[{os.getpid()}]: {_text(record, ' | ')}"
+        when = time.strftime("%b %e %T", time.localtime(record.created))
+        line = f"<{self.facility * 8 + severity}>{when} {self.ident}[{os.getpid()}]: {_text(record, ' | ')}"
         try:
             if self._sock is None:
                 self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)

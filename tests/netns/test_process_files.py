@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.netns.conftest import Pair
-from tests.netns.rig import OURS
+from tests.netns.rig import OURS, THEIRS
 from tests.netns.test_daemon import fast
 from tests.netns.test_processes import master, script, with_globals
 from tests.netns.test_vrrp_takeover import VIP4
@@ -187,6 +190,47 @@ def test_every_line_is_json_and_without_secrets_the_dump_of_the_configuration_wh
     assert "        auth_pass ****" in messages
     for path in daemon.directory.iterdir():
         assert path.name == "conf" or "5ecret" not in path.read_text()
+
+
+DEVICES = "null zero full random urandom"
+
+
+@pytest.mark.parametrize("program", [OURS, THEIRS])
+def test_syslog_hears_each_process_by_its_name(pair: Pair, program: str) -> None:
+    devices = pair.rig.directory / "dev"
+    devices.mkdir()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.setblocking(False)
+        log.bind(str(devices / "log"))
+        executable = str(Path(sys.executable).with_name(OURS)) if program == OURS else THEIRS
+        prepare = f"for d in {DEVICES}; do touch {devices}/$d; mount --bind /dev/$d {devices}/$d; done; "
+        prepare += f'mount --rbind {devices} /dev; for a do shift; [ "$a" = -G ] || set -- "$@" "$a"; done; exec "$@"'
+        text = "instance here\n" + fast(150)
+        daemon = pair.one.start(program, text, "-S", "3", command=("sh", "-c", prepare, "sh", executable))
+        found: dict[tuple[str, int], list[str]] = {}
+
+        def entered() -> bool:
+            with suppress(BlockingIOError):
+                while True:
+                    record = log.recv(65536).decode().rstrip("\0\n")
+                    parts = re.fullmatch(r"<(\d+)>\w{3} [ \d]\d \d\d:\d\d:\d\d (\w+)\[(\d+)\]: (.*)", record)
+                    assert parts, record
+                    assert int(parts[1]) // 8 == 19
+                    found.setdefault((parts[2], int(parts[3])), []).append(parts[4])
+            return any(
+                line.startswith("(VI_1) Entering MASTER STATE")
+                for (name, _), lines in found.items()
+                if name == "Keepalived_vrrp_here"
+                for line in lines
+            )
+
+        pair.rig.wait(entered, 10, every=0.1)
+        of_parent, of_vrrp = (
+            ("Keepalived_here", daemon.pid_of("parent")),
+            ("Keepalived_vrrp_here", daemon.pid_of("vrrp")),
+        )
+        assert {of_parent, of_vrrp} <= found.keys()
+        assert daemon.stop() == 0
 
 
 def test_dump_files_where_they_are_wanted(pair: Pair) -> None:
