@@ -251,7 +251,10 @@ class Supervisor:
                 pass
             case ConfigApplied():
                 child.ready, child.generation = True, msg.generation
+                starting = bool(self._expected)
                 self._expected.discard(peer)
+                if starting and not self._expected:
+                    logger.info("Startup complete")
                 self._start_vrrp()
                 self.reload.confirmed(peer, msg.generation)
                 self._after_reload()

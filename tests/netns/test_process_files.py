@@ -233,6 +233,47 @@ def test_syslog_hears_each_process_by_its_name(pair: Pair, program: str) -> None
         assert daemon.stop() == 0
 
 
+WORDS = (
+    "Startup complete",
+    "(VI_1) Entering BACKUP STATE",
+    "(VI_1) Entering MASTER STATE",
+    "(VI_1) Entering FAULT STATE",
+    "VRRP_Script(chk) succeeded",
+    "VRRP_Script(chk) failed (exited with status 1)",
+    "Script `chk` now returning 1",
+    "Netlink reports eth0 down",
+    "Netlink reports eth0 up",
+    "Reloading ...",
+    "Unknown keyword 'prioritty'",
+    "Stopping",
+)
+"""What operators and their alert rules look for."""
+
+
+@pytest.mark.parametrize("program", [OURS, THEIRS])
+def test_the_words_of_the_log_are_keepalived_s(pair: Pair, program: str) -> None:
+    flag, check = pair.rig.directory / "flag", pair.rig.directory / "check"
+    flag.write_text("0")
+    check.write_text(f"#!/bin/sh\nexit $(cat {flag})\n")
+    check.chmod(0o755)
+    script = f"vrrp_script chk {{\n script {check}\n interval 1\n user root\n}}\n"
+    text = script + fast(150, "track_script {\n chk\n }")
+    daemon = pair.one.start(program, text)
+    pair.rig.wait(lambda: pair.one.has(VIP4), 10)
+    for word, broken in (("1", False), ("0", True)):
+        flag.write_text(word)
+        pair.rig.wait(lambda broken=broken: pair.one.has(VIP4) is broken, 10)  # type: ignore[misc]
+    pair.one.cut("eth0")
+    pair.rig.wait(lambda: not pair.one.has(VIP4), 10)
+    pair.one.restore("eth0")
+    pair.rig.wait(lambda: pair.one.has(VIP4), 10)
+    daemon.rewrite(text.replace("priority", "prioritty"))
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: "prioritty" in daemon.log, 10)
+    daemon.stop()
+    assert [words for words in WORDS if words not in daemon.log] == []
+
+
 def test_dump_files_where_they_are_wanted(pair: Pair) -> None:
     wanted = pair.rig.directory / "dumps"
     wanted.mkdir()

@@ -173,10 +173,11 @@ class ScriptTracker:
             finally:
                 self.running.discard(config.name)
             if outcome.status != state.last_status:
-                logger.info("Script `%s` now %s", config.name, outcome)
+                exited = outcome.status is not None and outcome.status >= 0 and not outcome.timed_out
+                logger.info("Script `%s` now %s", config.name, f"returning {outcome.status}" if exited else outcome)
                 state.last_status = outcome.status
             if state.record(outcome.success):
-                logger.info("VRRP_Script(%s) %s", config.name, "succeeded" if state.up else "failed")
+                logger.info("VRRP_Script(%s) %s", config.name, "succeeded" if state.up else f"failed ({outcome})")
                 self._report(ScriptStateChanged(name=config.name, command=config.script, up=bool(state.up)))
                 self._changed(config.name)
             due, skipped = next_run(due, config.interval, now(), timed_out=outcome.timed_out)

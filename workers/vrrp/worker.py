@@ -63,7 +63,7 @@ from .link_monitor import LinkMonitor
 from .link_state import LinkStates
 from .relations import Relations
 from .route_monitor import RouteMonitor
-from .rtnetlink import AddressNotice, LinkNotice, RequestSocket
+from .rtnetlink import AddressNotice, Link, LinkNotice, RequestSocket
 from .setting_keeper import SettingKeeper
 from .setting_record import SettingRecord
 from .slices import SliceQueue
@@ -487,13 +487,23 @@ class VrrpWorker(Worker[VrrpSlice]):
         """IPv6 addresses do not outlive that their interface is down, and instances may not have minded that it was."""
         index = found.link.index
         if found.present and not found.link.running:
-            self._stopped_running.add(index)
+            if index not in self._stopped_running:
+                self._stopped_running.add(index)
+                self._told_of_link(found.link, "down")
             return
         if index in self._stopped_running:
             self._stopped_running.discard(index)
+            self._told_of_link(found.link, "up" if found.present else "deleted")
             for instance in self.instances.values() if found.present else ():
                 if any(key.ifindex == index for key in instance.rows):
                     self.connector.refill(instance, index)
+
+    def _told_of_link(self, link: Link, what: str) -> None:
+        """In keepalived's words; VMACs of ours are nobody's business."""
+        if not self.relations.concerned(link.name, link.index):
+            return
+        if not any(link.name in self.vmacs.names_of(key) for key in self.instances):
+            logger.info("Netlink reports %s %s", link.name, what)
 
     def _removed(self, key: AddressKey | RouteKey | RuleKey) -> None:
         self.keeper.removed(key)
