@@ -9,6 +9,7 @@ import pytest
 
 from tests.netns.conftest import Pair
 from tests.netns.rig import OURS, THEIRS, Host, sh
+from tests.netns.test_firewall import rules
 from tests.netns.test_links import config, ip, is_master
 from tests.netns.test_vmac import links, on, settings, shape
 
@@ -59,7 +60,7 @@ def test_names_number_shape_and_contents_are_keepaliveds(pair: Pair, name: str) 
     last = LAST.get(name, "fd01::100")
     ours = pair.one.start(OURS, CASES[name])
     pair.rig.wait(lambda: pair.one.has(last), 5)
-    mine = made(pair.one)
+    mine, filters = made(pair.one), rules(pair.one)
     plain = {each: {a for a in on(pair.one, each) if ".100" in a or ":100" in a} for each in ("eth0", "eth1")}
     assert ours.stop() == 0
     assert not made(pair.one)
@@ -68,6 +69,7 @@ def test_names_number_shape_and_contents_are_keepaliveds(pair: Pair, name: str) 
     pair.two.start(THEIRS, CASES[name])
     pair.rig.wait(lambda: pair.two.has(last), 8)
     assert mine == made(pair.two)
+    assert filters == rules(pair.two)
     assert plain == {each: {a for a in on(pair.two, each) if ".100" in a or ":100" in a} for each in ("eth0", "eth1")}
 
 

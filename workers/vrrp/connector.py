@@ -11,8 +11,6 @@ from keepalived_py.vrrp.states import State
 from workers.worker import WorkerError
 
 from .effect_runner import EffectRunner
-from .firewall_rules import has_filters
-from .firewall_rules import vmac as vmac_filter
 from .hearing import Hearing
 from .instance import Instance
 from .link_monitor import LinkMonitor
@@ -85,14 +83,7 @@ class Connector:
         if instance.links != (config, instance.wire, indices):
             instance.links = config, instance.wire, indices
             self._relations.forget()
-        if own is not None and own is not link:
-            self.filter_vmac(instance, own)
         return advert.name if advert is not None else ""
-
-    def filter_vmac(self, instance: Instance, link: Link) -> None:
-        """Reports of group membership leave below its VMAC, from the first one on."""
-        if has_filters(instance.config):
-            self._runner.firewall.set(("vmac", instance.key), vmac_filter(instance.config, link.index, link.parent))
 
     def _own_link(self, instance: Instance, link: Link | None) -> Link | None:
         """The VMAC of an instance, else its interface."""
@@ -100,7 +91,6 @@ class Connector:
             return link
         if link is None:
             self._vmacs.forget_own(instance.key)
-            self._runner.firewall.set(("vmac", instance.key), frozenset())
             return None
         return self._vmacs.ensure(instance.config, link)
 

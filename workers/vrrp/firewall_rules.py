@@ -54,10 +54,9 @@ def vips(
     return frozenset(found)
 
 
-def vmac(config: VrrpInstance, index: int, parent: int) -> frozenset[Element]:
-    """What sends reports of group membership out of the interface below a VMAC."""
+def vmac(spoken: frozenset[int], index: int, parent: int) -> frozenset[Element]:
+    """What sends reports of group membership out of the interface below a VMAC that speaks these families."""
     own, below = struct.pack("=I", index), struct.pack("=I", parent)
-    spoken = families(config)
     found = {Element(family, "vmac_map", own, below) for family in spoken}
     return frozenset(found | ({Element(6, "vmac_set", own)} if 6 in spoken else set()))
 

@@ -91,8 +91,8 @@ class Vmacs:
         """Whether two instances may have addresses on one interface: members of a sync group."""
         self.again: Callable[[VirtualRouterKey], None] = lambda key: None
         """Asks for an interface again that the kernel refused a while ago."""
-        self.coming: Callable[[VirtualRouterKey, Link], None] = lambda key, link: None
-        """Hears of an instance's own interface before it is up: it speaks at once then."""
+        self.filter: Callable[[Owner, frozenset[int], Link | None], None] = lambda owner, families, link: None
+        """Hears of an interface before it is up, and of what it will speak; None: it is no more."""
         self._resting: set[Owner] = set()
 
     def names_of(self, key: VirtualRouterKey) -> set[str]:
@@ -133,6 +133,7 @@ class Vmacs:
         if made is not None and found is not None and made.index == found.index:
             made.name = found.name
             if self._repair(wish, parent, found, made):
+                self._filter(wish, found)
                 return self._monitor.links.get(found.index)
             made = found = None
         if wish.owner in self._resting:
@@ -248,14 +249,16 @@ class Vmacs:
             self._ask(RTM_NEWLINK, 0, body + attribute(IFLA_AF_SPEC, generation), f"address generation of {link.name}")
         if self._is_vrf(parent.master):
             self._join(link, parent.master)
-        if not wish.owner[1]:
-            self.coming(wish.owner[0], link)
+        self._filter(wish, link)
         if not parent.flags & IFF_UP:
             return None
         self._bring_up(link)
         if wish.spec.netlink_notify_msg:
             self._tell_of(parent)
         return self._own_address(wish, parent, link)
+
+    def _filter(self, wish: Wish, link: Link) -> None:
+        self.filter(wish.owner, wish.families if wish.spec.kind == "macvlan" else frozenset(), link)
 
     def _tell_of(self, link: Link) -> None:
         """Have the kernel tell everybody of a link: where it filters no addresses, as a bridge, others do not hear that
@@ -285,7 +288,7 @@ class Vmacs:
         for setting, value in ON_VMAC[wish.family] if wish.spec.kind == "macvlan" else ():
             # written even when it is so already: what was never written follows the default when that changes
             set_one(f"ipv4/conf/{name}/{setting}", value, remember=False, always=True)
-        if not wish.needs_ipv6:
+        if 6 not in wish.families:
             set_one(f"ipv6/conf/{name}/disable_ipv6", "1", remember=False)
 
     def _loosen_rp_filter(self, name: str) -> None:
@@ -334,6 +337,7 @@ class Vmacs:
         self._names = None
         made = self._made.pop(owner, None)
         self._told.pop(owner, None)
+        self.filter(owner, frozenset(), None)
         if made is None:
             return
         if not any(other.index == made.index for other in self._made.values()):

@@ -26,7 +26,8 @@ class Wish:
     vrid: int
     mac: MacAddress
     prefix: str
-    needs_ipv6: bool
+    families: frozenset[int]
+    """What it speaks."""
     source: IPAddress | None = None
     """Configured source of adverts."""
 
@@ -56,7 +57,7 @@ def own_wish(config: VrrpInstance, prefix: str) -> Wish:
         vrid=config.vrid,
         mac=spec.mac or MacAddress.virtual_router(config.vrid, config.family),
         prefix=prefix,
-        needs_ipv6=6 in families(config),
+        families=families(config),
         source=config.source,
     )
 
@@ -72,7 +73,7 @@ def extra_wish(config: VrrpInstance, dev: str, family: int, prefix: str) -> Wish
         vrid=config.vrid,
         mac=given or MacAddress.virtual_router(config.vrid, family),
         prefix=prefix,
-        needs_ipv6=family == 6,
+        families=frozenset({family}),
     )
 
 

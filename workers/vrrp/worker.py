@@ -54,8 +54,9 @@ from .conditions import Conditions
 from .connector import Connector
 from .dump_kernel import interfaces, sections_before
 from .effect_runner import EffectRunner
+from .firewall_rules import Element, standing
 from .firewall_rules import needs as firewall_needs
-from .firewall_rules import standing
+from .firewall_rules import vmac as vmac_filter
 from .hearing import Hearing
 from .instance import Instance
 from .keeper import Keeper
@@ -74,6 +75,7 @@ from .teller import GROUP, INSTANCE, Teller
 from .timer_driver import TimerDriver
 from .trackers import Trackers
 from .vmac import Vmacs
+from .vmac_wish import Owner
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +143,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         self.vmacs.prefix = self.config.global_defs.vmac_prefix
         self.vmacs.address_prefix = self.config.global_defs.vmac_addr_prefix or self.vmacs.prefix
         self.vmacs.may_share, self.vmacs.again = self._same_group, self._ask_again
-        self.vmacs.coming = lambda key, link: self.connector.filter_vmac(self.instances[key], link)
+        self.vmacs.filter = self._filter_vmac
         self.link_states = LinkStates(self.monitor, self._link_settled)
         self.relations = Relations(self.instances, self.vmacs, self.trackers, self.static)
         self.connector = Connector(
@@ -280,6 +282,11 @@ class VrrpWorker(Worker[VrrpSlice]):
             if instance.name in was_master and instance.router.state is not State.MASTER:
                 self.runner.remove_left_overs(instance)  # it cannot go on where its predecessor was killed
 
+    def _filter_vmac(self, owner: Owner, spoken: frozenset[int], link: Link | None) -> None:
+        """Reports of group membership leave below a VMAC, from the first one on."""
+        elements = vmac_filter(spoken, link.index, link.parent) if link is not None else frozenset[Element]()
+        self.runner.firewall.set(("vmac", owner), elements)
+
     def _ask_again(self, key: VirtualRouterKey) -> None:
         if key in self.instances and not self._leaving:
             self._reconnect(self.instances[key])
@@ -327,7 +334,6 @@ class VrrpWorker(Worker[VrrpSlice]):
         self.timers.rearm(instance.key)
         if instance.config.vmac is not None or instance.extra:
             self.slices.add(instance.key, partial(self.vmacs.forget, instance.key))
-            self.runner.firewall.set(("vmac", instance.key), frozenset())
 
     def _reconfigure(self, instance: Instance, config: VrrpInstance) -> None:
         if instance.config == config:
