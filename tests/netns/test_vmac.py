@@ -185,10 +185,60 @@ def test_names_and_addresses_as_asked_for(pair: Pair, lines: tuple[str, ...], na
     daemon = pair.one.start(OURS, config(150, *lines))
     pair.rig.wait(lambda: name in links(pair.one) and VIP in on(pair.one, name), 10)
     assert links(pair.one)[name]["address"] == mac
+    pair.rig.wait(wire.adverts, 10)
     sender = {frame.data[6:12].hex(":") for frame in wire.adverts()}
     assert sender == {links(pair.one)["eth0"]["address"] if "vmac_xmit_base" in lines else mac}
     daemon.stop()
     assert name not in links(pair.one)
+
+
+TAKEN = """
+    link set eth0 group 5
+    link add vrrp.51 type veth peer name other0
+    link add vrrp.52 type veth peer name other1
+    link add vm53 link eth0 address 02:00:00:00:00:53 type macvlan mode bridge
+    link add mine54 link eth0 address 00:00:5e:00:01:36 type macvlan mode private
+    link set mine54 addrgenmode none up
+    link add vm56 link eth1 address 00:00:5e:00:01:38 type macvlan mode private
+"""
+CHOSEN = {
+    51: ("use_vmac", "vrrp1.51"),
+    52: ("use_vmac", "vrrp6.52"),
+    53: ("use_vmac vm53", "vrrp.53"),
+    54: ("use_vmac", "mine54"),
+    55: ("use_vmac vm55 group 9", "vm55"),
+    56: ("use_vmac vm56", "vm56"),
+    57: ("use_vmac\n mcast_src_ip fe80::77", "vrrp.57"),
+    58: ("use_vmac\n unicast_peer {\n 10.0.0.9\n }", "vrrp.58"),
+}
+
+
+def test_names_that_are_taken_groups_and_link_local_addresses_are_keepaliveds(pair: Pair) -> None:
+    text = ""
+    for vrid, (lines, _) in CHOSEN.items():
+        one = config(150, lines, family=6 if vrid in (52, 57) else 4)
+        one = one.replace("VI_1", f"VI_{vrid}").replace("_id 51", f"_id {vrid}")
+        text += one.replace(f"{VIP}/24", f"10.0.0.{vrid + 100}/24").replace("::100", f"::{vrid}")
+    found = {}
+    for host, program in ((pair.one, OURS), (pair.two, THEIRS)):
+        host.plug(pair.rig.switch(f"more-{host.name}"), "eth1")
+        for line in TAKEN.strip().splitlines():
+            sh("ip", "-n", host.namespace, *line.split())
+        daemon = host.start(program, text if program == OURS else text.replace(" group 9", ""))  # of 2.3
+        pair.rig.wait(lambda daemon=daemon: daemon.log.count("Entering MASTER STATE") == len(CHOSEN), 10)
+        pair.rig.wait(lambda host=host: host.has("fe80::57") and host.has("fe80::52"), 10)
+        made = [name for name, link in links(host).items() if link.get("linkinfo", {}).get("info_kind") == "macvlan"]
+        found[program] = {name: (shape(host, name), {a for a in on(host, name) if "ff:fe" not in a}) for name in made}
+        daemon.stop()
+    assert set(found[OURS]) == {"vm53", *(name for _, name in CHOSEN.values())}
+    groups = {name: own.pop("group") for name, (own, _) in found[OURS].items()}
+    assert {name for name, group in groups.items() if group != "5"} == {"vm53", "mine54", "vm55"}
+    assert groups["vm55"] == "9"
+    for own, _ in found[THEIRS].values():
+        del own["group"]  # of 2.3
+    assert "vm53" in links(pair.one)
+    assert found[OURS] == found[THEIRS]
+    assert "fe80::77" in found[OURS]["vrrp.57"][1]
 
 
 def test_a_reload_takes_it_away_and_brings_it(pair: Pair) -> None:

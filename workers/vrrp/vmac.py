@@ -217,7 +217,7 @@ class Vmacs:
             if taken and link.mac == wish.mac.octets:
                 raise KernelError(f"{link.name} has MAC address {wish.mac}", errno.EADDRINUSE)
         stale = self._monitor.by_name(spec.name) if spec.name else None
-        if stale is not None and stale.kind == spec.kind:
+        if stale is not None and stale.kind == spec.kind and stale.mode in (0, MACVLAN_PRIVATE):
             self._delete(stale.index)  # of that name, but above another interface or with another address
         used = {link.name for link in self._monitor.links.values()}
         name = next(name for name in wish.names if name not in used)
