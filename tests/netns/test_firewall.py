@@ -71,6 +71,7 @@ CASES = {
     "no_accept-excluded": (config("no_accept", excluded=EXCLUDED), VIP),
     "no_accept-ipv6": (config("no_accept", addresses=SIX), VIP6),
     "vmac": (config("use_vmac"), VIP),
+    "vmac-without-local-igmp": (config("use_vmac", "no_accept", defaults="disable_local_igmp"), VIP),
     "vmac-ipv6": (config("use_vmac", addresses=SIX), VIP6),
     "vmac-no_accept": (config("use_vmac", "no_accept"), VIP),
     "table-counters-priority": (
@@ -97,12 +98,18 @@ CASES = {
 def test_the_rules_of_a_master_are_keepaliveds(pair: Pair, name: str) -> None:
     text, address = CASES[name]
     ours = master(pair, pair.one, OURS, text, address)
-    mine = rules(pair.one)
+    mine, reports = rules(pair.one), local_reports(pair.one)
     ours.stop()
     assert rules(pair.one) == []
+    assert local_reports(pair.one) == "1"
     pair.rig.wait(lambda: not pair.one.has(address), 3)
     master(pair, pair.two, THEIRS, text, address)
-    assert mine == rules(pair.two)
+    assert (mine, reports) == (rules(pair.two), local_reports(pair.two))
+
+
+def local_reports(host: Host) -> str:
+    """Whether membership of groups of the link is reported."""
+    return host.run("sysctl", "-n", "net.ipv4.igmp_link_local_mcast_reports").strip()
 
 
 def answers(client: Host, address: str) -> bool:

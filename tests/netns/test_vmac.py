@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import subprocess
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -178,18 +180,38 @@ def test_a_deleted_interface_comes_back_with_its_addresses(pair: Pair) -> None:
         (("use_vmac name vm2 02:00:00:00:00:99",), "vm2", "02:00:00:00:00:99"),
         (("use_vmac 02:00:00:00:00",), "vrrp.51", "02:00:00:00:00:33"),
         (("use_vmac vm3", "vmac_xmit_base"), "vm3", MAC),
+        (("use_vmac vm4", "unicast_peer {\n 10.0.0.2\n }"), "vm4", MAC),
     ],
 )
-def test_names_and_addresses_as_asked_for(pair: Pair, lines: tuple[str, ...], name: str, mac: str) -> None:
-    wire = pair.lan.capture()
+def test_names_and_addresses_as_asked_for(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: tuple[str, ...], name: str, mac: str
+) -> None:
+    nmcli = tmp_path / "nmcli"
+    nmcli.write_text(f"#!/bin/sh\necho $* >>{tmp_path}/told\n")
+    nmcli.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    wire = pair.two.capture("eth0")
     daemon = pair.one.start(OURS, config(150, *lines))
     pair.rig.wait(lambda: name in links(pair.one) and VIP in on(pair.one, name), 10)
     assert links(pair.one)[name]["address"] == mac
     pair.rig.wait(wire.adverts, 10)
     sender = {frame.data[6:12].hex(":") for frame in wire.adverts()}
-    assert sender == {links(pair.one)["eth0"]["address"] if "vmac_xmit_base" in lines else mac}
+    assert sender == {links(pair.one)["eth0"]["address"] if name in ("vm3", "vm4") else mac}
+    pair.rig.wait((tmp_path / "told").exists, 10)
+    assert (tmp_path / "told").read_text() == f"device set {name} managed no\n"  # by NetworkManager
     daemon.stop()
     assert name not in links(pair.one)
+
+
+def test_an_interface_that_is_not_ethernet_has_none_and_that_is_a_fault(pair: Pair) -> None:
+    ip = partial(sh, "ip", "-n", pair.one.namespace)
+    ip("tuntap", "add", "tun0", "mode", "tun")
+    ip("addr", "add", "10.9.0.1/24", "dev", "tun0")
+    ip("link", "set", "tun0", "up", "multicast", "on")
+    daemon = pair.one.start(OURS, config(150, "use_vmac", "dont_track_primary").replace("eth0", "tun0"))
+    pair.rig.wait(lambda: "Entering FAULT STATE (there is no VMAC on interface tun0" in daemon.log, 10)
+    assert "VMAC on tun0: an interface that is not Ethernet cannot have one" in daemon.log
+    assert not any("vrrp" in name for name in links(pair.one))
 
 
 TAKEN = """

@@ -20,6 +20,7 @@ from keepalived_py.plan.links import AddAddress, AddressKey, extra_vmacs
 from keepalived_py.values import IPAddress, VirtualRouterKey
 
 from .link_monitor import LinkMonitor
+from .network_manager import NetworkManager
 from .rtnetlink import (
     IFF_UP,
     IFINFOMSG,
@@ -49,6 +50,8 @@ from .vmac_wish import Owner, Wish, extra_wish, link_local, own_wish
 
 logger = logging.getLogger(__name__)
 
+ETHERNET = 1
+"""ARPHRD_ETHER."""
 IFLA_AF_SPEC = 26
 IFLA_INET6_ADDR_GEN_MODE, ADDR_GEN_NONE = 8, 1
 MACVLAN_MODE, MACVLAN_PRIVATE = 1, 1
@@ -94,6 +97,7 @@ class Vmacs:
         self.filter: Callable[[Owner, frozenset[int], Link | None], None] = lambda owner, families, link: None
         """Hears of an interface before it is up, and of what it will speak; None: it is no more."""
         self._resting: set[Owner] = set()
+        self._manager = NetworkManager()
 
     def names_of(self, key: VirtualRouterKey) -> set[str]:
         """The interfaces of an instance."""
@@ -140,6 +144,8 @@ class Vmacs:
             return None  # what we try causes notices, which must not make us try for ever
         created = False
         try:
+            if wish.spec.kind == "macvlan" and parent.hardware != ETHERNET:
+                raise KernelError("an interface that is not Ethernet cannot have one", errno.EOPNOTSUPP)
             if found is None:
                 found, created = self._create(wish, parent), True
             own = self._set_up(wish, parent, found)
@@ -237,6 +243,7 @@ class Vmacs:
         if found is None:
             raise KernelError(f"create {spec.kind} {name}", errno.ENODEV)
         logger.info("(%s) created %s %s on %s", wish.title, spec.kind, name, parent.name)
+        self._manager.leave(name)
         return found
 
     def _set_up(self, wish: Wish, parent: Link, link: Link) -> AddressKey | None:
