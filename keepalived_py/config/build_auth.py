@@ -31,7 +31,11 @@ def build_authentication(builder: InstanceBuilder) -> Authentication | None:
             "incomplete-auth", "authentication needs auth_type and auth_pass", "authentication", severity=weight
         )
         return None
-    return Authentication(auth_type=block.get("auth_type").lower(), password=block.get("auth_pass"))
+    kind = block.get("auth_type").lower()
+    if kind == "ah" and builder.family == 6:
+        builder.report("ah-with-ipv6", "AH is for IPv4; it is dropped", "authentication")
+        return None
+    return Authentication(auth_type=kind, password=block.get("auth_pass"))
 
 
 def build_hmac(builder: InstanceBuilder) -> AuthHmac | None:

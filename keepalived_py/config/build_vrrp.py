@@ -144,15 +144,14 @@ class InstanceBuilder:
             self.report("native-ipv6", "native_ipv6 with IPv4 addresses is ignored", "native_ipv6")
         if self.family == 4:
             return int(draft.get("version", self.defaults.vrrp_version))
-        if draft.get("version") == 2:
-            self.report(
-                "v2-with-ipv6",
-                "VRRPv2 is for IPv4; IPv6 runs version 3 as every other router expects",
-                "version",
-                1,
-                severity=Severity.LINT,
-            )
-        return 3
+        if draft.get("version") != 2 or draft.has("native_ipv6"):
+            return 3
+        if self.strict:
+            self.report("v2-with-ipv6", "VRRPv2 is for IPv4; strict mode runs version 3", "version", 1)
+            return 3
+        text = "VRRPv2 is for IPv4; over IPv6 only keepalived understands it"
+        self.report("v2-with-ipv6", text, "version", 1, severity=Severity.LINT, hint="version 3")
+        return 2
 
     def _standing(self) -> tuple[int, bool]:
         """Priority and whether MASTER is wanted at start (vrrp-behaviour.md 1)."""

@@ -330,7 +330,8 @@ def _authenticate(
     if own is None:
         return None
     if header is None:
-        if payload[-AUTH_DATA_SIZE:] != own.password.ljust(AUTH_DATA_SIZE, b"\0"):
+        # over IPv6 there is no authentication data: keepalived says the type and no more
+        if datagram.source.version == 4 and payload[-AUTH_DATA_SIZE:] != own.password.ljust(AUTH_DATA_SIZE, b"\0"):
             raise PacketError(Reason.AUTH_FAILURE, "wrong password")
         return None
     why = header.verify(datagram.ip_header, payload, own.password, config.unicast, last_sequence)

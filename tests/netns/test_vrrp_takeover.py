@@ -70,6 +70,18 @@ def test_backup_takes_over_on_farewell_and_on_death(
     assert tshark_complaints(wire, pair.rig.directory) == []
 
 
+@pytest.mark.parametrize(
+    "auth", ["", "authentication { auth_type PASS\n auth_pass secret\n }"], ids=["none", "password"]
+)
+@pytest.mark.parametrize(("first", "second"), [(OURS, THEIRS), (THEIRS, OURS)])
+def test_version_2_over_ipv6(pair: Pair, first: str, second: str, auth: str) -> None:
+    """No RFC has it, keepalived does."""
+    pair.one.start(first, config(150, 2, 6, auth))
+    pair.two.start(second, config(100, 2, 6, auth))
+    pair.rig.wait(lambda: pair.masters(VIP6) == ["one"], 15)
+    pair.rig.holds(lambda: pair.masters(VIP6) == ["one"], 4.0)  # longer than the other one waits
+
+
 def tshark_complaints(wire: Capture, directory: Path) -> list[str]:
     """What tshark's expert finds wrong in our adverts, checksums included."""
     if shutil.which("tshark") is None:

@@ -194,9 +194,18 @@ def test_what_strict_mode_does_not_start_with(tmp_path: Path, lines: str) -> Non
     assert load_text(tmp_path, text.replace("10.0.0.100", addresses)).config is None
 
 
-@pytest.mark.parametrize("version", [2, 3])
-def test_ipv6_is_version_3(tmp_path: Path, version: int) -> None:
-    assert built(tmp_path, f"version {version}", addresses="fe80::1").version == 3
+@pytest.mark.parametrize(
+    ("lines", "version"), [("", 3), ("version 3", 3), ("version 2", 2), ("version 2\n strict_mode on", 3)]
+)
+def test_version_2_over_ipv6_unless_strict(tmp_path: Path, lines: str, version: int) -> None:
+    """Where it is asked for, as keepalived does: it would be a second master beside others of its file."""
+    assert built(tmp_path, lines, addresses="fe80::1").version == version
+
+
+@pytest.mark.parametrize(("kind", "kept"), [("PASS", True), ("AH", False)])
+def test_no_authentication_header_over_ipv6(tmp_path: Path, kind: str, kept: bool) -> None:
+    lines = f"version 2\n authentication {{\n auth_type {kind}\n auth_pass x\n }}"
+    assert (built(tmp_path, lines, addresses="fe80::1").authentication is not None) is kept
 
 
 def test_strict_mode_knows_no_authentication(tmp_path: Path) -> None:

@@ -114,6 +114,10 @@ def test_version_2_over_ipv6_sums_the_pseudo_header() -> None:
     message = encode(config, 100, source, group)
     assert len(message) == 24
     assert Examiner(config).examine(Datagram(source, group, 255, message), master=False).priority == 100
+    with_type = instance("fe80::100", family=6, version=2, authentication=password())
+    message = encode(with_type, 100, source, group)
+    assert len(message) == 24  # a password is named, and not sent
+    assert Examiner(with_type).examine(Datagram(source, group, 255, message), master=False).priority == 100
 
 
 @pytest.mark.parametrize(
