@@ -360,7 +360,7 @@ def _script_lines(found: ScriptSnapshot, instances: Iterable[InstanceSnapshot]) 
         f"Fall = {config.fall}",
         f"Result = {found.count}",
         "Insecure = no",
-        f"Init state = {'unknown' if found.ran else 'INIT'}",
+        f"Init state = {'INIT' if found.up is None else 'unknown'}",
         f"Status = {'GOOD' if found.up else 'BAD'}",
         f"Script uid:gid = {config.script.uid or 0}:{config.script.gid or 0}",
         "VRRP instances :",

@@ -139,13 +139,12 @@ class SocketSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptSnapshot:
-    """`count` is the counter between 0 and rise + fall - 1; `up` is None before the first result, `ran` False."""
+    """`count` is the counter between 0 and rise + fall - 1; `up` is None before the first result."""
 
     config: VrrpScript
     up: bool | None
     count: int = 0
     running: bool = False
-    ran: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -171,7 +171,8 @@ class ScriptState:
     def __init__(self, config: VrrpScript, known: bool | None = None) -> None:
         """`known`: it is up or down already, as somebody else found."""
         self.config = config
-        self.up: bool | None = False if known is None and config.init_fail else known
+        self.up = known
+        """None before the first result, which decides alone but for init_fail: that begins as if it had been down."""
         self.count = self._top if self.up else 0
         self.last_status: int | None = None
 
@@ -182,7 +183,7 @@ class ScriptState:
     def record(self, success: bool) -> bool:
         """Count one result; True when the script went up or down by it."""
         rise, top, was = self.config.rise, self._top, self.up
-        if was is None:
+        if was is None and not self.config.init_fail:
             self.up, self.count = success, top if success else 0
         elif success:
             self.count = top if was or self.count >= rise - 1 else self.count + 1
@@ -191,7 +192,7 @@ class ScriptState:
             self.count = self.count - 1 if self.count > rise else 0
             self.up = self.count >= rise
         else:
-            self.count = 0
+            self.up, self.count = False, 0
         return self.up is not was
 
     def reconfigure(self, config: VrrpScript) -> None:

@@ -44,7 +44,6 @@ def data(
             up=state.up,
             count=state.count,
             running=state.config.name in trackers.scripts.running,
-            ran=state.last_status is not None,
         )
         for state in trackers.scripts.states()
     ]

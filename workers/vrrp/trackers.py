@@ -172,10 +172,10 @@ class ScriptTracker:
                 outcome = await scripts.run(config.script, limit=config.timeout)
             finally:
                 self.running.discard(config.name)
-            if outcome.status != state.last_status:
-                exited = outcome.status is not None and outcome.status >= 0 and not outcome.timed_out
-                logger.info("Script `%s` now %s", config.name, f"returning {outcome.status}" if exited else outcome)
-                state.last_status = outcome.status
+            if outcome.status != (state.last_status or 0):
+                code = outcome.status
+                logger.info("Script `%s` now %s", config.name, f"returning {code}" if code is not None else outcome)
+            state.last_status = outcome.status
             if state.record(outcome.success):
                 logger.info("VRRP_Script(%s) %s", config.name, "succeeded" if state.up else f"failed ({outcome})")
                 self._report(ScriptStateChanged(name=config.name, command=config.script, up=bool(state.up)))

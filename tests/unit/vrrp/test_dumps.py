@@ -249,7 +249,7 @@ def test_groups_and_trackers() -> None:
         ],
         groups=[GroupSnapshot(config=SyncGroup(name="G1", members=("VI_B",)), state=State.FAULT, faulty=1)],
         scripts=[
-            ScriptSnapshot(config=CHECK, up=None, ran=False),
+            ScriptSnapshot(config=CHECK, up=None),
             ScriptSnapshot(config=CHECK, up=False, running=True),
         ],
         files=[FileSnapshot(config=TrackFile(name="x", file="/f"), value=4)],

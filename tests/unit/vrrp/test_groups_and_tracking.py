@@ -183,10 +183,12 @@ def script(rise: int, fall: int, init_fail: bool = False) -> ScriptState:
         (2, 3, False, "-++---", "DDUUUD"),
         (2, 1, False, "-+-++", "DDDDU"),
         (2, 1, True, "+++", "DUU"),
+        (1, 1, True, "-+", "DU"),
     ],
 )
 def test_rise_and_fall(rise: int, fall: int, init_fail: bool, results: str, states: str) -> None:
     made = script(rise, fall, init_fail)
+    assert made.up is None  # nothing counts before the first result, with init_fail neither
     seen = []
     for result in results:
         before = made.up
