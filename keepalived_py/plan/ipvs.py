@@ -174,6 +174,13 @@ def _entries(state: VirtualServerState, ids: Iterable[ServiceId]) -> Iterator[tu
         yield id, Entry(service_of(state.config, id.family), destinations)
 
 
+def placements(state: VirtualServerState, marks: Marks = NO_MARKS) -> Iterator[tuple[ServiceId, RealKey, RealKey]]:
+    """Every row of a virtual server: its service, its name in the kernel, and its name in the configuration."""
+    for id in service_ids(state.config, marks):
+        for key, row in state.destinations().items():
+            yield id, _placed(key, id, row), key
+
+
 def _placed(key: RealKey, id: ServiceId, row: Destination) -> RealKey:
     """The port of a destination: only NAT may have another than its service (checker-behaviour.md 1.5)."""
     port = key.port or id.port if row.forwarding.method == "NAT" else id.port

@@ -348,7 +348,7 @@ def test_datagrams_marks_associations_and_persistence_of_networks(net: Net) -> N
         + several("", "fwmark 5", "", NAT4, MARK_PORT)
         + several("protocol SCTP", f"{VIP} {SCTP_PORT}", "", NAT4, SCTP_PORT)
     )
-    net.run(config)
+    daemon = net.run(config)
     wait(lambda: len(net.table()) == 3 * config.count("virtual_server "), 60)
     for address in (VIP, VIP6):
         # without ops a socket stays with its server, the next gets the other
@@ -369,6 +369,43 @@ def test_datagrams_marks_associations_and_persistence_of_networks(net: Net) -> N
     for name, address in zip(("one", "two"), NAT4, strict=True):
         net.servers[name].take_sctp(address)
     assert {associate(net) for _ in range(2)} == {"one", "two"}
+    # the kernel adds up every two seconds
+    sctp, mark = f"[{VIP}]:sctp:{SCTP_PORT}", "FWM 5"
+    wait(lambda: [counted_by_ipvsadm(net)[name][0] for name in (sctp, mark)] == [2, 4])
+    data = daemon.directory / "keepalived_check.data"
+    daemon.signal(signal.SIGUSR1)
+    wait(data.exists)
+    found, theirs = counted(data.read_text()), counted_by_ipvsadm(net)
+    assert {name: row[0] for name, row in found.items()} == {name: row[0] for name, row in theirs.items()}
+    assert found[mark] == theirs[mark]
+
+
+Counted = dict[str, tuple[int, ...]]
+"""Connections, packets in and out, bytes in and out by service; behind its name that of the server, or none."""
+
+
+def counted(data: str) -> Counted:
+    found, service, row = Counted(), "", ""
+    for line in data.splitlines():
+        match line.split():
+            case ["Virtual", "server", *name, "quorum", _, "weight", _]:
+                service = row = " ".join(name).rstrip(":")
+            case ["Real", "server", name, *_]:
+                row = f"{service} {name.rstrip(':')}"
+            case ["IPVS:", *words]:
+                found[row] = tuple(int(word) for word in words if word.isdecimal())[-5:]
+    return found
+
+
+def counted_by_ipvsadm(net: Net) -> Counted:
+    found, service = Counted(), ""
+    for line in net.director.run("ipvsadm", "-Ln", "--stats", "--exact").splitlines()[3:]:
+        kind, name, *numbers = line.split()
+        name = name if name.startswith("[") or ":" not in name else "[{}]:{}".format(*name.rsplit(":", 1))
+        if kind != "->":
+            service = f"FWM {name}" if kind == "FWM" else name.replace("]:", f"]:{kind.lower()}:")
+        found[service if kind != "->" else f"{service} {name}"] = tuple(map(int, numbers[-5:]))
+    return found
 
 
 def associate(net: Net) -> str:

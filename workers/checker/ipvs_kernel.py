@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import nullcontext, suppress
 from functools import cache
 
@@ -29,6 +29,7 @@ from keepalived_py.plan.ipvs import (
     ServiceId,
     Table,
 )
+from keepalived_py.values import RealKey
 from workers import netlink
 
 from .ipvs_messages import (
@@ -50,6 +51,7 @@ from .ipvs_messages import (
     service_id,
     u32,
 )
+from .ipvs_statistics import SVC_STATS64, Counters, RealUsage, Usage, decode_counters, decode_usage
 
 NLMSG = struct.Struct("=IHHII")
 GENL = struct.Struct("=BBH")
@@ -206,6 +208,23 @@ class IpvsKernel:
         for body in self._dump(GET_DEST, attribute(CMD_SERVICE | NESTED, service_id(id))):
             key, destination = decode_destination(attributes(body)[CMD_DEST], id.family)
             entry.destinations[key] = destination
+
+    def usage(self, ids: Container[ServiceId]) -> dict[ServiceId, Usage]:
+        """What these services have counted, as far as they are there. Raises IpvsError."""
+        counted: dict[ServiceId, Counters] = {}
+        for body in list(self._dump(GET_SERVICE, b"")):
+            service = attributes(body)[CMD_SERVICE]
+            id, _ = decode_service(service)
+            if id in ids:
+                counted[id] = decode_counters(attributes(service).get(SVC_STATS64))
+        return {id: Usage(counters, self._usage_of(id)) for id, counters in counted.items()}
+
+    def _usage_of(self, id: ServiceId) -> dict[RealKey, RealUsage]:
+        found = {}
+        for body in self._dump(GET_DEST, attribute(CMD_SERVICE | NESTED, service_id(id))):
+            row = attributes(body)[CMD_DEST]
+            found[decode_destination(row, id.family)[0]] = decode_usage(attributes(row))
+        return found
 
     def _command(self, command: int, body: bytes, what: str) -> None:
         self._sock.sendall(self._message(command, REQUEST | ACK, body))

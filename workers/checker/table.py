@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from keepalived_py.checks.virtual_server import VirtualServerState
 from keepalived_py.clock import now
 from keepalived_py.config.model import IpvsSettings
 from keepalived_py.plan import ipvs
+from keepalived_py.values import RealKey, ServiceKey
 
 from .ipvs_kernel import IpvsError, IpvsKernel
+from .ipvs_statistics import Counters, RealUsage, Usage
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +66,19 @@ class ServiceTable:
             self._perform([ipvs.DeleteService(id) for id in self.rows])
         if self._old_timeouts:
             self.kernel.set_timeouts(self._old_timeouts)
+
+    def usage(self, states: Iterable[VirtualServerState]) -> dict[ServiceKey, Usage]:
+        """What IPVS has counted, by the names of the configuration."""
+        states = list(states)
+        found = self.kernel.usage(self.ids(states))
+        return {state.config.key: self._usage_of(state, found) for state in states}
+
+    def _usage_of(self, state: VirtualServerState, found: Mapping[ipvs.ServiceId, Usage]) -> Usage:
+        reals: dict[RealKey, RealUsage] = {}
+        for id, placed, key in ipvs.placements(state, self.marks):
+            reals[key] = reals.get(key, RealUsage()) + found.get(id, Usage()).reals.get(placed, RealUsage())
+        counters = (found[id].counters for id in ipvs.service_ids(state.config, self.marks) if id in found)
+        return Usage(sum(counters, Counters()), reals)
 
     def _perform(self, ops: list[ipvs.Op]) -> None:
         if not ops:

@@ -32,6 +32,7 @@ from .connections import AnyChecker
 from .followed import Followed, FollowedCheck, follows, judge
 from .http import HttpClient
 from .ipvs_kernel import IpvsError, resolve_family
+from .ipvs_statistics import Usage
 from .marks import GroupMarks
 from .matching import TaskMaker
 from .probe import Result
@@ -407,9 +408,16 @@ class CheckerWorker(Worker[CheckerSlice]):
             *self.vitals(),
             *self.scheduler.lateness.lines("checks"),
             f"Operations that put back what others had changed in IPVS: {self.table.repaired}",
-            *describe.servers(self.states, self.tasks),
+            *describe.servers(self.states, self.tasks, self._usage()),
         )
         return "\n".join(lines) + "\n"
+
+    def _usage(self) -> Mapping[ServiceKey, Usage]:
+        try:
+            return self.table.usage(self.states.values())
+        except IpvsError as exc:
+            logger.error("%s", exc)
+            return {}
 
 
 def _id(task: CheckerTask) -> Hashable:

@@ -8,7 +8,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Container, Coroutine
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -24,7 +24,9 @@ from keepalived_py.config.model import (
     CheckerSlice,
     CheckTiming,
     Endpoint,
+    Forwarding,
     GlobalDefs,
+    GroupRange,
     RealServer,
     SorryServer,
     TcpCheck,
@@ -32,10 +34,11 @@ from keepalived_py.config.model import (
 )
 from keepalived_py.plan import ipvs
 from keepalived_py.values import IPAddress, Protocol, RealKey, ServiceKey, ip_address
-from workers.checker import suspend
+from workers.checker import describe, suspend
 from workers.checker import table as table_module
 from workers.checker import task as task_module
 from workers.checker.ipvs_kernel import IpvsError
+from workers.checker.ipvs_statistics import Counters, RealUsage, Usage
 from workers.checker.table import ServiceTable
 from workers.checker.worker import CheckerWorker
 from workers.worker import WorkerContext, WorkerOptions
@@ -55,6 +58,20 @@ class FakeKernel:
 
     def table(self) -> ipvs.Table:
         return {id: ipvs.Entry(found.service, dict(found.destinations)) for id, found in self.shared.items()}
+
+    def usage(self, ids: Container[ipvs.ServiceId]) -> dict[ipvs.ServiceId, Usage]:
+        """The second row has ten times the connections of the first, and so on."""
+        return {
+            id: Usage(
+                Counters(connections=9 * 2**32),
+                {
+                    key: RealUsage(10**number, counters=Counters(1, 2, 3, 4, 5))
+                    for number, key in enumerate(found.destinations)
+                },
+            )
+            for id, found in self.shared.items()
+            if id in ids
+        }
 
     def entry(self, id: ipvs.ServiceId) -> ipvs.Entry | None:
         return self.table().get(id)
@@ -141,6 +158,38 @@ def test_strangers_are_not_even_looked_at(kernel: ipvs.Table) -> None:
     table.mend(pairs(state))
     table.clear(flush=False)
     assert kernel == {STRANGER: stranger}
+
+
+def test_what_ipvs_counts_is_told_by_the_names_of_the_configuration(kernel: ipvs.Table) -> None:
+    """A group is the sum of its services, the port of DR is that of each service, the sorry server counts too."""
+    ranges = (
+        GroupRange(first=ip_address("10.0.0.1"), last=ip_address("10.0.0.2"), port=80),
+        GroupRange(first=ip_address("10.0.0.3"), last=ip_address("10.0.0.3"), port=81),
+    )
+    key = ServiceKey(protocol=Protocol.TCP, group="g", family=4)
+    servers = tuple(replace(real, forwarding=Forwarding(method="DR")) for real in reals(1, 1))
+    sorry = SorryServer(address=ip_address("10.1.0.9"), port=80, inhibit=True, forwarding=Forwarding(method="DR"))
+    state = started(service(1, key=key, group_entries=ranges, real_servers=servers, sorry_server=sorry))
+    table = ServiceTable(0)
+    table.sync([state])
+    kernel[STRANGER] = ipvs.Entry(ipvs.Service("wlc"))
+    found = table.usage([state])[key]
+    assert found.counters.connections == 3 * 9 * 2**32
+    keys = [*(real.key for real in servers), sorry.key]
+    assert found.reals == {
+        each: RealUsage(3 * 10**number, counters=Counters(3, 6, 9, 12, 15)) for number, each in enumerate(keys)
+    }
+    lines = list(describe.servers({key: state}, {key: {real.key: [] for real in servers}}, {key: found}))
+    assert lines == [
+        "Virtual server [g]:0: quorum up, weight 2",
+        "  IPVS: 115964116992 connections, packets 0 in 0 out, bytes 0 in 0 out",
+        "  Sorry server [10.1.0.9]:80",
+        "    IPVS: active 300, inactive 0, persistent 0; 3 connections, packets 6 in 9 out, bytes 12 in 15 out",
+        "  Real server [10.1.0.1]:80: up, weight 1",
+        "    IPVS: active 3, inactive 0, persistent 0; 3 connections, packets 6 in 9 out, bytes 12 in 15 out",
+        "  Real server [10.1.0.2]:80: up, weight 1",
+        "    IPVS: active 30, inactive 0, persistent 0; 3 connections, packets 6 in 9 out, bytes 12 in 15 out",
+    ]
 
 
 EVENTS = st.lists(
