@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from keepalived_py.config.model import CheckTiming, Endpoint
@@ -121,6 +123,19 @@ def against_udp(
             await asyncio.sleep(0)
 
     return asyncio.run(main())
+
+
+@contextmanager
+def descriptors(free: int) -> Iterator[None]:
+    """Only so many more may be opened by this process."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket() as lowest:
+        limit = lowest.fileno() + free
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def peak_memory() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 from keepalived_py.config.model import (
     DnsCheck,
     Endpoint,
+    GrpcCheck,
     HttpCheck,
     HttpUrl,
     PingCheck,
@@ -21,11 +23,15 @@ from keepalived_py.config.model import (
     UdpCheck,
 )
 from keepalived_py.values import ip_address
+from tests.unit.workers import helpers_check
 from tests.unit.workers.helpers_check import TIMING, alone, endpoint
 from workers.checker import http, probe
 from workers.checker.dns import DnsChecker
-from workers.checker.http import HttpChecker
+from workers.checker.grpc import GrpcChecker
+from workers.checker.http import HttpChecker, HttpClient
+from workers.checker.http_plain import PlainHttpChecker
 from workers.checker.ping import PingChecker
+from workers.checker.probe import Result
 from workers.checker.smtp import SmtpChecker
 from workers.checker.tcp import TcpChecker
 from workers.checker.udp import UdpChecker
@@ -35,6 +41,7 @@ URLS = (HttpUrl(path="/"),)
 MAKE: dict[str, Callable[[Endpoint, Any], Any]] = {
     "TCP_CHECK": lambda to, client: TcpChecker(TcpCheck(timing=TIMING, endpoint=to)),
     "HTTP_GET": lambda to, client: HttpChecker(HttpCheck(timing=TIMING, endpoint=to, urls=URLS), client),
+    "HTTP_GET, plain": lambda to, client: PlainHttpChecker(HttpCheck(timing=TIMING, endpoint=to, urls=URLS)),
     "SSL_GET": lambda to, client: HttpChecker(
         HttpCheck(timing=TIMING, endpoint=to, urls=URLS, tls=TlsSettings()), client
     ),
@@ -42,6 +49,7 @@ MAKE: dict[str, Callable[[Endpoint, Any], Any]] = {
     "UDP_CHECK": lambda to, client: UdpChecker(UdpCheck(timing=TIMING, endpoint=to)),
     "DNS_CHECK": lambda to, client: DnsChecker(DnsCheck(timing=TIMING, endpoint=to)),
     "PING_CHECK": lambda to, client: PingChecker(PingCheck(timing=TIMING, endpoint=to)),
+    "GRPC_CHECK": lambda to, client: GrpcChecker(GrpcCheck(timing=TIMING, endpoint=to), client.tls),
 }
 
 
@@ -72,3 +80,26 @@ def test_sockets_are_bound_and_marked(name: str, monkeypatch: pytest.MonkeyPatch
 def test_what_cannot_be_bound_says_nothing_about_the_server(name: str, values: dict[str, Any]) -> None:
     result, _ = alone(lambda client: MAKE[name](endpoint(1, **values), client))
     assert not result.made
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_a_host_without_descriptors_says_nothing_about_the_server(name: str) -> None:
+    """And with one more it can say something, but for those that need a second one for themselves."""
+
+    async def main() -> list[Result]:
+        client = HttpClient()
+        try:
+            await helpers_check.probe(MAKE[name](endpoint(1), client))  # what is loaded is loaded
+            results = []
+            for free in (0, 1, 2):
+                with helpers_check.descriptors(free):
+                    results.append(await helpers_check.probe(MAKE[name](endpoint(1), client)))
+            return results
+        finally:
+            await client.close()
+
+    none, one, two = asyncio.run(main())
+    assert (none.made, none.success) == (False, False)
+    assert "Too many open files" in none.failure
+    assert two.made
+    assert one.made or "Too many open files" in one.failure

@@ -6,17 +6,16 @@ import asyncio
 import errno
 import hashlib
 import os
-import resource
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from keepalived_py.config.model import CheckTiming, Endpoint, HttpCheck, HttpUrl, TcpCheck
-from tests.unit.workers.helpers_check import PATIENT, TIMING, Make, Serve, against, endpoint
+from tests.unit.workers.helpers_check import PATIENT, TIMING, Make, Serve, against, descriptors, endpoint
 from workers.checker import connections as module
 from workers.checker.connections import ConnectionChecker, Connections
 from workers.checker.http import HttpChecker
@@ -160,20 +159,6 @@ def test_one_deadline_for_each_url(kind: Any) -> None:
 
 
 # what this host lacks ------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def descriptors(free: int) -> Iterator[None]:
-    """Only so many more may be opened."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = socket.socket()
-    limit = lowest.fileno() + free
-    lowest.close()
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def run(work: Callable[[Connections], Awaitable[Any]]) -> Any:

@@ -6,11 +6,9 @@ import asyncio
 import hashlib
 import logging
 import os
-import resource
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ import pytest
 from keepalived_py.checks.state import CheckerState
 from keepalived_py.config.model import CheckTiming, Endpoint, HttpCheck, HttpUrl, MiscCheck, Script, TcpCheck
 from keepalived_py.values import RealKey, ServiceKey, ip_address
-from tests.unit.workers.helpers_check import probe
+from tests.unit.workers.helpers_check import descriptors, probe
 from workers import scripts
 from workers.checker.http import HttpChecker, HttpClient
 from workers.checker.misc import MiscChecker
@@ -264,7 +262,7 @@ def test_a_script_gets_no_descriptor_and_no_ignored_signal(how: str, monkeypatch
 def test_a_script_is_waited_for_also_without_a_descriptor() -> None:
     async def main() -> list[scripts.Outcome]:
         await asyncio.sleep(0)  # the loop has all that it needs
-        with no_descriptors():
+        with descriptors(0):
             return [
                 await scripts.run(shell("exit 3"), limit=9),
                 await scripts.run(shell("sleep 9"), limit=0.2),
@@ -275,18 +273,6 @@ def test_a_script_is_waited_for_also_without_a_descriptor() -> None:
     assert (status.status, status.timed_out) == (3, False)
     assert late.timed_out
     assert (deaf.status, "Too many open files" in deaf.error) == (None, True)
-
-
-@contextmanager
-def no_descriptors() -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with socket.socket() as lowest:
-        limit = lowest.fileno()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_a_script_that_ignores_sigterm_is_killed() -> None:
