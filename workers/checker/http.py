@@ -12,7 +12,7 @@ import hashlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from keepalived_py.config.model import Endpoint, HttpCheck, HttpUrl, SslSettings
@@ -101,7 +101,6 @@ class HttpChecker:
 
     config: HttpCheck
     client: HttpClient
-    _told: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -175,7 +174,7 @@ class HttpChecker:
             raise CheckFailed(f"{url.path}: status {response.status}")
         pattern = _pattern(url)
         digest, kept, size = hashlib.md5(usedforsecurity=False), bytearray(), 0
-        async for chunk in self._body(url, response):
+        async for chunk in self._body(url.path, response):
             size += len(chunk)
             if url.digest:
                 digest.update(chunk)
@@ -186,7 +185,7 @@ class HttpChecker:
         if pattern is not None:
             await self._look_for(url, pattern, bytes(kept), size, until)
 
-    async def _body(self, url: HttpUrl, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    async def _body(self, path: str, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         import aiohttp
 
         missing = response.content_length or 0
@@ -197,7 +196,7 @@ class HttpChecker:
         except aiohttp.ClientPayloadError:
             if missing <= 0 or TRANSFER_ENCODING in response.headers:
                 raise
-        tell_missing(self.config, url, max(0, missing), self._told)
+        tell_missing(self.config.endpoint, path, max(0, missing))
 
     async def _look_for(self, url: HttpUrl, pattern: Pattern, body: bytes, size: int, until: float) -> None:
         try:

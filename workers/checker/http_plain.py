@@ -9,7 +9,7 @@ import hashlib
 import logging
 from dataclasses import dataclass, field
 
-from keepalived_py.config.model import HttpCheck, HttpUrl
+from keepalived_py.config.model import Endpoint, HttpCheck
 
 from .connections import ConnectionChecker, Dialogue, Target
 from .http_answer import Answer, AnswerError
@@ -19,13 +19,17 @@ from .probe import WELL, Result
 logger = logging.getLogger(__name__)
 
 
-def tell_missing(config: HttpCheck, url: HttpUrl, missing: int, told: dict[str, int]) -> None:
-    """A body that is shorter than its Content-Length is logged, once per difference; `told` is what was."""
-    if missing != told.get(url.path, 0):
-        told[url.path] = missing
-        if missing:
-            server = host(config.endpoint)
-            logger.info("%s of %s: %d bytes of the Content-Length did not come", url.path, server, missing)
+_told: dict[tuple[Endpoint, str], int] = {}
+"""Bytes that bodies were too short by when that was said last."""
+
+
+def tell_missing(endpoint: Endpoint, path: str, missing: int) -> None:
+    """A body that is shorter than its Content-Length is logged, once per difference."""
+    if not (missing or _told) or _told.get((endpoint, path), 0) == missing:
+        return
+    _told[endpoint, path] = missing
+    if missing:
+        logger.info("%s of %s: %d bytes of the Content-Length did not come", path, host(endpoint), missing)
 
 
 def is_plain(config: HttpCheck) -> bool:
@@ -42,8 +46,6 @@ class PlainHttpChecker(ConnectionChecker):
     target: Target = field(init=False, repr=False, compare=False)
     _requests: tuple[bytes, ...] | None = field(init=False, repr=False, compare=False)
     """None: they are made anew each time."""
-    _told: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """Bytes that bodies were too short by, by path."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "target", Target(self.config.endpoint))
@@ -59,16 +61,16 @@ class PlainHttpChecker(ConnectionChecker):
     def dialogue(self) -> Dialogue | None:
         if not self.config.urls:
             return None
-        return Visit(self.config, self._made() if self._requests is None else self._requests, 0, self._told)
+        return Visit(self.config, self._made() if self._requests is None else self._requests, 0)
 
 
 class Visit(Dialogue):
     """Number `number` of the urls of `config` is asked for."""
 
-    __slots__ = ("_answer", "_config", "_digest", "_number", "_requests", "_told", "_url")
+    __slots__ = ("_answer", "_config", "_digest", "_number", "_requests", "_url")
 
-    def __init__(self, config: HttpCheck, requests: tuple[bytes, ...], number: int, told: dict[str, int]) -> None:
-        self._config, self._requests, self._number, self._told = config, requests, number, told
+    def __init__(self, config: HttpCheck, requests: tuple[bytes, ...], number: int) -> None:
+        self._config, self._requests, self._number = config, requests, number
         self._url = config.urls[number]
         self._answer = Answer(self._url.method == "HEAD")
         self._digest = hashlib.md5(usedforsecurity=False) if self._url.digest else None
@@ -98,9 +100,9 @@ class Visit(Dialogue):
     def _verdict(self) -> Result | Dialogue:
         if self._digest is not None and self._digest.hexdigest() != self._url.digest:
             return self._failed(f"digest {self._digest.hexdigest()}")
-        tell_missing(self._config, self._url, self._answer.missing, self._told)
+        tell_missing(self._config.endpoint, self._url.path, self._answer.missing)
         following = self._number + 1
-        return Visit(self._config, self._requests, following, self._told) if following < len(self._requests) else WELL
+        return Visit(self._config, self._requests, following) if following < len(self._requests) else WELL
 
     def _failed(self, why: str) -> Result:
         return Result(f"{self._url.path}: {why}")

@@ -10,6 +10,7 @@ import pytest
 
 from keepalived_py.config.model import CheckTiming, Endpoint, HttpCheck, HttpUrl
 from keepalived_py.values import ip_address
+from workers.checker import http_plain
 from workers.checker.connections import Dialogue
 from workers.checker.http_answer import HEAD_LIMIT, LINE_LIMIT, Answer, AnswerError
 from workers.checker.http_plain import PlainHttpChecker, is_plain
@@ -173,7 +174,10 @@ def test_a_head_request_has_no_body() -> None:
     assert said((OK + b"Content-Length: 9\r\n\r\n",), check=replace(CHECK, urls=(url,)))[0] == WELL
 
 
-def test_a_body_that_is_too_short_is_told_once_for_each_difference(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_body_that_is_too_short_is_told_once_for_each_difference(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_plain, "_told", {})
     caplog.set_level(logging.INFO)
     checker = PlainHttpChecker(replace(CHECK, urls=(HttpUrl(path="/a"),)))
     for body in (b"ab", b"ab", b"abc", b"abcde", b"abc"):
