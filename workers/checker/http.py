@@ -189,6 +189,7 @@ class HttpChecker:
         import aiohttp
 
         missing = response.content_length or 0
+        protocol = response.connection.protocol if response.connection is not None else None
         try:
             async for chunk in response.content.iter_chunked(CHUNK):
                 missing -= len(chunk)
@@ -196,6 +197,9 @@ class HttpChecker:
         except aiohttp.ClientPayloadError:
             if missing <= 0 or TRANSFER_ENCODING in response.headers:
                 raise
+        error = protocol.exception() if protocol is not None and self.config.tls is None else None
+        if isinstance(error, OSError):  # a reset, which aiohttp takes for the end
+            raise CheckFailed(f"receive: {probe.reason(error)}")
         tell_missing(self.config.endpoint, path, max(0, missing))
 
     async def _look_for(self, url: HttpUrl, pattern: Pattern, body: bytes, size: int, until: float) -> None:

@@ -10,6 +10,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -89,9 +90,28 @@ async def reset_in_the_body(reader: asyncio.StreamReader, writer: asyncio.Stream
     reset(writer)
 
 
-@pytest.mark.parametrize("serve", [reset_at_once, reset_instead_of_an_answer, reset_in_the_body])
+async def reset_in_an_endless_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(OK + b"\r\nab")
+    await writer.drain()
+    await asyncio.sleep(0.05)
+    reset(writer)
+
+
+RESETS = [reset_at_once, reset_instead_of_an_answer, reset_in_the_body, reset_in_an_endless_body]
+
+
+@pytest.mark.parametrize("serve", RESETS)
 def test_a_reset_is_a_failure_in_every_phase(serve: Serve) -> None:
     assert result_of(serve).failure.partition(": ")[2] == "Connection reset by peer"
+
+
+@pytest.mark.parametrize("serve", RESETS)
+def test_so_it_is_where_a_pattern_is_looked_for(serve: Serve) -> None:
+    urls = (HttpUrl(path="/", regex="ab"),)
+    config = HttpCheck(timing=PATIENT, endpoint=endpoint(1), urls=urls)
+    found, _ = against(serve, lambda target, client: HttpChecker(replace(config, endpoint=target), client))
+    assert "reset" in found.failure.lower()
 
 
 async def half_closed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
