@@ -14,14 +14,22 @@ from tests.netns.test_vrrp_takeover import VIP4, VIP6, config
 pytestmark = pytest.mark.netns
 
 UNICAST = "\n unicast_src_ip 10.0.0.{}\n unicast_peer {{\n 10.0.0.{}\n }}\n"
-WAYS = [("4", 3, 4, THEIRS), ("4", 2, 4, OURS), ("6", 3, 6, THEIRS), ("unicast", 3, 4, THEIRS)]
+WAYS = [
+    ("4", 3, 4, THEIRS),
+    ("4", 2, 4, OURS),
+    ("6", 3, 6, THEIRS),
+    ("unicast", 3, 4, THEIRS),
+    ("vmac", 3, 4, THEIRS),
+]
 
 
 @pytest.mark.parametrize(("way", "version", "family", "follower"), WAYS, ids=[f"{w}-v{v}-{f}" for w, v, _, f in WAYS])
 def test_there_is_always_an_owner(pair: Pair, way: str, version: int, family: int, follower: str) -> None:
     """The second router is backup from its start: nothing tells of it but its report, or the list of peers."""
     vip = VIP4 if family == 4 else VIP6
-    extra = {"unicast": (UNICAST.format(1, 2), UNICAST.format(2, 1))}.get(way, ("", ""))
+    extra = {"unicast": (UNICAST.format(1, 2), UNICAST.format(2, 1)), "vmac": ("use_vmac", "use_vmac")}.get(
+        way, ("", "")
+    )
     leaver = pair.one.start(OURS, config(150, version, family, extra[0]))
     pair.rig.wait(lambda: pair.one.has(vip), 10)
     pair.two.start(follower, config(100, version, family, extra[1]))
