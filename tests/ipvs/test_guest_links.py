@@ -145,7 +145,41 @@ def test_a_vrf_that_is_missing_ends_the_start(pair: Pair) -> None:
     assert pair.one.start(OURS, unicast(1, 2, 150)).process.wait(20) == 2
 
 
-# routes that few kernels have -----------------------------------------------------------------------------------------
+# a VLAN above a bond -------------------------------------------------------------------------------------------------
+
+BOND = """
+    link add bond0 type bond mode active-backup miimon 20
+    link set eth0 down
+    link set eth1 down
+    link set eth0 master bond0
+    link set eth1 master bond0
+    link set bond0 up
+    link add link bond0 name bond0.7 type vlan id 7
+    addr add 10.7.0.1/24 dev bond0.7
+    link set bond0.7 up
+"""
+
+
+def test_a_vmac_above_a_vlan_above_a_bond_minds_only_the_loss_of_both_wires(pair: Pair) -> None:
+    pair.one.plug(pair.lan, "eth1")
+    for line in BOND.strip().splitlines():
+        ip(pair.one, line)
+    daemon = pair.one.start(OURS, slow("use_vmac", interface="bond0.7", addresses="10.7.0.100/24"))
+    pair.rig.wait(lambda: pair.one.has("10.7.0.100"), 20)
+    assert "10.7.0.100" in on(pair.one, "vrrp.51")
+    assert links(pair.one)["vrrp.51"]["link"] == "bond0.7"
+    pair.one.cut("eth0")
+    pair.rig.wait(lambda: "NO-CARRIER" in links(pair.one)["eth0"]["flags"], 10)
+    pair.rig.holds(lambda: "FAULT" not in daemon.log, 1)
+    pair.one.cut("eth1")
+    pair.rig.wait(lambda: "Entering FAULT STATE (interface bond0.7 is down" in daemon.log, 10)
+    pair.rig.wait(lambda: not pair.one.has("10.7.0.100"), 10)
+    pair.one.restore("eth1")
+    pair.rig.wait(lambda: pair.one.has("10.7.0.100"), 20)
+    assert daemon.stop() == 0
+
+
+# routes that few kernels have ----------------------------------------------------------------------------------------
 
 ROUTES = """
     10.80.0.0/16 encap mpls 100/200 via 10.0.0.3 dev eth0

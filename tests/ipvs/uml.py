@@ -27,6 +27,8 @@ MODULES = (
     "veth",
     "bridge",
     "dummy",
+    "bonding",
+    "8021q",
     "mpls_router",
     "mpls_iptunnel",
     "ila",

@@ -51,6 +51,7 @@ ROUTES = """
     10.69.0.0/16 nexthop via 10.0.0.2 dev eth0 onlink realms 1/2 nexthop via 10.0.0.3 weight 256
     10.71.0.0/16 via 10.0.0.2 or 10.0.0.3
     10.73.0.0/16 dev eth0 dsfield 4
+    10.74.0.0/16 dev eth0 scope site protocol static table default no_track
     default via 10.0.0.2 dev eth0 table 4711
     2001:db8:60::/48 dev eth0 expires 4000
     2001:db8:61::/48 dev eth0 hoplimit 9 mtu 1400 pref low
@@ -70,10 +71,14 @@ RULES = """
     from 10.60.0.5 nop preference 719
     from 10.60.0.6 dsfield 4 protocol 77 table 100 no_track preference 720
     ipproto udp table 100 preference 721 inet6
-    to 2001:db8::/32 uidrange 1-2 l3mdev preference 722
+    from 10.60.0.7 table main preference 722
+    from 10.60.0.8 table 100
+    from 2001:db8:8::/48 table 100
+    from 10.60.0.9 table 100
+    to 2001:db8::/32 uidrange 1-2 l3mdev preference 723
 """
 SHOW = ("ip", "-4", "route", "show", "table", "all")
-LAST = 722
+LAST = 723
 KEEPALIVED, RTM_GETADDR = 18, 22
 IFA_ADDRESS, IFA_LOCAL, IFA_PROTO = 1, 2, 11
 OURS_ALONE = """
@@ -149,7 +154,7 @@ def test_every_attribute_is_in_the_kernel_as_with_keepalived(pair: Pair, kind: C
     assert {tagged[each] for each in ("10.1.0.1", "10.1.4.1", "fd00:1:4::1", "fd00:1:7::1")} == {KEEPALIVED}
     assert tagged["10.0.0.1"] == 0
     assert settled == (addresses(theirs), entries(theirs))
-    assert [len(part) - len(old) for part, old in zip(settled[1], before[1], strict=True)] == [15, 13]
+    assert [len(part) - len(old) for part, old in zip(settled[1], before[1], strict=True)] == [16, 17]
     daemon = pair.one.daemons[0]
     daemon.rewrite(text.replace(ROUTES, ROUTES + OURS_ALONE))
     daemon.signal(signal.SIGHUP)

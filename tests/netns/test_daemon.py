@@ -280,11 +280,14 @@ def test_a_changed_label_of_an_address_is_applied(pair: Pair) -> None:
 
 
 def test_keep_leaves_the_addresses_and_says_no_farewell(pair: Pair) -> None:
-    daemon = pair.one.start(OURS, fast(150), "-V")
+    static = "static_ipaddress {\n 10.50.0.1/24 dev eth0\n}\n"
+    daemon = pair.one.start(OURS, static + fast(150, "use_vmac"), "-V")
     pair.rig.wait(lambda: pair.one.has(VIP4), 4)
     wire = pair.lan.capture()
     daemon.stop()
-    assert pair.one.has(VIP4)
+    assert VIP4 in pair.one.run("ip", "addr", "show", "dev", "vrrp.51")
+    assert pair.one.run("sysctl", "-n", "net.ipv4.conf.eth0.arp_ignore").strip() == "1"
+    assert not pair.one.has("10.50.0.1")
     assert not [frame for frame in wire.adverts() if frame.vrrp and frame.vrrp[2] == 0]
 
 
