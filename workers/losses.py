@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from contextlib import suppress
+from pathlib import Path
 
 HELD_FOR = 10.0
 """Seconds after which what was put back counts as safe."""
+
+PID_MAX = 1 << 22
+"""Ports above are those of further sockets of a process."""
+
+
+class Culprits(dict[int, str]):
+    """Who caused a notice of the kernel, by its netlink port: that mostly is the number of a process."""
+
+    def __missing__(self, port: int) -> str:
+        shown = "somebody else"
+        if 0 < port <= PID_MAX:
+            shown = f"process {port}"
+            with suppress(OSError):  # it may have ended
+                shown = f"{Path(f'/proc/{port}/comm').read_text().strip()} ({shown})"
+        self[port] = shown
+        return shown
+
 
 Losses = dict[Hashable, tuple[int, float]]
 """How many times in a row others removed something, and when last (CLOCK_MONOTONIC, seconds)."""

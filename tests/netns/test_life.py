@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 from collections.abc import Container
 from contextlib import suppress
@@ -309,6 +311,14 @@ def test_whatever_is_taken_away_is_back_without_a_failover_and_nothing_is_left(r
         if "name odd" not in theft:
             until_whole(rig, host, whole, theft)
     assert "Entering MASTER STATE" not in backup.log
+    assert re.search(r"address 10\.0\.0\.10[01].* was removed by (ip \()?process \d+\)? and is put back", daemon.log)
+    assert re.search(r"rule from 10\.60\.0\.0/16 .* was removed by (ip \()?process \d+\)? and is put back", daemon.log)
+    os.kill(daemon.pid_of("vrrp"), signal.SIGUSR1)
+    data = daemon.directory / "keepalived.data"
+    rig.wait(lambda: data.exists() and "Filters put back" in data.read_text(), 10)
+    counts = dict(re.findall(r"(\S+) put back: (\d+)", data.read_text()))
+    assert int(counts.pop("rules")) >= 40
+    assert counts == {"VMACs": "4", "settings": "6", "Filters": "2"}
     assert daemon.log.count("Entering") == 4
     for number, (loss, gain) in enumerate(LOSSES.items(), 1):
         host.run("sh", "-c", loss)

@@ -119,13 +119,13 @@ def ours(
     hearing: Hearing,
     vitals: Iterable[str],
     queued: int,
-    refiltered: int,
+    restored: Mapping[str, int],
 ) -> str:
     """States with their reasons, who else was heard, the process itself (`vitals`)."""
     lines = [
         *vitals,
         *hearing.lines(),
-        f"Filters put back: {refiltered}",
+        *(f"{what} put back: {count}" for what, count in restored.items()),
         f"Announcements that wait for their gap: {queued}",
     ]
     for instance in instances:

@@ -12,7 +12,7 @@ from keepalived_py.plan.routes import Entry, RouteKey, RuleKey
 from keepalived_py.values import IPAddress, VirtualRouterKey
 from keepalived_py.vrrp.events import AddressesLost
 from keepalived_py.vrrp.states import State
-from workers.losses import count_loss
+from workers.losses import Culprits, count_loss
 
 from .effect_runner import EffectRunner
 from .instance import Instance
@@ -40,18 +40,22 @@ class Keeper:
         self.holders: Mapping[IPAddress, list[VirtualRouterKey]] = {}
         """Instances by the addresses of their configuration."""
         self._instances, self._runner, self._monitor, self._give_up = instances, runner, monitor, give_up
-        self._lost: set[AddressKey | RouteKey | RuleKey] = set()
+        self.restored = 0
+        """How many addresses, routes and rules were put back."""
+        self._lost: dict[AddressKey | RouteKey | RuleKey, str] = {}
+        """With who took it."""
+        self._culprits = Culprits()
         self._stirred = False
 
     # what may be lost ---------------------------------------------------------------------------------------------
 
-    def removed(self, key: AddressKey | RouteKey | RuleKey) -> None:
-        """By somebody else, or so it seems by now. Addresses that we remove ourselves come by here in thousands."""
+    def removed(self, key: AddressKey | RouteKey | RuleKey, port: int = 0) -> None:
+        """By somebody else (`port`), or so it seems. Addresses that we remove ourselves come by here in thousands."""
         if isinstance(key, AddressKey) and not self._is_held(key):
             return
         if not self._lost:
             asyncio.get_running_loop().call_soon(self._restore_lost)
-        self._lost.add(key)
+        self._lost[key] = self._culprits[port]
 
     def _is_held(self, key: AddressKey) -> bool:
         instances = map(self._instances.get, self.holders.get(key.address, ()))
@@ -81,12 +85,15 @@ class Keeper:
     def _restore_lost(self) -> None:
         """Put back what is really gone, all at once, unless that never ends."""
         self._monitor.read_waiting()
-        lost, self._lost = self._lost, set()
+        lost, self._lost = self._lost, {}
+        self._culprits.clear()
         for instance in list(self._instances.values()):
             if instance.router.state is State.MASTER:
-                self._restore(instance, list(gone(self._monitor, lost, instance.rows, instance.entries)))
+                self._restore(instance, list(gone(self._monitor, lost, instance.rows, instance.entries)), lost)
 
-    def _restore(self, instance: Instance, missing: list[AddressKey | Entry]) -> None:
+    def _restore(
+        self, instance: Instance, missing: list[AddressKey | Entry], lost: Mapping[AddressKey | RouteKey | RuleKey, str]
+    ) -> None:
         if not missing:
             return
         times = max(count_loss(instance.losses, what, now()) for what in missing)
@@ -94,7 +101,8 @@ class Keeper:
         if times > self.limit:
             self._give_up(instance, AddressesLost(f"{shown} was removed {times} times in a row"))
             return
-        logger.warning("(%s) %s was removed by somebody else and is put back", instance.name, shown)
+        self.restored += len(missing)
+        logger.warning("(%s) %s was removed by %s and is put back", instance.name, shown, takers(missing, lost))
         without = set(missing)
         instance.rows = {key: row for key, row in instance.rows.items() if key not in without}
         instance.entries = tuple(entry for entry in instance.entries if entry not in without)
@@ -126,6 +134,11 @@ def gone(
 
 def shown_losses(missing: list[AddressKey | Entry]) -> str:
     return ", ".join(map(shown_loss, missing[:SHOWN])) + (", ..." if len(missing) > SHOWN else "")
+
+
+def takers(missing: list[AddressKey | Entry], lost: Mapping[AddressKey | RouteKey | RuleKey, str]) -> str:
+    """Who took that."""
+    return " and ".join(sorted({lost[what if isinstance(what, AddressKey) else what.key] for what in missing}))
 
 
 def shown_loss(what: AddressKey | Entry) -> str:

@@ -21,7 +21,6 @@ from .rtnetlink import (
     Link,
     LinkNotice,
     RequestSocket,
-    messages,
     notice,
 )
 
@@ -169,8 +168,8 @@ class LinkMonitor:
                 return
             if sender[0] != 0:
                 continue  # only the kernel is believed
-            for kind, _, _, body in messages(memoryview(self._buffer)[:size]):
-                found = notice(kind, body)
+            for kind, _, _, port, body in netlink.signed_messages(memoryview(self._buffer)[:size]):
+                found = notice(kind, body, port)
                 if found is not None and not self._is_known(found):
                     self._take(found)
                     tell(found)

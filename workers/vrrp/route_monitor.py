@@ -52,9 +52,11 @@ def _filter() -> bytes:
 
 
 class RouteMonitor:
-    """`gone` hears keys of what others removed, `missed` that notices were lost."""
+    """`gone` hears keys of what others removed and their ports, `missed` that notices were lost."""
 
-    def __init__(self, own_port: int, gone: Callable[[RouteKey | RuleKey], None], missed: Callable[[], None]) -> None:
+    def __init__(
+        self, own_port: int, gone: Callable[[RouteKey | RuleKey, int], None], missed: Callable[[], None]
+    ) -> None:
         self._own_port, self._gone, self._missed = own_port, gone, missed
         self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
         self._sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
@@ -103,4 +105,4 @@ class RouteMonitor:
             length, kind, _, _, port = NLMSG.unpack_from(data)
             found = removed(kind, data[NLMSG.size : length])
             if found is not None and port != self._own_port:
-                self._gone(found)
+                self._gone(found, port)

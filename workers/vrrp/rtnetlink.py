@@ -114,6 +114,8 @@ class AddressNotice:
     tentative: bool
     secondary: bool = False
     """IPv4: goes with the primary address of its network."""
+    port: int = 0
+    """Of the socket that asked for it; 0: the kernel's own."""
 
 
 def encode(op: Op) -> bytes:
@@ -167,8 +169,8 @@ def _number(value: memoryview | None) -> int:
     return 0 if value is None else int.from_bytes(value[:4], sys.byteorder)
 
 
-def notice(kind: int, body: memoryview) -> LinkNotice | AddressNotice | None:
-    """What a message of the kernel says about links or addresses; None for anything else."""
+def notice(kind: int, body: memoryview, port: int = 0) -> LinkNotice | AddressNotice | None:
+    """What a message of the kernel says about links or addresses; None for anything else. `port`: of who asked."""
     if kind in (RTM_NEWLINK, RTM_DELLINK) and len(body) >= IFINFOMSG.size:
         _, hardware, index, flags, _ = IFINFOMSG.unpack_from(body)
         found = attributes(body[IFINFOMSG.size :])
@@ -205,7 +207,7 @@ def notice(kind: int, body: memoryview) -> LinkNotice | AddressNotice | None:
             (flags,) = struct.unpack_from("=I", found[IFA_FLAGS])
         tentative = bool(flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)) and not flags & IFA_F_NODAD
         secondary = family == socket.AF_INET and bool(flags & IFA_F_SECONDARY)
-        return AddressNotice(AddressKey(index, address, prefixlen), kind == RTM_NEWADDR, tentative, secondary)
+        return AddressNotice(AddressKey(index, address, prefixlen), kind == RTM_NEWADDR, tentative, secondary, port)
     return None
 
 

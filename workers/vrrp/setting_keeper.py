@@ -24,6 +24,7 @@ class SettingKeeper:
 
     def __init__(self, sysctls: Sysctls) -> None:
         self.limit = 0
+        self.restored = 0
         self._sysctls = sysctls
         self._losses: Losses = {}
         self._inotify: Inotify | None = None
@@ -74,6 +75,7 @@ class SettingKeeper:
             logger.warning("net.%s was set to %s by somebody else and stays so", shown, found)
             return
         logger.warning("net.%s was set to %s by somebody else and is put back to %s", shown, found, wanted)
+        self.restored += 1
         self._sysctls.write(name, wanted)
 
     def stop(self) -> None:

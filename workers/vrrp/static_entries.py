@@ -20,9 +20,9 @@ from keepalived_py.plan.routes import (
     interfaces_of,
     reconcile_entries,
 )
-from workers.losses import HELD_FOR, Losses, count_loss
+from workers.losses import HELD_FOR, Culprits, Losses, count_loss
 
-from .keeper import SETTLE, gone, shown_loss, shown_losses
+from .keeper import SETTLE, gone, shown_loss, shown_losses, takers
 from .link_monitor import LinkMonitor
 from .route_netlink import encode_entry
 from .rtnetlink import Batch, RequestSocket, batches
@@ -47,7 +47,10 @@ class StaticEntries:
         self._resting: set[AddressKey | Entry] = set()
         """What others remove too often: it is tried again after a while."""
         self._losses: Losses = {}
-        self._lost: set[AddressKey | RouteKey | RuleKey] = set()
+        self.restored = 0
+        self._lost: dict[AddressKey | RouteKey | RuleKey, str] = {}
+        """With who took it."""
+        self._culprits = Culprits()
         self._stirred = False
 
     # what should be there -----------------------------------------------------------------------------------------
@@ -114,22 +117,24 @@ class StaticEntries:
         """Whether it is put again; what is not tracked, only until it was there once."""
         return what not in self._resting and (tracked or what in self._refused or what not in held)
 
-    def removed(self, key: AddressKey | RouteKey | RuleKey) -> None:
-        """By somebody else, or so it seems by now."""
+    def removed(self, key: AddressKey | RouteKey | RuleKey, port: int = 0) -> None:
+        """By somebody else (`port`), or so it seems by now."""
         if isinstance(key, AddressKey) and key not in self.rows:
             return
         if not self._lost:
             asyncio.get_running_loop().call_soon(self._restore_lost)
-        self._lost.add(key)
+        self._lost[key] = self._culprits[port]
 
     def _restore_lost(self) -> None:
         self._monitor.read_waiting()
-        lost, self._lost = self._lost, set()
+        lost, self._lost = self._lost, {}
+        self._culprits.clear()
         rows = [key for key, row in self.rows.items() if not row.no_track]
         missing = list(gone(self._monitor, lost, rows, self.entries))
         back = [what for what in missing if self._may_return(what)]
         if back:
-            logger.warning("static %s was removed by somebody else and is put back", shown_losses(back))
+            self.restored += len(back)
+            logger.warning("static %s was removed by %s and is put back", shown_losses(back), takers(back, lost))
             self._submit(batches([AddAddress(each, self.rows[each]) for each in back if each in self.rows], SIZE))
             entries = [each for each in back if not isinstance(each, AddressKey)]
             self._submit(batches(insertions(entries), SIZE, encode_entry))

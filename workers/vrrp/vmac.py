@@ -97,6 +97,8 @@ class Vmacs:
         self.filter: Callable[[Owner, frozenset[int], Link | None], None] = lambda owner, families, link: None
         """Hears of an interface before it is up, and of what it will speak; None: it is no more."""
         self._resting: set[Owner] = set()
+        self.restored = 0
+        """How many that somebody deleted were made again."""
         self._manager = NetworkManager()
 
     def names_of(self, key: VirtualRouterKey) -> set[str]:
@@ -156,6 +158,7 @@ class Vmacs:
             return None
         self._told.pop(wish.owner, None)
         self._names = None
+        self.restored += wish.owner in self._made
         self._made[wish.owner] = _Made(found.index, found.name, parent.name, parent.index, wish.family, own)
         return self._monitor.links.get(found.index)
 

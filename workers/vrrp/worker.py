@@ -472,7 +472,7 @@ class VrrpWorker(Worker[VrrpSlice]):
             self._stir()
             return
         if not found.present:
-            self._removed(found.key)
+            self._removed(found.key, found.port)
         virtual = found.key.address in self.connector.virtual
         for instance in self.relations.concerned(found.key.address, *(() if virtual else (found.key.ifindex,))):
             self._reconnect(instance)
@@ -511,9 +511,9 @@ class VrrpWorker(Worker[VrrpSlice]):
         if not any(link.name in self.vmacs.names_of(key) for key in self.instances):
             logger.info("Netlink reports %s %s", link.name, what)
 
-    def _removed(self, key: AddressKey | RouteKey | RuleKey) -> None:
-        self.keeper.removed(key)
-        self.static.removed(key)
+    def _removed(self, key: AddressKey | RouteKey | RuleKey, port: int) -> None:
+        self.keeper.removed(key, port)
+        self.static.removed(key, port)
 
     def _stir(self) -> None:
         self.keeper.stir()
@@ -645,8 +645,13 @@ class VrrpWorker(Worker[VrrpSlice]):
             sections_before(self.config, self.static, self.monitor),
             interfaces(self.config, instances, self.monitor, self.sysctls),
         )
-        queued, restored = self.runner.queued(), self.runner.firewall.restorer.restored
-        return text + dumps.ours(instances, self.trackers, self.hearing, self.vitals(), queued, restored)
+        restored = {
+            "Addresses, routes and rules": self.keeper.restored + self.static.restored,
+            "VMACs": self.vmacs.restored,
+            "Kernel settings": self.settings.restored,
+            "Filters": self.runner.firewall.restorer.restored,
+        }
+        return text + dumps.ours(instances, self.trackers, self.hearing, self.vitals(), self.runner.queued(), restored)
 
     def vitals(self) -> Iterator[str]:
         yield from super().vitals()
