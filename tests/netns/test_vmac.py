@@ -14,6 +14,7 @@ import pytest
 
 from tests.netns.conftest import Pair
 from tests.netns.rig import OURS, THEIRS, Host, children_of, sh
+from workers.vrrp.vmac_wish import link_local
 
 pytestmark = pytest.mark.netns
 
@@ -201,6 +202,27 @@ def test_names_and_addresses_as_asked_for(
     assert (tmp_path / "told").read_text() == f"device set {name} managed no\n"  # by NetworkManager
     daemon.stop()
     assert name not in links(pair.one)
+
+
+def test_the_link_local_address_follows_that_of_the_interface_below(pair: Pair) -> None:
+    """An advert can come from an address of its own interface only."""
+    host, ip = pair.one, partial(sh, "ip", "-n", pair.one.namespace)
+    ip("-6", "addr", "flush", "dev", "eth0")
+    mac = bytes.fromhex(links(host)["eth0"]["address"].replace(":", ""))
+    derived = str(link_local(mac))
+    wire = pair.lan.capture()
+    daemon = host.start(OURS, config(150, family=6))
+    pair.rig.wait(lambda: "vrrp.51" in links(host) and derived in on(host, "vrrp.51"), 10)
+    pair.rig.wait(lambda: "FAULT" in daemon.log, 10)
+    ip("addr", "add", "fe80::5/64", "dev", "eth0", "nodad")
+    pair.rig.wait(lambda: wire.adverts("fe80::5"), 10)
+    assert {"fe80::5", VIP6} <= on(host, "vrrp.51")
+    assert derived not in on(host, "vrrp.51")
+    ip("addr", "add", "fe80::6/64", "dev", "eth0", "nodad")
+    ip("addr", "del", "fe80::5/64", "dev", "eth0")
+    pair.rig.wait(lambda: wire.adverts("fe80::6"), 10)
+    assert {each for each in on(host, "vrrp.51") if each.startswith("fe80")} == {"fe80::6", "fe80::100"}
+    assert "cannot send" not in daemon.log
 
 
 def test_an_interface_that_is_not_ethernet_has_none_and_that_is_a_fault(pair: Pair) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keepalived_py.config.model import Address, VrrpInstance
-from keepalived_py.plan.links import AddAddress, AddressKey, extra_vmacs
+from keepalived_py.plan.links import AddAddress, AddressKey, DeleteAddress, Op, extra_vmacs
 from keepalived_py.values import IPAddress, VirtualRouterKey
 
 from .link_monitor import LinkMonitor
@@ -188,9 +188,9 @@ class Vmacs:
                 self._join(link, master)
             if parent.flags & IFF_UP and not link.flags & IFF_UP:
                 self._bring_up(link)
-                made.own = self._own_address(wish, parent, link)
-            elif made.own is not None and made.own not in self._monitor.addresses and link.flags & IFF_UP:
-                made.own = self._own_address(wish, parent, link)
+                made.own = self._own_address(wish, parent, link, made.own)
+            elif made.own is not None and link.flags & IFF_UP:
+                made.own = self._own_address(wish, parent, link, made.own)
         except KernelError as exc:
             if exc.code == errno.ENODEV:
                 self._monitor.forget(link)
@@ -315,20 +315,26 @@ class Vmacs:
                 changes[setting] = str(everywhere)
         self._sysctls.set_all({**changes, "ipv4/conf/all/rp_filter": "0"})
 
-    def _own_address(self, wish: Wish, parent: Link, link: Link) -> AddressKey | None:
+    def _own_address(self, wish: Wish, parent: Link, link: Link, before: AddressKey | None = None) -> AddressKey | None:
         """What the interface needs to send: a link-local address for IPv6, its own for an ipvlan, whose link-local one
         the kernel makes. Raises KernelError."""
         address: IPAddress | None = wish.spec.ipvlan_address
         prefixlen, preferred = wish.spec.ipvlan_prefixlen, None
         if wish.family == 6 and wish.spec.kind == "macvlan" and not wish.spec.xmit_base:
             own = self._monitor.own_addresses(parent.index, 6, frozenset())
-            address, prefixlen = wish.source or (own[0] if own else link_local(parent.mac)), 64
+            derived = before.address if before is not None else link_local(parent.mac)
+            address, prefixlen = wish.source or (own[0] if own else derived), 64
             preferred = 0  # it is for adverts only
         if address is None:
             return None
         key = AddressKey(link.index, address, prefixlen)
+        if key == before and key in self._monitor.addresses:
+            return key
         row = Address(address=address, prefixlen=prefixlen, noprefixroute=False, preferred_lft=preferred)
-        for batch in batches([AddAddress(key, row)], 1):
+        ops: list[Op] = [AddAddress(key, row)]
+        if before is not None and before != key:
+            ops.append(DeleteAddress(before, row))
+        for batch in batches(ops, len(ops)):
             for error in self._requests.submit(batch):
                 raise error
         self._monitor.absorb()
