@@ -93,6 +93,36 @@ def test_a_reload_brings_what_is_new_and_leaves_the_rest_alone(pair: Pair) -> No
     assert max(gaps) < 0.35
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_address_that_goes_to_another_instance_stays_where_it_is(pair: Pair, order: int) -> None:
+    moving = "10.0.0.101"
+
+    def text(*first: str) -> str:
+        second = fast(150).replace("VI_1", "VI_2").replace("_id 51", "_id 52").replace(VIP4, "10.0.0.102")
+        blocks = [fast(150), second]
+        here = blocks[bool(first)]
+        blocks[bool(first)] = here.replace("virtual_ipaddress {", f"virtual_ipaddress {{\n        {moving}/24")
+        return "".join(blocks[::order])
+
+    daemon = pair.one.start(OURS, text())
+    pair.rig.wait(lambda: pair.one.addresses() >= {VIP4, moving, "10.0.0.102"}, 10)
+    with inside(pair.one.namespace):
+        monitor = subprocess.Popen(["ip", "monitor", "addr"], stdout=subprocess.PIPE, text=True)
+    time.sleep(0.2)
+    daemon.rewrite(text("second"))
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: "Reload complete" in daemon.log, 10)
+    pair.rig.holds(lambda: pair.one.has(moving), 0.5)
+    monitor.terminate()
+    assert "Deleted" not in (monitor.communicate()[0] or "")
+    assert "removed by somebody else" not in daemon.log
+    os.kill(daemon.pid_of("vrrp"), signal.SIGUSR1)
+    data = daemon.directory / "keepalived.data"
+    pair.rig.wait(lambda: data.exists() and "VI_2: MASTER" in data.read_text(), 10)
+    daemon.stop()
+    assert not pair.one.addresses() & {VIP4, moving, "10.0.0.102"}
+
+
 def test_an_interface_that_is_not_there_refuses_the_reload(pair: Pair) -> None:
     daemon = master(pair)
     daemon.rewrite(fast(150) + fast(150).replace("VI_1", "VI_2").replace("eth0", "nothere0"))

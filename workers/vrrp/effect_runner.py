@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable
 from functools import partial
 from itertools import chain
 
@@ -74,6 +74,8 @@ class EffectRunner:
         self._teller, self._slices = teller, slices
         self.firewall = Firewall()
         self.sync = InstanceFollower()
+        self.held_by_others: Callable[[Instance], Container[AddressKey]] = lambda instance: ()
+        """Rows of an instance that another MASTER holds as well: a reload moves addresses from one to another."""
         self._bursts: dict[VirtualRouterKey, Counter[int]] = {}
         """How many times each piece of an instance's announcements waits for its turn."""
         self._pacer = timed_pacer(announcer.send, monitor.base_of)
@@ -162,6 +164,9 @@ class EffectRunner:
         """
         prepared = instance.prepared or self.prepare(instance)
         desired, entries = (prepared.desired, prepared.entries) if present else ({}, ())
+        theirs = self.held_by_others(instance)
+        if theirs:  # and theirs to remove
+            instance.rows = {key: row for key, row in instance.rows.items() if key in desired or key not in theirs}
         if present and not instance.rows and not instance.entries:
             steps = prepared.additions
         elif not present and (instance.rows, instance.entries) == (prepared.desired, prepared.entries):

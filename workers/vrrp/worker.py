@@ -107,6 +107,8 @@ class VrrpWorker(Worker[VrrpSlice]):
         self.engine: Engine[Instance] = Engine(self._perform, self._group_moved)
         self._group_configs: dict[str, GroupConfig] = {}
         self._group_of: dict[str, str] = {}
+        self._shared: set[IPAddress] = set()
+        """Addresses of several instances, now or across the last reload; few, if any."""
         self._leaving = False
         self._taken = asyncio.Event()
         """A router was heard to which we hand over."""
@@ -132,6 +134,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         except PermissionError as exc:
             raise WorkerError("a packet socket needs CAP_NET_RAW", ExitCode.NO_PERMISSION) from exc
         self.runner = EffectRunner(self._requests, self.monitor, self.announcer, self.teller, self.slices)
+        self.runner.held_by_others = self._held_by_others
         self.keeper = Keeper(self.instances, self.runner, self.monitor, self._post)
         self.static = StaticEntries(self._requests, self.monitor, self._judge_all)
         self.routes = RouteMonitor(self._requests.port, self._removed, self._stir)
@@ -239,6 +242,8 @@ class VrrpWorker(Worker[VrrpSlice]):
         for each in config.vrrp.instances:
             for row in (*each.addresses, *each.excluded):
                 holders.setdefault(row.address, []).append(each.key)
+        before = self.keeper.holders
+        self._shared = {what for what, keys in holders.items() if len({*keys, *before.get(what, keys)}) > 1}
         self.connector.virtual, self.keeper.holders = frozenset(holders), holders
         self._group_configs = {group.name: group for group in config.vrrp.sync_groups}
         self._group_of = {member: group.name for group in config.vrrp.sync_groups for member in group.members}
@@ -313,7 +318,8 @@ class VrrpWorker(Worker[VrrpSlice]):
         self.relations.forget()
         self.config = new
         kept = [each for each in self.instances.values() if each not in added]
-        for instance in kept:
+        # who gets addresses comes first, so that those that only change hands stay where they are
+        for instance in sorted(kept, key=lambda each: not _gains(each.config, wanted[each.key])):
             self._reconfigure(instance, wanted[instance.key])
         for instance in kept:
             self._judge(instance)
@@ -322,6 +328,17 @@ class VrrpWorker(Worker[VrrpSlice]):
             self._tell_states(kept)
         self._start_instances(added, set())
         self._stir()  # what one gave up may be another's now
+
+    def _held_by_others(self, instance: Instance) -> set[AddressKey]:
+        if not self._shared:
+            return set()
+        others = [each for each in self.instances.values() if each is not instance]
+        return {
+            key
+            for key in instance.rows
+            if key.address in self._shared
+            and any(key in each.rows for each in others if each.router.state is State.MASTER)
+        }
 
     def _remove(self, instance: Instance) -> None:
         """An instance that the new configuration does not have: farewell, addresses out."""
@@ -659,3 +676,9 @@ class VrrpWorker(Worker[VrrpSlice]):
 
     def armed(self) -> int:
         return self.timers.armed
+
+
+def _gains(old: VrrpInstance, new: VrrpInstance) -> bool:
+    """Whether a reload gives an instance addresses."""
+    before, after = ({row.address for row in (*each.addresses, *each.excluded)} for each in (old, new))
+    return not after <= before
