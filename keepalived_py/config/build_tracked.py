@@ -166,7 +166,8 @@ def build_group(
         context.report("empty-group", f"({name}) the group has no member and is left out", draft.head, 1)
         return None
     if len(members) == 1:
-        context.report("group-of-one", f"({name}) the group has one member only", draft.head, 1)
+        # a warning, since nothing is lost by it: a reload that takes out the other member is no mistake
+        context.report("group-of-one", f"({name}) the group has one member only", draft.head, 1, Severity.WARNING)
     owners = [instances[member].wants_master and instances[member].is_owner for member in members]
     if any(owners) and not all(owners):
         context.report(
