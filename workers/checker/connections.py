@@ -29,6 +29,8 @@ BUSY = 100
 """Events in a WINDOW from which on they wait for `look`: waking up for each would cost as much as the work."""
 WINDOW, PAUSE = 0.05, 0.002
 """Seconds. No event waits longer than PAUSE."""
+STRETCH = 0.01
+"""Seconds of handling events after which the loop turns."""
 BROKEN = select.EPOLLERR | select.EPOLLHUP
 ENDED = select.EPOLLRDHUP
 HEARD = select.EPOLLIN | ENDED | BROKEN
@@ -149,8 +151,10 @@ class Connections:
         self._timer: asyncio.TimerHandle | None = None
         self._armed = math.inf
         """When the timer ends."""
-        self._void: set[int] = set()
-        """Descriptors whose events of this turn are of a connection that was cancelled."""
+        self._events: dict[int, int] = {}
+        """Those that were told of and not handled yet, by descriptor. Who is closed has none."""
+        self._rest: asyncio.Handle | None = None
+        """Goes on with them in the next turn of the loop."""
         self.busy = False
         """Events wait for `look`; else the loop tells of them."""
         self._pause: asyncio.TimerHandle | None = None
@@ -185,7 +189,6 @@ class Connections:
     def cancel(self, connection: Connection) -> None:
         """End it without a result."""
         if connection.sock is not None:
-            self._void.add(connection.descriptor)
             self._shut(connection)
             del connection.waiting[connection]
 
@@ -196,9 +199,10 @@ class Connections:
         if self._timer is not None:
             self._timer.cancel()
         self._timer, self._armed = None, math.inf
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
+        for handle in (self._pause, self._rest):
+            if handle is not None:
+                handle.cancel()
+        self._pause = self._rest = None
         if self._epoll is not None:
             asyncio.get_running_loop().remove_reader(self._epoll.fileno())
             self._epoll.close()
@@ -236,11 +240,13 @@ class Connections:
 
     def look(self) -> None:
         """Handle the events there are."""
-        if self._epoll is None:
+        if self._epoll is None or self._rest is not None:
             return
-        events = self._epoll.poll(0, MOST)
-        self._handle(events)
-        self._seen += len(events)
+        if not self._events:
+            self._events.update(self._epoll.poll(0, MOST))
+        self._seen += len(self._events)
+        self._handle()
+        self._seen -= len(self._events)
         self._looked = moment = now()
         if moment >= self._window:
             self._moderate(self._seen >= BUSY)
@@ -263,18 +269,25 @@ class Connections:
         if self.busy:
             self._pause = asyncio.get_running_loop().call_at(self._looked + PAUSE, self._look_at_last)
 
-    def _handle(self, events: list[tuple[int, int]]) -> None:
-        self._void.clear()
-        for descriptor, event in events:
-            connection = self._open.get(descriptor)
-            if connection is None or descriptor in self._void:
-                continue
+    def _handle(self) -> None:
+        """As many as there is time for: what is costly to hear must not keep others waiting."""
+        until = now() + STRETCH
+        while self._events:
+            descriptor, event = self._events.popitem()
+            connection = self._open[descriptor]
             if not connection.connected:
                 self._connected(connection, event)
             elif connection.unsent:
                 self._send(connection)
             if event & HEARD and connection.sock is not None:
                 self._receive(connection, event)
+            if self._events and now() > until:
+                self._rest = asyncio.get_running_loop().call_soon(self._go_on)
+                return
+
+    def _go_on(self) -> None:
+        self._rest = None
+        self.look()
 
     def _connected(self, connection: Connection, event: int) -> None:
         if event & BROKEN:
@@ -325,6 +338,7 @@ class Connections:
     def _shut(self, connection: Connection) -> None:
         """Closing takes it out of the epoll: whatever was executed meanwhile has closed its copy."""
         del self._open[connection.descriptor]
+        self._events.pop(connection.descriptor, None)
         connection.sock.close()
         connection.sock = None
 

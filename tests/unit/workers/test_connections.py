@@ -8,6 +8,7 @@ import hashlib
 import os
 import socket
 import struct
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -18,7 +19,7 @@ import pytest
 from keepalived_py.config.model import CheckTiming, Endpoint, HttpCheck, HttpUrl, TcpCheck
 from tests.unit.workers.helpers_check import PATIENT, TIMING, Make, Serve, against, descriptors, endpoint
 from workers.checker import connections as module
-from workers.checker.connections import ConnectionChecker, Connections
+from workers.checker.connections import ConnectionChecker, Connections, Dialogue, Target
 from workers.checker.http import HttpChecker
 from workers.checker.http_plain import PlainHttpChecker
 from workers.checker.probe import WELL, Result
@@ -257,6 +258,55 @@ def test_many_at_a_time_end_each_with_its_own_verdict_while_events_wait(monkeypa
         await until(lambda: not connections.busy)
         assert await ended(connections, checks[1]) == WELL
         server.close()
+
+    run(main)
+
+
+class Costly(Dialogue):
+    """Takes 5 ms of the processor to hear anything."""
+
+    __slots__ = ("verdict",)
+    opening = b"go on"
+
+    def __init__(self, verdict: Result | None) -> None:
+        self.verdict = verdict
+
+    def hear(self, data: bytes) -> Result | None:
+        until = time.monotonic() + 0.005
+        while time.monotonic() < until:
+            pass
+        return self.verdict
+
+
+class CostlyChecker(ConnectionChecker):
+    __slots__ = ("target", "verdict")
+    name, limit = "COSTLY", 2.0
+
+    def __init__(self, target: Endpoint, verdict: Result | None) -> None:
+        self.target, self.verdict = Target(target), verdict
+
+    def dialogue(self) -> Dialogue:
+        return Costly(self.verdict)
+
+
+@pytest.mark.parametrize("verdict", [None, WELL])
+def test_what_is_costly_to_hear_does_not_stop_the_loop(verdict: Result | None) -> None:
+    """A hundred servers that speak at a time, which takes half a second to hear; what waits is not forgotten."""
+
+    async def main(connections: Connections) -> None:
+        with ExitStack() as held:
+            door = held.enter_context(socket.create_server(("127.0.0.1", 0), backlog=200))
+            checker = CostlyChecker(endpoint(door.getsockname()[1]), verdict)
+            told: list[Result] = []
+            for _ in range(100):
+                connections.start(checker, lambda _, result: told.append(result), None)
+                held.enter_context(door.accept()[0]).sendall(bytes(8 * module.CHUNK if verdict is None else 10))
+            worst, last = 0.0, time.monotonic()
+            while len(told) < 100:
+                await asyncio.sleep(0)
+                worst, last = max(worst, time.monotonic() - last), time.monotonic()
+            assert set(told) == {verdict or Result("no answer within 2s")}
+            assert worst < 0.25
 
     run(main)
 
