@@ -68,6 +68,8 @@ def loading(load: Callable[[], ConfigLoaded], limit: float | None) -> list[str]:
         loop.run_until_complete(wait(loader))
     finally:
         loop.close()
+        if loader._pid:  # its message came first; nobody else must find its end
+            os.waitid(os.P_PID, loader._pid, os.WEXITED | os.WNOWAIT)
         list(collected())
     return told
 
