@@ -25,6 +25,7 @@ from .config.system import this_machine
 from .dumpfile import temporary_directory
 from .options import Options, parse, usage
 from .parent.daemonize import daemonize
+from .parent.last_good import LastGood
 from .parent.pidfile import DIRECTORY, AlreadyRunning, PidFile, default_path
 from .parent.reload import Applied
 from .parent.roles import Plan
@@ -111,9 +112,9 @@ def _config_file(options: Options) -> str:
     return os.path.abspath(options.text("use-file", DEFAULT_FILE))
 
 
-def _load(options: Options, lint: bool = False, current: Applied | None = None) -> LoadResult:
+def _load(options: Options, lint: bool = False, current: Applied | None = None, file: str | None = None) -> LoadResult:
     return load(
-        _config_file(options),
+        file or _config_file(options),
         LoadOptions(
             config_id=options.text("config-id"),
             check_all_includes=options.has("all-config"),
@@ -168,8 +169,29 @@ def _acceptable(result: LoadResult, check_log: str) -> bool:
     return not result.problems.exit_status()
 
 
+def _last_good(options: Options) -> LastGood:
+    named = options.text("last-good")
+    return LastGood(os.path.abspath(named) if named else "")
+
+
+def _load_or_last_good(options: Options) -> LoadResult:
+    """What is read at a start: the file, or when that is broken what was in force before."""
+    result, kept = _load(options), _last_good(options)
+    broken = result.config is None or _errors(result)
+    kept.stage(None if broken else result.config)
+    if broken and kept.path and os.path.exists(kept.path):
+        last = _load(options, file=kept.path)
+        if last.config is not None:
+            for problem in result.problems:
+                logger.error("%s", problem.log_line())
+            logger.error("The configuration has errors: the last good one is taken, %s", kept.path)
+            return last
+    return result
+
+
 def _load_for_reload(options: Options, current: Applied) -> ConfigLoaded:
     result = _load(options, current=current)
+    _last_good(options).stage(None if _errors(result) else result.config)
     check_log = current.config.global_defs.reload.check_config
     if check_log is not None and not _acceptable(result, check_log):
         return ConfigLoaded(config=None, problems=("New config failed validation",), errors=("validation",))
@@ -268,6 +290,7 @@ def _run(options: Options) -> int:
         withdraw=withdraw,
         pid_files=pid_files,
         adopt=adopt,
+        last_good=_last_good(options),
         systemd=systemd,
         respawn=not options.has("dont-respawn"),
         ignore_sigint=options.has("ignore-sigint"),
@@ -290,10 +313,10 @@ def _load_inside(options: Options) -> LoadResult:
     named = options.text("namespace")
     if named:
         _enter(named)
-    result = _load(options)
+    result = _load_or_last_good(options)
     if not named and result.config is not None and result.config.global_defs.root.net_namespace:
         _enter(result.config.global_defs.root.net_namespace)
-        result = _load(options)  # again: what is said about interfaces is meant for those in there
+        result = _load_or_last_good(options)  # again: what is said about interfaces is meant for those in there
     return result
 
 

@@ -58,6 +58,9 @@ OPTIONS = (
     Option("i", "config-id", Arg.REQUIRED, "ID", "what @ID lines of the configuration are compared with"),
     Option("", "signum", Arg.REQUIRED, "NAME", "print the number of STOP, RELOAD, DATA, STATS, STATS_CLEAR or JSON"),
     Option("t", "config-test", Arg.OPTIONAL, "FILE", "check the configuration and exit; messages to stderr or FILE"),
+    Option(
+        "", "last-good", Arg.REQUIRED, "FILE", "keep what is in force in FILE; start with it when -f is broken (ours)"
+    ),
     Option("", "strict", text="with -t: warnings count as failure (not in keepalived)"),
     Option("", "ignore-sigint", text="ignore SIGINT in every process"),
     Option("", "mem-check", text="at each reload and at the stop log where memory grew"),

@@ -13,6 +13,7 @@ from ipc.messages import ConfigLoaded, Peer, VirtualServerStateChanged
 from keepalived_py.config.model import Config, Script
 
 from .child import Child
+from .last_good import LastGood
 from .pidfile import PidFile
 from .reload import Applied
 from .restart import RestartPolicy
@@ -40,6 +41,7 @@ class Plan:
     """Takes away the addresses of the named instances; how many there were. Raises OSError."""
     adopt: Callable[[Config], None] = lambda config: None
     """What a configuration means for the parent itself."""
+    last_good: LastGood = LastGood("")
     systemd: Systemd = field(default_factory=Systemd)
     title: str = "keepalived"
     respawn: bool = True

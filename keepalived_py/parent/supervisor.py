@@ -148,6 +148,8 @@ class Supervisor:
         """A configuration is in force: what it means for this process."""
         config = self.reload.current.config
         if config is not self._adopted:
+            if self._adopted is not None:
+                self.plan.last_good.confirm()
             self._adopted = config
             self.plan.adopt(config)
             setproctitle.setthreadtitle(config.global_defs.parent_process_name or self.plan.title)
@@ -255,6 +257,7 @@ class Supervisor:
                 self._expected.discard(peer)
                 if starting and not self._expected:
                     logger.info("Startup complete")
+                    self.plan.last_good.confirm()
                 self._start_vrrp()
                 self.reload.confirmed(peer, msg.generation)
                 self._after_reload()

@@ -125,6 +125,28 @@ def test_a_reload_at_its_time(pair: Pair) -> None:
     assert not marker.exists()
 
 
+def test_a_start_with_a_broken_file_takes_the_last_good_configuration(pair: Pair) -> None:
+    kept = pair.rig.directory / "kept"
+    option = f"--last-good={kept}"
+    daemon = master(pair, fast(150), option)
+    pair.rig.wait(kept.exists, 10)
+    daemon.rewrite(fast(160))
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: "priority 160" in kept.read_text(), 10)
+    daemon.rewrite(fast(150).replace("priority 150", "priority none"))
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: "the old configuration stays" in daemon.log, 10)
+    daemon.stop()
+    again = master(pair, fast(150).replace("priority 150", "priority none"), option)
+    assert "'none' is not a number" in again.log
+    assert f"The configuration has errors: the last good one is taken, {kept}" in again.log
+    assert "priority 160" in kept.read_text()
+    again.rewrite(fast(140))
+    again.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: "priority 140" in kept.read_text(), 10)
+    assert again.log.count("Entering MASTER STATE") == 1
+
+
 def test_config_save_dir(pair: Pair) -> None:
     saved = pair.rig.directory / "saved"
     daemon = master(pair, with_globals(f"config_save_dir {saved}"))

@@ -118,6 +118,17 @@ nothing_runs
 systemctl start $unit
 within 5 has 192.0.2.100 vrrp.51
 
+step a restart with a broken file, and the last good configuration
+cp /etc/default/keepalived-py /run/default
+echo "DAEMON_ARGS=\"-g$log/keepalived.log --last-good=/var/lib/keepalived-py/last-good.conf\"" >>/etc/default/keepalived-py
+systemctl restart $unit
+within 5 has 192.0.2.100 vrrp.51
+echo 'nonsense' >/etc/keepalived/conf.d/two.conf
+systemctl restart $unit
+within 5 has 192.0.2.100 vrrp.51
+logged 'the last good one is taken'
+cp /run/default /etc/default/keepalived-py
+
 step what no restart can change
 echo 'vrrp_instance X { interface' >/etc/keepalived/conf.d/two.conf
 code 1 systemctl restart $unit
