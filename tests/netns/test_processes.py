@@ -141,7 +141,7 @@ def test_child_wait_time_is_how_long_a_stop_waits(pair: Pair) -> None:
     os.kill(daemon.pid_of("vrrp"), signal.SIGSTOP)
     started = time.monotonic()
     assert daemon.stop() == 0
-    assert 1 <= time.monotonic() - started < 4.5  # the default is 5
+    assert 1 <= time.monotonic() - started < 5  # which is the default
     assert "failed to stop - forcing termination" in daemon.log
     assert not pair.one.has(VIP4)
 

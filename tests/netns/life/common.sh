@@ -19,6 +19,12 @@ is() { [ "$(shows "$1")" = "$2" ]; }
 says() { shows StatusText | grep -q "$1"; }
 another() { [ "$(shows MainPID)" != "$1" ] && is ActiveState active; }
 worker() { cat "/run/$1.pid"; }
+kill_all() { # PARENT: as when a machine dies, so that no worker hears of the death of its parent
+    local family
+    family="$1 $(cat "/proc/$1/task/$1/children")"
+    # shellcheck disable=SC2086 # the pids are words
+    kill -STOP $family && kill -KILL $family
+}
 within() { # SECONDS COMMAND...
     local until=$((SECONDS + $1))
     shift

@@ -19,23 +19,22 @@ systemctl daemon-reload
 step start
 systemctl start $unit
 shown '-r 192.0.2.1:8001 -m -w 5'
-within 10 has 192.0.2.100
+within 20 has 192.0.2.100
 
 step reload
 first=$(shows MainPID)
 { instance 150; service 8001 8002; } >$conf
 systemctl reload $unit
-within 10 shown 192.0.2.1:8002
-within 10 says 'configuration 2'
+within 20 shown 192.0.2.1:8002
+within 20 says 'configuration 2'
 
 step all are killed
 before=$(rows)
-# shellcheck disable=SC2046 # the pids are words
-kill -9 "$first" $(cat "/proc/$first/task/$first/children")
+kill_all "$first"
 [ "$(rows)" = "$before" ]
 within 30 another "$first"
 [ "$(rows)" = "$before" ]
-within 10 has 192.0.2.100
+within 20 has 192.0.2.100
 
 step stop
 systemctl stop $unit

@@ -5,7 +5,6 @@
 
 log=/var/log/keepalived-py
 logged() { grep -q "$1" $log/*.log; }
-children() { cat "/proc/$1/task/$1/children"; }
 
 before=$(files)
 step install
@@ -46,8 +45,8 @@ router() { # PRIORITY
 router 150 >/etc/keepalived/conf.d/one.conf
 echo "DAEMON_ARGS=\"-D -g$log/keepalived.log\"" >>/etc/default/keepalived-py
 systemctl restart $unit
-within 5 has 192.0.2.100 vrrp.51
-within 5 grep -q '^keepalived_script VI_1 MASTER' /run/scripts/told
+within 20 has 192.0.2.100 vrrp.51
+within 20 grep -q '^keepalived_script VI_1 MASTER' /run/scripts/told
 [ "$(stat -c %U /run/scripts/fifo)" = keepalived_script ]
 chrt -p "$(worker vrrp)" | grep -q 'priority: 10'
 grep -q 'VmLck:.* [1-9]' "/proc/$(worker vrrp)/status"
@@ -58,16 +57,16 @@ step reload
 first=$(shows MainPID)
 sed -i 's|192.0.2.100/24|&\n  192.0.2.101/24|' /etc/keepalived/conf.d/one.conf
 systemctl reload $unit
-within 5 has 192.0.2.101 vrrp.51
-within 5 is ActiveState active
+within 20 has 192.0.2.101 vrrp.51
+within 20 is ActiveState active
 says 'configuration 2'
 is MainPID "$first"
 
 step a broken file
 sed -i 's|priority 150|priority 300|' /etc/keepalived/conf.d/one.conf
 systemctl reload $unit
-within 5 says 'last reload refused (New configuration has 1 error)'
-within 5 is ActiveState active
+within 20 says 'last reload refused (New configuration has 1 error)'
+within 20 is ActiveState active
 code 6 /etc/init.d/keepalived-py restart
 code 6 /etc/init.d/keepalived-py try-restart
 unpack | grep 'not restarted'
@@ -75,28 +74,27 @@ is MainPID "$first"
 has 192.0.2.100 vrrp.51
 sed -i 's|priority 300|priority 150|' /etc/keepalived/conf.d/one.conf
 systemctl reload $unit
-within 5 says 'configuration 3, VRRP'
+within 20 says 'configuration 3, VRRP'
 
 step the worker is killed
 kill -9 "$(worker vrrp)"
-within 5 logged Respawning
+within 20 logged Respawning
 has 192.0.2.100 vrrp.51
 is MainPID "$first"
-within 5 says "VRRP $(worker vrrp)"
+within 20 says "VRRP $(worker vrrp)"
 
 step the parent is killed
 kill -9 "$first"
-within 10 another "$first"
-within 5 has 192.0.2.100 vrrp.51
+within 20 another "$first"
+within 20 has 192.0.2.100 vrrp.51
 is NRestarts 1
 
 step all are killed
 first=$(shows MainPID)
-# shellcheck disable=SC2046 # the pids are words
-kill -9 "$first" $(children "$first")
+kill_all "$first"
 has 192.0.2.100 vrrp.51
-within 10 another "$first"
-within 5 has 192.0.2.101 vrrp.51
+within 20 another "$first"
+within 20 has 192.0.2.101 vrrp.51
 is NRestarts 2
 
 step the parent hangs
@@ -106,8 +104,8 @@ systemctl daemon-reload
 /etc/init.d/keepalived-py restart
 first=$(shows MainPID)
 kill -STOP "$first"
-within 15 another "$first"
-within 5 has 192.0.2.100 vrrp.51
+within 30 another "$first"
+within 20 has 192.0.2.100 vrrp.51
 
 step stop
 systemctl stop $unit
@@ -116,16 +114,16 @@ is Result success
 [ -z "$(ip link show type macvlan)$(ip route show proto 18)" ]
 nothing_runs
 systemctl start $unit
-within 5 has 192.0.2.100 vrrp.51
+within 20 has 192.0.2.100 vrrp.51
 
 step a restart with a broken file, and the last good configuration
 cp /etc/default/keepalived-py /run/default
 echo "DAEMON_ARGS=\"-g$log/keepalived.log --last-good=/var/lib/keepalived-py/last-good.conf\"" >>/etc/default/keepalived-py
 systemctl restart $unit
-within 5 has 192.0.2.100 vrrp.51
+within 20 has 192.0.2.100 vrrp.51
 echo 'nonsense' >/etc/keepalived/conf.d/two.conf
 systemctl restart $unit
-within 5 has 192.0.2.100 vrrp.51
+within 20 has 192.0.2.100 vrrp.51
 logged 'the last good one is taken'
 cp /run/default /etc/default/keepalived-py
 
