@@ -24,7 +24,7 @@ def fast(priority: int, *extra: str) -> str:
 def master(pair: Pair, text: str | None = None) -> Daemon:
     """Ours, alone and MASTER on host one."""
     daemon = pair.one.start(OURS, text or fast(150))
-    pair.rig.wait(lambda: pair.one.has(VIP4), 4)
+    pair.rig.wait(lambda: pair.one.has(VIP4), 10)
     return daemon
 
 
@@ -171,9 +171,9 @@ def test_left_overs_of_a_killed_daemon_are_removed_by_a_backup(pair: Pair) -> No
     master(pair).kill()
     assert pair.one.has(VIP4)
     pair.two.start(THEIRS, fast(200))
-    pair.rig.wait(lambda: pair.two.has(VIP4), 4)
+    pair.rig.wait(lambda: pair.two.has(VIP4), 10)
     pair.one.start(OURS, fast(150))
-    pair.rig.wait(lambda: not pair.one.has(VIP4), 2)
+    pair.rig.wait(lambda: not pair.one.has(VIP4), 10)
 
 
 def test_an_address_that_somebody_removes_is_put_back_and_announced(pair: Pair) -> None:
