@@ -8,6 +8,8 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, TypeVar
 
+from keepalived_py.values import IPAddress
+
 from .converters import UINT32, need, parse_address, parse_integer, parse_interface, parse_prefix
 from .model import Address, Route, Rule
 from .model.links import FOREVER
@@ -34,33 +36,55 @@ _FLAGS = {
 _VALUES = ("dev", "scope", "brd", "broadcast", "label", "peer", "preferred_lft")
 
 
-def parse_address_line(words: tuple[str, ...], static: bool = False, groups: Container[str] = ()) -> Address:
-    """`ADDR[/LEN] [option ...]`; static ones may name one of the track groups. Raises Bad with the word at fault."""
-    found, prefixlen = parse_prefix(words[0], 0)
-    prefixlen = found.max_prefixlen if prefixlen is None else prefixlen
+class Ignored(Bad):
+    """An option that says nothing. Its address stays: nobody is to lose one that keepalived serves."""
+
+
+def parse_address_line(
+    words: tuple[str, ...], ignore: Callable[[Bad], None], static: bool = False, groups: Container[str] = ()
+) -> Address:
+    """`ADDR[/LEN] [option ...]`; static ones may name one of the track groups.
+
+    `ignore` hears of options that are left out. Raises Bad with the word at fault where no address is left.
+    """
+    found, prefixlen = _prefix(words[0], ignore)
     values: dict[str, Any] = {}
     index = 1
     while index < len(words):
-        name = words[index]
+        name, at = words[index], index
+        takes_value = name in _VALUES or (static and name == "track_group")
+        index += 2 if takes_value else 1
         if name in _FLAGS and not (static and name == "use_vmac"):
             key, value = _FLAGS[name]
             values[key] = value
-            index += 1
-        elif name in _VALUES or (static and name == "track_group"):
-            if index + 1 >= len(words):
-                raise Bad("missing-value", f"'{name}' needs a value", index + 1)
-            if name == "track_group" and words[index + 1] not in groups:
-                raise Bad("unknown-track-group", f"track_group '{words[index + 1]}' is not defined above", index + 1)
-            key, value = _option(name, words[index + 1], index + 1, found, prefixlen)
+        elif takes_value:
+            if index > len(words):
+                raise Bad("missing-value", f"'{name}' needs a value", index - 1)
+            try:
+                key, value = _option(name, words[at + 1], at + 1, found, prefixlen, groups)
+            except Ignored as bad:
+                ignore(bad)
+                continue
             if key in values:
-                raise Bad("repeated-option", f"'{name}' was given before", index)
+                raise Bad("repeated-option", f"'{name}' was given before", at)
             values[key] = value
-            index += 2
-        else:
-            raise Bad("unknown-option", f"'{name}' is not an option of an address", index)
+        elif at == 1 or words[at - 1] in _FLAGS or words[at - 2] in _VALUES:  # else it belongs to the one before it
+            ignore(Bad("unknown-option", f"'{name}' is not an option of an address", at))
     if "peer" in values and prefixlen != found.max_prefixlen:
-        raise Bad("peer-with-prefix", "an address with a peer has no prefix length of its own", 0)
+        ignore(Bad("peer-with-prefix", "an address with a peer has no prefix length of its own", 0))
+        prefixlen = found.max_prefixlen
     return Address(address=found, prefixlen=prefixlen, **values)
+
+
+def _prefix(text: str, ignore: Callable[[Bad], None]) -> tuple[IPAddress, int]:
+    """An address and its prefix length; a wrong one counts as none."""
+    plain = text.partition("/")[0]
+    try:
+        found, prefixlen = parse_prefix(text, 0)
+    except Bad as bad:
+        found, prefixlen = parse_address(plain, 0), None
+        ignore(bad)
+    return found, found.max_prefixlen if prefixlen is None else prefixlen
 
 
 def address_words(found: Address) -> tuple[str, ...]:
@@ -76,23 +100,28 @@ def address_words(found: Address) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _option(name: str, text: str, index: int, own: Any, prefixlen: int) -> tuple[str, Any]:
-    """Field and value of one option."""
+def _option(name: str, text: str, index: int, own: Any, prefixlen: int, groups: Container[str]) -> tuple[str, Any]:
+    """Field and value of one option. Raises Bad, and Ignored where the address is as good without it."""
     match name:
         case "dev":
             return "dev", parse_interface(text, index)
         case "scope" | "label" | "brd" | "broadcast" if own.version == 6:
-            raise Bad("not-for-ipv6", f"'{name}' is for IPv4 addresses only", index - 1)
+            raise Ignored("not-for-ipv6", f"'{name}' is for IPv4 addresses only", index - 1)
         case "scope":
-            return "scope", SCOPES[text] if text in SCOPES else parse_integer(text, 0, 255, index)
+            try:
+                return "scope", SCOPES[text] if text in SCOPES else parse_integer(text, 0, 255, index)
+            except Bad as bad:
+                raise Ignored(bad.id, bad.message, bad.index) from None
         case "label":
             return "label", parse_interface(text, index)
         case "peer":
             peer = parse_address(text, index)
             if peer.version != own.version:
-                raise Bad("wrong-family", f"'{text}' is of another family than the address", index)
+                raise Ignored("wrong-family", f"'{text}' is of another family than the address", index)
             return "peer", peer
         case "track_group":
+            if text not in groups:
+                raise Ignored("unknown-track-group", f"track_group '{text}' is not defined above", index)
             return "track_group", text
         case "preferred_lft":
             return "preferred_lft", FOREVER if text == "forever" else parse_integer(text, 0, UINT32, index)
@@ -103,7 +132,7 @@ def _broadcast(text: str, index: int, own: IPv4Address, prefixlen: int) -> IPv4A
     """`ADDR`, `+` for all ones or `-` for all zeros in the host part."""
     if text in ("+", "-"):
         if prefixlen > 30:
-            raise Bad("no-broadcast", f"a /{prefixlen} has no broadcast address", index)
+            raise Ignored("no-broadcast", f"a /{prefixlen} has no broadcast address", index)
         network = IPv4Network((int(own), prefixlen), strict=False)
         return network.broadcast_address if text == "+" else network.network_address
     found = parse_address(text, index)
@@ -129,7 +158,10 @@ def reported(read: Callable[[Statement, Context], Entry]) -> Callable[[Statement
 
 
 def _address(line: Statement, context: Context, static: bool = False) -> Address:
-    found = parse_address_line(line.words, static, context.facts.get("track_groups", {}))
+    def ignore(bad: Bad) -> None:
+        context.refuse(bad, line, "it is ignored")
+
+    found = parse_address_line(line.words, ignore, static, context.facts.get("track_groups", {}))
     if found.dev:
         context.need_interface(found.dev, line, line.words.index("dev") + 1)
     return found

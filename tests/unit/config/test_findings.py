@@ -307,9 +307,32 @@ def test_a_mistake_is_found_at_its_place(tmp_path: Path, where: str, text: str, 
     assert found[0].at.text == whole.splitlines()[found[0].at.line - 1]
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("192.0.2.101/24 lable x no_track", "192.0.2.101/24 no_track"),
+        ("192.0.2.101/24 peer 192.0.2.1", "192.0.2.101 peer 192.0.2.1"),
+        ("192.0.2.101/24 peer 2001:db8::1", "192.0.2.101/24"),
+        ("192.0.2.101/33", "192.0.2.101/32"),
+        ("192.0.2.101/31 brd -", "192.0.2.101/31"),
+        ("192.0.2.101/24 scope somewhere brd +", "192.0.2.101/24 brd +"),
+        ("192.0.2.101/24 scope", None),
+        ("192.0.2.101/24 brd 2001:db8::1", None),
+    ],
+)
+def test_an_address_outlives_a_mistake_in_its_options(tmp_path: Path, text: str, kept: str | None) -> None:
+    """As seen with keepalived 2.2.7: a file that served an address must not cost it."""
+    rows = []
+    for line in filter(None, (text, kept)):
+        found = findings(tmp_path, place("address", line)[0])
+        assert found.config is not None
+        rows.append([row for row in found.config.vrrp.instances[0].addresses if "101" in str(row.address)])
+    assert rows[0] == (rows[1] if kept else [])
+
+
 def test_every_finding_is_explained() -> None:
     said = set()
-    pattern = re.compile(r'(?:report|fatal|warn|Bad|add|_split|_include_problem)\(\s*"([a-z0-9-]+)"')
+    pattern = re.compile(r'(?:report|fatal|warn|Bad|Ignored|add|_split|_include_problem)\(\s*"([a-z0-9-]+)"')
     other = re.compile(r'"((?:pair|unused|unknown|script|strict|states|preemption|priorities)-[a-z-]+)"')
     for path in (REPOSITORY / "keepalived_py" / "config").glob("*.py"):
         if path.name != "findings.py":
