@@ -132,23 +132,24 @@ class Chains:
 
     async def _fill(self) -> bool:
         """Replace the rules."""
-        self._stale, self._sizes, disturbed = False, [], False
-        done = True
+        self._stale, self._sizes = False, []
+        placed: dict[int, int | None] = {}
         for family, command in COMMANDS.items():
             rules = list(filters(family, self._wanted, self._sets, self._content, self._standing))
             listed, _ = await _run(command, *WAIT, "-S")
             if rules or f"-N {IN}" in listed.splitlines():
-                placed = await self._replace(command, self._missing(listed), rules)
-                listed, _ = await _run(command, *WAIT, "-S")
-                done &= placed is not None
-                whole = len(CHAINS) + len(jumps(self._settings)) + (placed or 0)
-                disturbed |= placed is not None and len(set(ours_in(listed))) != whole
+                placed[family] = await self._replace(command, self._missing(listed), rules)
+        # sizes first: whoever is quicker than the lists is found by the one or the other
+        sizes = self._kernel.sizes() if self._kernel is not None else []
+        for family, command in COMMANDS.items():
+            listed, _ = await _run(command, *WAIT, "-S")
             self._rules[family] = ours_in(listed)
-        if disturbed:
-            self._rules = {family: [] for family in COMMANDS}  # others were quick: it is compared again, and differs
-        elif self._kernel is not None:
-            self._sizes = self._kernel.sizes()
-        return done
+        whole = len(CHAINS) + len(jumps(self._settings))
+        if all(count is None or len(set(self._rules[of])) == whole + count for of, count in placed.items()):
+            self._sizes = sizes
+        else:
+            self._rules = {family: [] for family in COMMANDS}  # it is compared again, and differs
+        return None not in placed.values()
 
     def _missing(self, present: str) -> list[str]:
         """Jumps that are not there yet go to the beginning of their chains, others go."""

@@ -24,8 +24,11 @@ class Kernel:
     def __init__(self) -> None:
         self.rules: list[str] = []
         self.members: list[str] = []
+        self.size_of_tables = b""
         self.meanwhile: Callable[[], object] = lambda: None
-        """Happens before a list is made."""
+        """Happens before a list of IPv4 is made."""
+        self.afterwards: Callable[[], object] = lambda: None
+        """Happens before one of IPv6 is made, which comes next."""
 
     async def run(self, *command: str, text: str = "") -> tuple[str, str]:
         lines = text.splitlines()
@@ -37,6 +40,8 @@ class Kernel:
             case "iptables", "-S":
                 self.meanwhile()
                 return "\n".join(self.rules), ""
+            case "ip6tables", "-S":
+                self.afterwards()
             case "ipset", "restore":
                 self.members = [line.replace("_ ", " ") for line in lines if line.startswith("add ")]
             case "ipset", name:
@@ -44,7 +49,7 @@ class Kernel:
         return "", ""
 
     def sizes(self) -> list[bytes]:
-        return [b"", b""]
+        return [self.size_of_tables, b""]
 
     def size(self, name: str) -> int:
         return sum(f"add {name} " in line for line in self.members)
@@ -105,6 +110,26 @@ def test_what_changes_while_it_is_compared_is_compared_again(monkeypatch: pytest
         assert await lab.look(at_all=True) == 0
         lab.kernel.meanwhile = lambda: None
         lab.kernel.rules.pop()
+        assert await lab.look(at_all=False) == 1
+
+    asyncio.run(story())
+
+
+def test_what_others_do_right_after_the_list_was_made_is_found_by_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        lab = Lab(monkeypatch)
+        lists = 0
+
+        def flush() -> None:
+            nonlocal lists
+            lists += 1
+            if lists == 2:
+                lab.kernel.rules.pop()
+                lab.kernel.size_of_tables = b"less"
+
+        lab.kernel.afterwards = flush
+        await lab.load()
+        lab.kernel.afterwards = lambda: None
         assert await lab.look(at_all=False) == 1
 
     asyncio.run(story())
