@@ -79,6 +79,7 @@ types: venv ## mypy --strict
 	$(BIN)/mypy
 
 bench: apt venv ## ours and Debian's keepalived side by side (ONLY=name, QUICK=1)
+	@$(BIN)/python -m compileall -q keepalived_py ipc workers
 	ONLY="$(ONLY)" QUICK="$(QUICK)" $(BIN)/python -m tests.bench
 
 torture: apt venv ## what must hold whatever happens, ours and Debian's keepalived (ONLY="words of a name", PROGRAMS)

@@ -7,12 +7,13 @@ one version of everything here. Instances and services are named as logs name th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from enum import Enum
 from typing import Any, TypeVar
 
 from keepalived_py.config.delta import Delta, DigestsTold
 from keepalived_py.config.model import Script
+from keepalived_py.records import dataclass
 
 M = TypeVar("M", bound=type)
 

@@ -11,12 +11,13 @@ import hashlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import ip_address
 from typing import NoReturn
 
 import aiohttp
 
+from keepalived_py.records import dataclass
 from workers.checker.http import CHUNK, HttpChecker, HttpClient
 from workers.checker.probe import probe
 

@@ -22,9 +22,10 @@ import traceback
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from keepalived_py.records import dataclass
 
 RING_SIZE = 500
 DETAIL = logging.DEBUG

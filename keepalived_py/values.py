@@ -5,11 +5,12 @@ Nothing here reads a clock, a file or the configuration.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, IntEnum
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple, NewType
+
+from keepalived_py.records import dataclass
 
 IPAddress = IPv4Address | IPv6Address
 

@@ -15,10 +15,11 @@ import stat
 import sys
 import termios
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from keepalived_py.clock import now
 from keepalived_py.config.model import Fifo
+from keepalived_py.records import dataclass
 
 from . import scripts
 

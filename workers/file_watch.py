@@ -7,10 +7,10 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from keepalived_py.config.model import TrackFile
 from keepalived_py.inotify import CONTENT, IN_DELETE_SELF, IN_MOVE_SELF, IN_Q_OVERFLOW, Inotify
+from keepalived_py.records import dataclass
 from keepalived_py.vrrp.tracking import FILE_BYTES, file_content
 
 logger = logging.getLogger(__name__)

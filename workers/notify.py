@@ -9,9 +9,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from keepalived_py.config.model import Fifo, GlobalDefs, Script
+from keepalived_py.records import dataclass
 
 from . import scripts
 from .fifo import FifoSet

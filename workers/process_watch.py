@@ -16,11 +16,11 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 
 from keepalived_py.clock import now
 from keepalived_py.config.model import TrackProcess
+from keepalived_py.records import dataclass
 from keepalived_py.vrrp.tracking import ProcessState
 from workers import netlink
 

@@ -12,12 +12,12 @@ import shlex
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache, partial
 from typing import TypeVar
 
 from keepalived_py.clock import now
 from keepalived_py.config.model import Script
+from keepalived_py.records import dataclass
 
 from .tuning import as_started, restoring
 

@@ -10,11 +10,11 @@ import pwd
 import socket
 import ssl
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keepalived_py.config.model import MailSettings
+from keepalived_py.records import dataclass
 
 if TYPE_CHECKING:
     from aiosmtplib import SMTP

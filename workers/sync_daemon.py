@@ -11,11 +11,12 @@ import os
 import socket
 import struct
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 
 from keepalived_py import netns
 from keepalived_py.config.model import SyncDaemon as Settings
+from keepalived_py.records import dataclass
 
 from .netlink import (
     BUFFER_SIZE,

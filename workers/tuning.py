@@ -15,10 +15,10 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 from keepalived_py.config.model import GlobalDefs, ProcessTuning
+from keepalived_py.records import dataclass
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ import signal
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, Generic, TypeVar
 
 import setproctitle
@@ -42,6 +42,7 @@ from keepalived_py.clock import now
 from keepalived_py.config.delta import rebuilt
 from keepalived_py.config.model import CheckerSlice, VrrpSlice
 from keepalived_py.dumpfile import save
+from keepalived_py.records import dataclass
 from keepalived_py.values import ExitCode
 
 from . import privileges

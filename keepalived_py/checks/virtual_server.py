@@ -6,9 +6,10 @@ Everything is recounted from the real servers each time; a running total drifts.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from keepalived_py.config.model import Forwarding, RealServer, VirtualServer
+from keepalived_py.records import dataclass
 from keepalived_py.values import RealKey
 
 from .quorum import has_quorum

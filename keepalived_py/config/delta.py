@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import takewhile
 from operator import attrgetter, is_
 from typing import Any, TypeVar, cast
+
+from keepalived_py.records import dataclass
 
 from .chapters import DIGEST_SIZE
 from .model import (

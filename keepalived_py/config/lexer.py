@@ -7,8 +7,9 @@ a line that is fine costs next to nothing.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+
+from keepalived_py.records import dataclass
 
 from .problems import Location
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from keepalived_py.records import dataclass
 
 from .load import LoadResult
 from .model import Config, VrrpInstance

@@ -7,11 +7,12 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from keepalived_py.records import dataclass
 from keepalived_py.values import ServiceKey
 
 from .build_check import build_server_group, build_virtual_server

@@ -15,8 +15,10 @@ import re
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache, partial
+
+from keepalived_py.records import dataclass
 
 from .chapters import LONG, Chapters, digest_of
 from .lexer import (

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 from typing import Any
+
+from keepalived_py.records import dataclass
 
 STATEMENTS = re.compile(r"[^{}]+")
 

@@ -18,8 +18,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeVar
+
+from keepalived_py.records import dataclass
 
 from .problems import Problems, Severity
 from .tree import Statement

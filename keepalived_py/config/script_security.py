@@ -14,9 +14,10 @@ import posixpath
 import pwd
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
+
+from keepalived_py.records import dataclass
 
 from .model.common import Script
 

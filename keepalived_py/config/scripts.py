@@ -5,7 +5,9 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from keepalived_py.records import dataclass
 
 from .converters import command_words, shell_words
 from .model import Script

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
+
+from keepalived_py.records import dataclass
 
 Network = IPv4Network | IPv6Network
 GATEWAY = 0x2

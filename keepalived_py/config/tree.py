@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+from keepalived_py.records import dataclass
 
 from .chapters import Chapters
 from .lexer import SourceLine

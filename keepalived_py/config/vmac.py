@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from keepalived_py.records import dataclass
 from keepalived_py.values import MacAddress
 
 from .converters import parse_interface, parse_mac, parse_prefix

@@ -9,13 +9,14 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ipc.channel import Channel
 from ipc.messages import Heartbeat, Peer
 from keepalived_py import log
 from keepalived_py.clock import now
+from keepalived_py.records import dataclass
 from keepalived_py.values import ExitCode
 
 logger = logging.getLogger(__name__)

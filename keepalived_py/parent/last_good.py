@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from dataclasses import dataclass
 
 from keepalived_py.config.dump import dump
 from keepalived_py.config.model import Config
 from keepalived_py.dumpfile import write
+from keepalived_py.records import dataclass
 
 logger = logging.getLogger(__name__)
 

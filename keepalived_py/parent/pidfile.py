@@ -7,7 +7,8 @@ import fcntl
 import os
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
+
+from keepalived_py.records import dataclass
 
 RUN = "/run"
 DIRECTORY = "/run/keepalived"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ipc.messages import ConfigLoaded, Peer
 from keepalived_py.config.delta import Digests, digests_held, rebuilt
 from keepalived_py.config.diff import diff_config, unchangeable
 from keepalived_py.config.model import Config
+from keepalived_py.records import dataclass
 
 logger = logging.getLogger(__name__)
 

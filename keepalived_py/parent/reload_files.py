@@ -9,11 +9,11 @@ import os
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from keepalived_py.config.model import GlobalDefs, ReloadSettings
 from keepalived_py.inotify import CONTENT, Inotify
+from keepalived_py.records import dataclass
 
 from .pidfile import DIRECTORY, RUN
 

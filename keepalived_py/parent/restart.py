@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from keepalived_py.records import dataclass
 from keepalived_py.values import ExitCode
 
 PERMANENT = (ExitCode.FATAL, ExitCode.CONFIG, ExitCode.NO_PERMISSION)

@@ -6,11 +6,12 @@ import logging
 import socket
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ipc.messages import ConfigLoaded, Peer, VirtualServerStateChanged
 from keepalived_py.config.model import Config, Script
+from keepalived_py.records import dataclass
 
 from .child import Child
 from .last_good import LastGood

@@ -7,11 +7,12 @@ be kept is edited in place, so connections stay. Rows that are not ours are neve
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 
 from keepalived_py.checks.virtual_server import Destination, VirtualServerState
 from keepalived_py.config.model import GroupRange, VirtualServer
+from keepalived_py.records import dataclass
 from keepalived_py.values import IPAddress, Protocol, RealKey, ServiceKey
 
 PERSISTENT, ONE_PACKET = 0x1, 0x4

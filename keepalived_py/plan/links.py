@@ -6,9 +6,9 @@ Rows are keyed by interface and address. Only rows that we put there, or that th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from keepalived_py.config.model import Address, VrrpInstance
+from keepalived_py.records import dataclass
 from keepalived_py.values import IPAddress
 
 

@@ -8,9 +8,10 @@ put there, or that the configuration names, are ever removed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from keepalived_py.config.model import Address, Route, Rule, VrrpInstance
+from keepalived_py.records import dataclass
 from keepalived_py.values import IPAddress
 
 IPV6_METRIC = 1024

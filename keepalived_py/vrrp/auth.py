@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hmac
 import struct
-from dataclasses import dataclass
+
+from keepalived_py.records import dataclass
 
 #  | Next Header   | Payload Len   |           Reserved            |
 #  |               Security Parameters Index (SPI)                 |

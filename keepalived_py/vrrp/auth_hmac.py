@@ -9,10 +9,10 @@ from __future__ import annotations
 import hmac
 import struct
 from collections import OrderedDict
-from dataclasses import dataclass
 from enum import Enum
 
 from keepalived_py.config.model import AuthHmac
+from keepalived_py.records import dataclass
 from keepalived_py.values import IPAddress
 
 #  |     Type      |    Key id     |           Reserved            |

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from keepalived_py.records import dataclass
 from keepalived_py.values import IPAddress
 
 FLAGS = (

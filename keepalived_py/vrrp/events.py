@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from keepalived_py.config.model import VrrpInstance
+from keepalived_py.records import dataclass
 from keepalived_py.values import Centiseconds, IPAddress
 
 from .states import State, Timer

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from keepalived_py.config.model import VrrpInstance
+from keepalived_py.records import dataclass
 from keepalived_py.values import IPAddress
 
 from .auth import LAST_SEQUENCE

@@ -9,10 +9,11 @@ or an address count of 0 is discarded; another address list is only reported, un
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from keepalived_py.config.model import VrrpInstance
+from keepalived_py.records import dataclass
 from keepalived_py.values import Centiseconds, IPAddress, IPv4Address, IPv6Address
 
 from .auth import AH_SIZE, AuthenticationHeader

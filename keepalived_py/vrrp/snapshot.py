@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from keepalived_py.config.model import (
@@ -16,6 +16,7 @@ from keepalived_py.config.model import (
     VrrpInstance,
     VrrpScript,
 )
+from keepalived_py.records import dataclass
 from keepalived_py.values import Centiseconds, IPAddress
 
 from .examiner import Counters

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from keepalived_py.records import dataclass
 
 from .effects import Effect, LowerPriorityHeard, SendAdvert, Transition, WantMaster
 from .events import (

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from keepalived_py.config.model import Track, TrackProcess, VrrpScript
+from keepalived_py.records import dataclass
 from keepalived_py.values import OWNER
 
 Observation = bool | int | None

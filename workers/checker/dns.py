@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
 
 import dns.exception
 import dns.flags
@@ -11,6 +10,7 @@ import dns.message
 import dns.rcode
 
 from keepalived_py.config.model import DnsCheck
+from keepalived_py.records import dataclass
 
 from .probe import CheckFailed, CheckNotMade, connect, open_socket, receive, send
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from keepalived_py.config.model import FileCheck
+from keepalived_py.records import dataclass
 
 from .probe import CheckFailed
 

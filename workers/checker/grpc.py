@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -24,6 +24,7 @@ from h2.events import (
 from h2.exceptions import ProtocolError
 
 from keepalived_py.config.model import GrpcCheck
+from keepalived_py.records import dataclass
 
 from . import probe
 from .probe import CheckFailed, CheckNotMade, connect, open_socket

@@ -12,11 +12,11 @@ import hashlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Hashable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from keepalived_py.config.model import Endpoint, HttpCheck, HttpUrl, SslSettings
 from keepalived_py.pattern import Pattern, PatternError, SearchGivenUp, compiled
+from keepalived_py.records import dataclass
 
 from . import http_request, probe
 from .http_plain import tell_missing

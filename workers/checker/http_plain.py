@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from keepalived_py.config.model import Endpoint, HttpCheck
+from keepalived_py.records import dataclass
 
 from .connections import ConnectionChecker, Dialogue, Target
 from .http_answer import Answer, AnswerError

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, field
 
+from keepalived_py.records import dataclass
 from keepalived_py.values import RealKey
 
 from .ipvs_messages import attributes, number

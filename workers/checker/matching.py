@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from keepalived_py.checks.state import CheckerState
 from keepalived_py.config.model import Check, CheckTiming, MiscCheck, RealServer, SmtpCheck
+from keepalived_py.records import dataclass
 from keepalived_py.values import ServiceKey
 
 from .connections import AnyChecker

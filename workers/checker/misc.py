@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from keepalived_py.config.model import MiscCheck
+from keepalived_py.records import dataclass
 from workers import scripts
 from workers.scripts import KILL_AFTER
 

@@ -10,9 +10,10 @@ import itertools
 import os
 import socket
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from keepalived_py.config.model import Endpoint, PingCheck
+from keepalived_py.records import dataclass
 
 from .probe import CheckNotMade, connect, open_socket, receive, send
 

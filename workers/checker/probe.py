@@ -9,10 +9,10 @@ import asyncio
 import errno
 import os
 import socket
-from dataclasses import dataclass
 from typing import Protocol
 
 from keepalived_py.config.model import Endpoint
+from keepalived_py.records import dataclass
 
 
 class CheckFailed(Exception):

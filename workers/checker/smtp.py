@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import socket
-from dataclasses import dataclass
 
 from keepalived_py.config.model import SmtpCheck
+from keepalived_py.records import dataclass
 
 from .probe import CheckFailed, connect, open_socket, receive, send
 

@@ -8,11 +8,12 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from keepalived_py.checks.state import CheckerState
 from keepalived_py.clock import now
 from keepalived_py.config.model import Check
+from keepalived_py.records import dataclass
 from keepalived_py.values import RealKey, ServiceKey
 from keepalived_py.vitals import Lateness
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from keepalived_py.config.model import TcpCheck
+from keepalived_py.records import dataclass
 
 from .connections import ConnectionChecker, Target
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from ipaddress import ip_address
 
 from keepalived_py.config.model import Address, FirewallSettings, VrrpInstance
 from keepalived_py.plan.links import AddressKey
+from keepalived_py.records import dataclass
 from keepalived_py.values import IPAddress
 from workers.nftables import FAMILIES
 

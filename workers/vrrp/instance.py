@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from keepalived_py.config.model import Address, VrrpInstance
 from keepalived_py.plan.links import AddressKey, Place, extra_vmacs
 from keepalived_py.plan.routes import Entry, held_interfaces, named_interfaces
+from keepalived_py.records import dataclass
 from keepalived_py.values import IPAddress, VirtualRouterKey
 from keepalived_py.vrrp.examiner import Counters, Examiner
 from keepalived_py.vrrp.machine import VirtualRouter

@@ -6,10 +6,10 @@ import socket
 import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import ip_address
 
 from keepalived_py.config.model import FirewallSettings
+from keepalived_py.records import dataclass
 from keepalived_py.values import IPAddress
 
 from .firewall_rules import BY_INDEX, BY_NAME, Element, Needs, Standing

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from keepalived_py.clock import now
 from keepalived_py.config.model import GarpDefaults, GarpGroup
+from keepalived_py.records import dataclass
 
 from .announce import ETH_P_ARP, Frames
 from .timer_driver import AbsoluteTimer

@@ -12,12 +12,12 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from keepalived_py.config.model import Address
 from keepalived_py.plan.links import AddAddress, AddressKey, Op
 from keepalived_py.plan.routes import AddEntry, DeleteEntry, EntryOp
+from keepalived_py.records import dataclass
 from keepalived_py.values import IPAddress, IPv4Address, IPv6Address
 from workers import netlink
 from workers.netlink import BUFFER_SIZE as BUFFER_SIZE

@@ -10,9 +10,9 @@ import struct
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from keepalived_py.config.model import VrrpInstance
+from keepalived_py.records import dataclass
 from keepalived_py.values import IPAddress, IPv6Address
 from keepalived_py.vrrp.auth import AH_SIZE, next_sequence, seal
 from keepalived_py.vrrp.examiner import Examiner

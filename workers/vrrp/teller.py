@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from ipc.channel import Channel
@@ -12,6 +12,7 @@ from ipc.messages import VrrpStateChanged
 from keepalived_py.clock import now
 from keepalived_py.config.model import NotifyScripts, VrrpSlice
 from keepalived_py.config.model import SyncGroup as GroupConfig
+from keepalived_py.records import dataclass
 from keepalived_py.vrrp.states import State
 from workers.notify import Notifier
 

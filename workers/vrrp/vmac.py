@@ -12,11 +12,11 @@ import logging
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from keepalived_py.config.model import Address, VrrpInstance
 from keepalived_py.plan.links import AddAddress, AddressKey, DeleteAddress, Op, extra_vmacs
+from keepalived_py.records import dataclass
 from keepalived_py.values import IPAddress, VirtualRouterKey
 
 from .link_monitor import LinkMonitor

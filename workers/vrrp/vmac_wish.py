@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from keepalived_py.config.model import VmacSpec, VrrpInstance
+from keepalived_py.records import dataclass
 from keepalived_py.values import IPAddress, IPv6Address, MacAddress, VirtualRouterKey
 
 MAX_NAME = 15

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from keepalived_py.records import dataclass
 
 from .bfd import BfdInstance
 from .check import (

@@ -5,8 +5,9 @@ Equal checkers of different real servers are equal objects but for their target,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from keepalived_py.records import dataclass
 from keepalived_py.values import IPAddress, Protocol, RealKey, ServiceKey
 
 from .common import Script

@@ -6,9 +6,10 @@ dumps; the objects that inherit carry their final value themselves.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Address, IPv6Address
 
+from keepalived_py.records import dataclass
 from keepalived_py.values import IPAddress
 
 from .common import Fifo, ProcessTuning, Script

@@ -6,8 +6,7 @@ interface; static addresses have the default interface filled in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from keepalived_py.records import dataclass
 from keepalived_py.values import IPAddress, MacAddress
 
 FOREVER = 0xFFFFFFFF

@@ -3,8 +3,9 @@ global_defs for a default of an instance."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from keepalived_py.records import dataclass
 from keepalived_py.values import OWNER, Centiseconds, IPAddress, VirtualRouterKey
 
 from .common import Script
