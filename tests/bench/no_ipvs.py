@@ -10,12 +10,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Container
 from pathlib import Path
 
 from keepalived_py import cli
 from keepalived_py.plan import ipvs
 from tests.netns.rig import OURS, THEIRS
 from workers.checker import table, worker
+from workers.checker.ipvs_statistics import Usage
 
 SOURCE = Path(__file__).with_name("no_ipvs.c")
 REQUESTS = "NO_IPVS_REQUESTS"
@@ -55,6 +57,9 @@ class GrantingKernel:
 
     def entry(self, id: ipvs.ServiceId) -> ipvs.Entry | None:
         return self.rows.get(id)
+
+    def usage(self, ids: Container[ipvs.ServiceId]) -> dict[ipvs.ServiceId, Usage]:
+        return {}
 
     def apply(self, ops: list[ipvs.Op]) -> list[tuple[ipvs.Op, Exception]]:
         for op in ops:

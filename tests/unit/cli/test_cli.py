@@ -214,6 +214,21 @@ def test_a_reload_tells_known_errors_from_new_ones(tmp_path: Path, old: str, new
     assert (coordinator.loaded(_load_for_reload(options, before)) is not None) is accepted
 
 
+def test_a_reload_may_add_what_is_only_told_of(tmp_path: Path) -> None:
+    """A route without an interface is put there and kept all the same."""
+    path, text = tmp_path / "keepalived.conf", INSTANCE
+    options = parse(["-f", str(path)])
+    path.write_text(text)
+    first = _load(options)
+    assert first.config is not None
+    coordinator = ReloadCoordinator(Applied(1, first.config, _errors(first), first.digests))
+    route = " virtual_routes {\n  198.51.100.0/24 via 192.0.2.1\n }\n}"
+    path.write_text(route.join(text.rsplit("}", 1)))
+    assert _load(options).problems.exit_status()
+    coordinator.request()
+    assert coordinator.loaded(_load_for_reload(options, coordinator.current)) is not None
+
+
 def test_the_readme_names_only_options_that_exist() -> None:
     known = {f"-{option.short}" for option in OPTIONS if option.short} | {f"--{option.long}" for option in OPTIONS}
     section = (REPOSITORY / "README.md").read_text().split("## Options")[1].split("## Signals")[0]
