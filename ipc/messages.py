@@ -187,6 +187,18 @@ class ScriptStateChanged:
     up: bool
 
 
+@message("bfd.session", Peer.PARENT, merge_by=("name",))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BfdSessionChanged:
+    """A BFD session went up or down (RFC 5880).
+
+    Whoever knows it has the parent tell the workers, at their start too.
+    """
+
+    name: str
+    up: bool
+
+
 @message("checker.service", Peer.CHECKER, Peer.PARENT, merge_by=("service",))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VirtualServerStateChanged:
@@ -238,6 +250,7 @@ Message = (
     | ConfigRefused
     | VrrpStateChanged
     | ScriptStateChanged
+    | BfdSessionChanged
     | VirtualServerStateChanged
     | RealServerStateChanged
     | ConfigLoaded

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
-from ipc.messages import DumpKind, Peer, RealServerStateChanged, VrrpStateChanged
+from ipc.messages import BfdSessionChanged, DumpKind, Peer, RealServerStateChanged, VrrpStateChanged
 from keepalived_py import dumpfile
 from keepalived_py.checks.virtual_server import Effect, QuorumChanged, VirtualServerState, replaced
 from keepalived_py.config.diff import diff_by_key
@@ -357,6 +357,8 @@ class CheckerWorker(Worker[CheckerSlice]):
     def on_message(self, msg: Any) -> None:
         if isinstance(msg, VrrpStateChanged):
             self.addresses.read_all()  # addresses move with instances, and a notice may have been lost
+        elif isinstance(msg, BfdSessionChanged):
+            self.followed.sessions.tell(msg.name, msg.up)
         else:
             super().on_message(msg)
 

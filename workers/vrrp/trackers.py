@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from ipc.messages import ScriptStateChanged, VirtualServerStateChanged
+from ipc.messages import BfdSessionChanged, ScriptStateChanged, VirtualServerStateChanged
 from keepalived_py.clock import now
 from keepalived_py.config.model import Track, VrrpInstance, VrrpScript, VrrpSlice
 from keepalived_py.vrrp.tracking import (
@@ -45,6 +45,8 @@ class Trackers:
         self.processes = ProcessWatcher(partial(changed, "process"))
         self._services: dict[str, bool] = {}
         """Whether each virtual server has its quorum, as last heard, tracked or not: a reload may track it."""
+        self._sessions: dict[str, bool] = {}
+        """BFD sessions, as last heard; one that nobody has told of is down."""
         self._of_group: dict[str, tuple[Track, ...]] = {}
         """What the sync group of an instance tracks, by name of the instance."""
 
@@ -79,7 +81,7 @@ class Trackers:
                 return self.processes.good(track.name)
             case "virtual_server":
                 return self._services.get(track.name)
-        return False  # a BFD session is down until somebody says otherwise
+        return self._sessions.get(track.name, False)
 
     def priority(self, config: VrrpInstance) -> EffectivePriority:
         """The effective priority of an instance."""
@@ -97,6 +99,12 @@ class Trackers:
         before, self._services[report.service] = self._services.get(report.service), report.up
         if before is not report.up:
             self._changed("virtual_server", report.service)
+
+    def session_changed(self, report: BfdSessionChanged) -> None:
+        """Somebody told of a BFD session."""
+        before, self._sessions[report.name] = self._sessions.get(report.name, False), report.up
+        if before is not report.up:
+            self._changed("bfd", report.name)
 
     def stop(self) -> None:
         self.scripts.stop()

@@ -15,7 +15,14 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar
 
-from ipc.messages import DumpKind, Peer, ScriptStateChanged, VirtualServerStateChanged, VrrpStateChanged
+from ipc.messages import (
+    BfdSessionChanged,
+    DumpKind,
+    Peer,
+    ScriptStateChanged,
+    VirtualServerStateChanged,
+    VrrpStateChanged,
+)
 from keepalived_py import dumpfile
 from keepalived_py.clock import now
 from keepalived_py.config.model import SyncGroup as GroupConfig
@@ -558,6 +565,8 @@ class VrrpWorker(Worker[VrrpSlice]):
     def on_message(self, msg: Any) -> None:
         if isinstance(msg, VirtualServerStateChanged):
             self.trackers.service_changed(msg)
+        elif isinstance(msg, BfdSessionChanged):
+            self.trackers.session_changed(msg)
         else:
             super().on_message(msg)
 

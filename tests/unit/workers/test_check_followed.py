@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ipc.messages import RealServerStateChanged
+from ipc.messages import BfdSessionChanged, RealServerStateChanged
 from keepalived_py.config.model import (
     BfdCheck,
     Check,
@@ -234,11 +234,11 @@ def test_a_reload_counts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_sessions_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(worker: CheckerWorker) -> None:
         assert not real(worker).alive
-        worker.followed.sessions.tell("other", True)
+        worker.on_message(BfdSessionChanged(name="other", up=True))
         assert not real(worker).alive
-        worker.followed.sessions.tell("a", True)
+        worker.on_message(BfdSessionChanged(name="a", up=True))
         assert real(worker).alive
-        worker.followed.sessions.tell("a", False)
+        worker.on_message(BfdSessionChanged(name="a", up=False))
         assert not real(worker).alive
 
     run(config(BfdCheck(timing=CheckTiming(alpha=True), name="a")), scenario, monkeypatch)

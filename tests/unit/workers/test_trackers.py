@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from ipc.messages import ScriptStateChanged, VirtualServerStateChanged
+from ipc.messages import BfdSessionChanged, ScriptStateChanged, VirtualServerStateChanged
 from keepalived_py.config.model import (
     Script,
     SyncGroup,
@@ -22,6 +24,7 @@ from keepalived_py.config.model import (
     VrrpSlice,
 )
 from workers.vrrp.trackers import NO_RESULT, Trackers
+from workers.vrrp.worker import VrrpWorker
 
 WEB = "[10.0.0.1]:tcp:80"
 
@@ -62,6 +65,38 @@ async def until(condition: Callable[[], bool]) -> None:
             return
         await asyncio.sleep(0.01)
     raise AssertionError("never")
+
+
+@pytest.mark.parametrize(
+    ("weight", "reverse", "down", "up"),
+    [
+        (0, False, (100, True), (100, False)),
+        (0, True, (100, False), (100, True)),
+        (10, False, (100, False), (110, False)),
+        (-10, False, (90, False), (100, False)),
+        (10, True, (100, False), (90, False)),
+    ],
+)
+def test_a_bfd_session_is_down_until_somebody_says_otherwise(
+    weight: int, reverse: bool, down: tuple[int, bool], up: tuple[int, bool]
+) -> None:
+    config = instance(track("bfd", "B", weight, reverse))
+
+    async def body(trackers: Trackers, changes: list[tuple[str, str]]) -> None:
+        trackers.apply(VrrpSlice(vrrp=VrrpConfig(instances=(config,))))
+
+        def judged() -> tuple[int, bool]:
+            return trackers.priority(config).value, bool(dict(trackers.faults(config)))
+
+        trackers.session_changed(BfdSessionChanged(name="B", up=False))
+        assert (judged(), changes) == (down, [])
+        trackers.session_changed(BfdSessionChanged(name="B", up=True))
+        trackers.session_changed(BfdSessionChanged(name="B", up=True))
+        assert (judged(), changes) == (up, [("bfd", "B")])
+        trackers.session_changed(BfdSessionChanged(name="B", up=False))
+        assert (judged(), len(changes)) == (down, 2)
+
+    run(body)
 
 
 @pytest.mark.parametrize(
@@ -197,3 +232,10 @@ def test_scripts_go_on_with_what_a_predecessor_knew_of_the_same_command(
         assert trackers.priority(config).value == 100  # what was known is of the past
 
     run(body, reports=reports)
+
+
+def test_the_worker_hands_on_what_it_is_told_of_sessions() -> None:
+    heard: list[BfdSessionChanged] = []
+    worker: Any = SimpleNamespace(trackers=SimpleNamespace(session_changed=heard.append))
+    VrrpWorker.on_message(worker, told_session := BfdSessionChanged(name="B", up=True))
+    assert heard == [told_session]
