@@ -38,22 +38,9 @@ from .iproute_names import (
     realms_text,
     unknown_option,
 )
-from .model.links import NextHop, Route
+from .model.links import ROUTE_TYPES, NextHop, Route
 from .schema import Bad
 
-TYPES = {
-    "unicast": 1,
-    "local": 2,
-    "broadcast": 3,
-    "anycast": 4,
-    "multicast": 5,
-    "blackhole": 6,
-    "unreachable": 7,
-    "prohibit": 8,
-    "throw": 9,
-    "nat": 10,
-    "xresolve": 11,
-}
 PREFERENCES = {"low": 3, "medium": 0, "high": 1}
 """Codes of RFC 4191 section 2.1."""
 MAIN_TABLE = 254
@@ -226,11 +213,13 @@ class _RouteReader:
     def _destination(self, word: str, index: int) -> None:
         """`[to] [TYPE] PREFIX|default|any|all`."""
         text, at = (word, index) if word != "to" else self.line.value(word)
-        if text in TYPES or _NUMBER.fullmatch(text):
-            self.values["type"] = TYPES[text] if text in TYPES else parse_integer(text, 0, 255, at, c_base=True)
+        if text in ROUTE_TYPES or _NUMBER.fullmatch(text):
+            self.values["type"] = (
+                ROUTE_TYPES[text] if text in ROUTE_TYPES else parse_integer(text, 0, 255, at, c_base=True)
+            )
             text, at = self.line.value(text)
         if at == index and text not in ANY and not text[:1].isdecimal() and ":" not in text:
-            known = chain(self.readers, self.options, _FLAGS, _METRICS, TYPES)
+            known = chain(self.readers, self.options, _FLAGS, _METRICS, ROUTE_TYPES)
             raise unknown_option(text, at, "route", known)
         self.line.once("destination", word, index)
         if text not in ANY:
@@ -381,9 +370,9 @@ def route_words(route: Route, static: bool = False) -> tuple[str, ...]:
 
 
 def _type_words(type_: int) -> list[str]:
-    if type_ == TYPES["unicast"]:
+    if type_ == ROUTE_TYPES["unicast"]:
         return []
-    return [next((name for name, known in TYPES.items() if known == type_), str(type_))]
+    return [next((name for name, known in ROUTE_TYPES.items() if known == type_), str(type_))]
 
 
 def _plain_words(route: Route) -> list[str]:

@@ -25,7 +25,7 @@ from .iproute_names import (
     realms_text,
     unknown_option,
 )
-from .model.links import Rule
+from .model.links import RULE_ACTIONS, Rule
 from .problems import Severity
 from .schema import Bad
 
@@ -33,7 +33,7 @@ NO_PREFERENCE = -1
 """The line gives none: the caller numbers such rules downwards."""
 TO_TABLE, GOTO = 1, 2
 MAIN_TABLE = 254
-ACTIONS = {"nop": 3, "blackhole": 6, "unreachable": 7, "prohibit": 8}
+ACTIONS = {name: code for code, name in RULE_ACTIONS.items() if name != "goto"}
 """Actions without a value: FR_ACT_*."""
 
 IP_PROTOCOLS = {

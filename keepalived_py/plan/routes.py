@@ -11,22 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field, replace
 
 from keepalived_py.config.model import Address, Route, Rule, VrrpInstance
+from keepalived_py.config.model.links import NAMES_OF_ROUTE_TYPES, RULE_ACTIONS
 from keepalived_py.records import dataclass
 from keepalived_py.values import IPAddress
 
 IPV6_METRIC = 1024
 """What the kernel makes of an IPv6 route without a metric."""
-TYPE_NAMES = {
-    2: "local",
-    3: "broadcast",
-    4: "anycast",
-    5: "multicast",
-    6: "blackhole",
-    7: "unreachable",
-    8: "prohibit",
-    9: "throw",
-}
-ACTION_NAMES = {3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 GOTO = 2
 MAIN_TABLE = 254
 
@@ -239,7 +229,7 @@ def _prefix(address: IPAddress | None, length: int) -> str:
 
 def route_text(route: Route, table: int) -> str:
     """A route in the words of its line."""
-    words = ["route", *([TYPE_NAMES[route.type]] if route.type in TYPE_NAMES else [])]
+    words = ["route", *([NAMES_OF_ROUTE_TYPES[route.type]] if route.type in NAMES_OF_ROUTE_TYPES else [])]
     words.append(_prefix(route.destination, route.prefixlen))
     given = {
         "from": route.source and _prefix(route.source, route.source_prefixlen),
@@ -270,8 +260,8 @@ def rule_text(rule: Rule) -> str:
     words += [f"{word} {value}" for word, value in given.items() if value]
     if rule.action == GOTO:
         words.append(f"goto {rule.goto}")
-    elif rule.action in ACTION_NAMES:
-        words.append(ACTION_NAMES[rule.action])
+    elif rule.action in RULE_ACTIONS:
+        words.append(RULE_ACTIONS[rule.action])
     else:
         words.append("l3mdev" if rule.l3mdev else f"table {rule.table}")
     return " ".join(words)

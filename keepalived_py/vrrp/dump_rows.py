@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from keepalived_py.config.model import FOREVER, Address, Encap, Route, Rule, Script, Track
+from keepalived_py.config.model.links import NAMES_OF_ROUTE_TYPES, RULE_ACTIONS
 from keepalived_py.values import IPAddress, ip_address
 
 MASK = "********"
 """Secrets are never shown, nor how long they are."""
 MAIN_TABLE, PROTOCOL_KEEPALIVED = 254, 18
 SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
-TYPES = {
-    2: "local",
-    3: "broadcast",
-    4: "anycast",
-    5: "multicast",
-    6: "blackhole",
-    7: "unreachable",
-    8: "prohibit",
-    9: "throw",
-    10: "nat",
-}
-"""Of routes; the usual one has no name."""
 PREFERENCES = {0: "medium", 1: "high", 3: "low"}
 """Of router advertisements (RFC 4191)."""
 METRICS = (
@@ -41,7 +30,6 @@ METRICS = (
     "fastopen_no_cookie",
 )
 ANY = {4: ip_address("0.0.0.0"), 6: ip_address("::")}
-ACTIONS = {2: "goto", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 
 
 def quoted(script: Script) -> str:
@@ -82,7 +70,7 @@ def _prefix(address: object, length: int) -> str:
 
 def route_text(row: Route) -> str:
     """One virtual route, nearly in the words of iproute2."""
-    kind = TYPES.get(row.type)
+    kind = NAMES_OF_ROUTE_TYPES.get(row.type)
     words = ["add", kind] if kind else [row.create]
     words.append(_prefix(row.destination or ANY[row.family], row.prefixlen))
     if row.source is not None:
@@ -189,7 +177,7 @@ def _range(bounds: tuple[int, int] | None) -> str | None:
 
 
 def _action(row: Rule) -> list[str]:
-    match ACTIONS.get(row.action):
+    match RULE_ACTIONS.get(row.action):
         case "goto":
             return ["goto", str(row.goto)]
         case "nop":

@@ -11,6 +11,24 @@ from keepalived_py.values import IPAddress, MacAddress
 
 FOREVER = 0xFFFFFFFF
 """Lifetime without end."""
+ROUTE_TYPES = {
+    "unicast": 1,
+    "local": 2,
+    "broadcast": 3,
+    "anycast": 4,
+    "multicast": 5,
+    "blackhole": 6,
+    "unreachable": 7,
+    "prohibit": 8,
+    "throw": 9,
+    "nat": 10,
+    "xresolve": 11,
+}
+"""Codes of rtnetlink (RTN_UNICAST and so on)."""
+NAMES_OF_ROUTE_TYPES = {code: name for name, code in ROUTE_TYPES.items() if name != "unicast"}
+"""As iproute2 shows them: the usual one has none."""
+RULE_ACTIONS = {2: "goto", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
+"""Codes of rtnetlink (FR_ACT_GOTO and so on), but for the look-up of a table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

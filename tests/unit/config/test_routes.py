@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from keepalived_py.config.iproute_names import Names
 from keepalived_py.config.model.links import Encap, NextHop, Route
-from keepalived_py.config.routes import TYPES, parse_route_line, route_words
+from keepalived_py.config.routes import ROUTE_TYPES, parse_route_line, route_words
 from keepalived_py.config.schema import Bad
 
 NOWHERE = Path("/nonexistent")
@@ -216,9 +216,9 @@ def test_destinations(line: str, route: Route) -> None:
     assert read(line) == (route, [])
 
 
-@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("name", ROUTE_TYPES)
 def test_types(name: str) -> None:
-    assert read(f"{name} 10.0.0.0/8") == (replace(V4, type=TYPES[name]), [])
+    assert read(f"{name} 10.0.0.0/8") == (replace(V4, type=ROUTE_TYPES[name]), [])
 
 
 @pytest.mark.parametrize(
@@ -492,7 +492,23 @@ def test_words_of_a_route_give_it_again(static: bool, data: st.DataObject) -> No
     assert parse_route_line(route_words(route, static), NAMES, never, static) == route
 
 
-WORDS = [*OPTIONS, *TYPES, "to", "or", "as", "gw", "lock", "10.0.0.0/8", "::1", "0x10", "1.5s", "mpls", "ip", "id", ""]
+WORDS = [
+    *OPTIONS,
+    *ROUTE_TYPES,
+    "to",
+    "or",
+    "as",
+    "gw",
+    "lock",
+    "10.0.0.0/8",
+    "::1",
+    "0x10",
+    "1.5s",
+    "mpls",
+    "ip",
+    "id",
+    "",
+]
 
 
 @given(words=st.lists(st.sampled_from(WORDS) | st.text(max_size=5), max_size=12))
