@@ -94,6 +94,7 @@ class InstanceBuilder:
             source=source,
             track_src_ip=self._track_source(source),
             mcast_group=None if peers else self._group(),
+            old_checksum_group=self.defaults.mcast_group4,
             vrf=self._vrf(peers),
             vmac=vmac,
             addresses=addresses,

@@ -30,7 +30,6 @@ AUTH_NONE, AUTH_PASS, AUTH_AH = 0, 1, 2
 IPPROTO_VRRP, IPPROTO_AH = 112, 51
 TTL = 255
 TOS_INTERNETWORK_CONTROL = 0xC0
-OLD_UNICAST_GROUP = IPv4Address("224.0.0.18")
 """What releases before 1.3.7 summed as destination of unicast adverts (old_unicast_checksum)."""
 MAX_PADDING = 46
 """A frame shorter than this payload is padded by Ethernet, and the padding may be delivered."""
@@ -155,7 +154,7 @@ def encode(
     `old_checksum`: sum a version 3 unicast advert as old releases did.
     """
     if old_checksum and source.version == 4:
-        destination = OLD_UNICAST_GROUP
+        destination = config.old_checksum_group
     addresses = b"".join(each.address.packed for each in config.addresses)
     count = len(config.addresses)
     if config.version == 2:
@@ -364,7 +363,7 @@ def _check_sum(datagram: Datagram, payload: bytes, config: VrrpInstance) -> str:
     if config.family == 4 and total == 0xFFFF:
         return "bare"
     old = config.family == 4 and config.unicast and config.old_unicast_checksum is not False
-    if old and _sums_up(datagram.source, OLD_UNICAST_GROUP, payload):
+    if old and _sums_up(datagram.source, config.old_checksum_group, payload):
         return "old"
     raise PacketError(Reason.CHECKSUM)
 

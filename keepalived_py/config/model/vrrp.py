@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import field
 
 from keepalived_py.records import dataclass
-from keepalived_py.values import OWNER, Centiseconds, IPAddress, VirtualRouterKey
+from keepalived_py.values import OWNER, Centiseconds, IPAddress, IPv4Address, VirtualRouterKey
 
 from .common import Script
 from .links import Address, Route, Rule, VmacSpec
@@ -131,6 +131,8 @@ class VrrpInstance:
     track_src_ip: bool = False
     mcast_group: IPAddress | None = None
     """Where multicast adverts go; filled in unless unicast."""
+    old_checksum_group: IPv4Address = IPv4Address("224.0.0.18")
+    """vrrp_mcast_group4: the destination that the old checksum of unicast adverts is made with."""
     vrf: str = ""
     vmac: VmacSpec | None = None
     vmac_addr: bool = False
