@@ -12,6 +12,7 @@ import ctypes
 import logging
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
 from errno import EINVAL, EPERM
 from functools import partial
@@ -67,6 +68,10 @@ CHECK_LIMIT = 5.0
 """Seconds that the reading may take with reload_check_config."""
 
 
+CLEANERS = 3
+"""Workers that are made one after the other to take away what one left that was killed in the stop."""
+
+
 class Supervisor:
     """One daemon, from its first configuration to its exit code."""
 
@@ -76,7 +81,7 @@ class Supervisor:
         self.roles = {peer: Role(RestartPolicy(plan.respawn)) for peer in plan.mains}
         self.exit_code = 0
         self._stopping = False
-        self._cleaned: set[Peer] = set()
+        self._cleaned: Counter[Peer] = Counter()
         self._finished = False
         self._jobs: list[Callable[[], None]] = []
         self._reload_asked = False
@@ -309,7 +314,7 @@ class Supervisor:
         assert child is not None
         child.channel.close()
         role.deaths += 1
-        role.unclean = code != ExitCode.OK and code not in PERMANENT and peer not in self._cleaned
+        role.unclean = code != ExitCode.OK and code not in PERMANENT and self._cleaned[peer] < CLEANERS
         if self._stopping:
             self._stop_next()
             return
@@ -461,7 +466,7 @@ class Supervisor:
     def _clean_up(self, peer: Peer) -> None:
         """A worker died before it had taken away what was its: another one does, if that can be."""
         self.roles[peer].unclean = False
-        self._cleaned.add(peer)
+        self._cleaned[peer] += 1
         self._fork(peer, self.reload.current)
         if self.roles[peer].child is not None:
             self._stop_next()

@@ -226,9 +226,10 @@ class VirtualRouter:
         effects: list[Effect] = []
         if was is State.MASTER and not event.keep:
             effects = [SendAdvert(0), StopAnnouncing()]
-            self.handing_over = event.hand_over
-            if not event.hand_over:
-                effects.append(SetVips(False))
+            if event.hand_over:
+                self.handing_over = True
+                return effects  # who remembers it as MASTER takes the addresses away should this process die
+            effects.append(SetVips(False))
         return [*effects, Transition(was, State.INIT, "shutdown")]
 
     def _let_go(self, reason: str) -> list[Effect]:
@@ -236,7 +237,7 @@ class VirtualRouter:
         if not self.handing_over:
             return []
         self.handing_over = False
-        return [SetVips(False), Note(reason)]
+        return [SetVips(False), Note(reason), Transition(State.MASTER, State.INIT, "shutdown")]
 
     # transitions --------------------------------------------------------------------------------------------------
 

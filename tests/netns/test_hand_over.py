@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 
@@ -88,3 +89,20 @@ def test_nobody_takes_over(pair: Pair, how: str) -> None:
     assert leaver.process.wait(10) == 0
     assert not pair.one.has(VIP4)
     assert ("nobody has taken over" in leaver.log) == (how == "cut off")
+
+
+def test_who_is_killed_while_it_hands_over_leaves_nothing(pair: Pair) -> None:
+    pair.two.start(THEIRS, config(200, 3, 4))
+    pair.rig.wait(lambda: pair.two.has(VIP4), 10)
+    leaver = pair.one.start(OURS, config(150, 3, 4))
+    pair.rig.wait(lambda: "BACKUP STATE" in leaver.log, 10)
+    time.sleep(1.2)
+    pair.two.cut("eth0")
+    pair.rig.wait(lambda: pair.one.has(VIP4), 10)
+    worker, wire = leaver.pid_of("vrrp"), pair.one.capture("eth0")
+    leaver.signal(signal.SIGTERM)
+    pair.rig.wait(lambda: [each for each in wire.adverts("10.0.0.1") if each.vrrp and each.vrrp[2] == 0], 10)
+    time.sleep(0.1)  # what the worker has to say of it is with the parent
+    os.kill(worker, signal.SIGKILL)
+    assert leaver.process.wait(10) == 0
+    assert not pair.one.has(VIP4)
