@@ -11,7 +11,7 @@ from dataclasses import fields
 from enum import Enum
 from typing import Any, TypeVar
 
-from keepalived_py.config.delta import Delta, DigestsTold
+from keepalived_py.config.delta import Delta, Digests
 from keepalived_py.config.model import Script
 from keepalived_py.records import dataclass
 
@@ -234,7 +234,7 @@ class ConfigLoaded:
     problems: tuple[str, ...]
     errors: tuple[str, ...]
     """What a reload must not take over, without places: a known error that moved to another line is no new one."""
-    digests: DigestsTold | None = None
+    digests: Digests | None = None
 
 
 Message = (

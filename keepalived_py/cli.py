@@ -15,7 +15,7 @@ from typing import Any
 from ipc.messages import ConfigLoaded, Peer
 
 from . import __version__, log, netns
-from .config.delta import difference, digests_told
+from .config.delta import difference
 from .config.dump import dump, dump_lines, masked
 from .config.load import DEFAULT_FILE, LoadOptions, LoadResult, load
 from .config.model import Config
@@ -200,7 +200,7 @@ def _load_for_reload(options: Options, current: Applied) -> ConfigLoaded:
         config=None if result.config is None else difference(current.config, result.config),
         problems=tuple(problem.log_line() for problem in worth_telling),
         errors=_errors(result),
-        digests=None if result.digests is None else digests_told(current.digests, result.digests),
+        digests=result.digests,
     )
 
 

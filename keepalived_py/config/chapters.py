@@ -1,96 +1,176 @@
 """A long virtual_server block in chapters, its real servers, of which only those with another text are read again.
 
-Memory matters more than time here: every page that a process touches after a fork is copied first. Chapters are looked
-at one by one, and what is the same as before is never looked into.
+What two texts begin and end with alike is found by comparing memory and never looked into: every page that a process
+touches after a fork is copied first.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-from array import array
-from collections.abc import Sequence
+from bisect import bisect
+from collections.abc import Callable, Sequence
+
+from keepalived_py.records import dataclass
 
 from .model import RealServer
+from .plain import is_plain
 
 LONG = 30_000
 """Characters of a block that is read in chapters."""
-DIGEST_SIZE = 16
+STEP = 1 << 14
+"""Characters that are compared at a time: pieces that need no memory of their own."""
+NEW = -1
 _CHAPTER = re.compile(
     r"^[ \t]*real_server [^{}#!\n]*\{[^{}]*(?:\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}[^{}]*)*\}[ \t]*\n", re.MULTILINE
 )
-_PLACE = b"\0"
-"""Where real servers stand; plain text has none. Several in a row are one, so that one more is no other rest."""
-NEW = -1
+_OPENING = "real_server "
+_FIRST_LINES = re.compile(rf"^[ \t]*{_OPENING}", re.MULTILINE)
 
 
-def digest_of(text: str) -> bytes:
-    """Tells `text` from any other."""
-    return hashlib.blake2b(text.encode(), digest_size=DIGEST_SIZE).digest()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Long:
+    """A long block up to the line that closes it, what of it is not a chapter, and how many chapters there are."""
 
-
-class Chapters:
-    """`text` holds a plain block from `start` to `end`. `rest` tells apart what is not a real server."""
-
-    def __init__(self, text: str, start: int, end: int) -> None:
-        self._text, self._end = text, end
-        self._starts, self._ends = array("L"), array("L")
-        rest, last = hashlib.blake2b(digest_size=DIGEST_SIZE), start
-        reals = bytearray()
-        for chapter in _CHAPTER.finditer(text, start, end):
-            first, behind = chapter.span()
-            if first > last:
-                rest.update(text[last:first].encode() + _PLACE)
-            last = behind
-            self._starts.append(first)
-            self._ends.append(behind)
-            reals += digest_of(text[first:behind])
-        rest.update(text[last:end].encode())
-        self._start, self.rest = start, rest.digest()
-        self.digest = self.rest + reals
-
-    def places(self, known: Known) -> array[int]:
-        """Of each chapter, which of the known real servers it is; NEW for one to be read."""
-        size, old, new = DIGEST_SIZE, known.digests, memoryview(self.digest)[DIGEST_SIZE:]
-        if len(old) == len(new):
-            pairs = enumerate(range(0, len(new), size))
-            places = array("l", (n if new[at : at + size] == old[at : at + size] else NEW for n, at in pairs))
-            if places.count(NEW) <= len(places) // 2:
-                return places
-        numbers = {bytes(old[at : at + size]): number for number, at in enumerate(range(0, len(old), size))}
-        return array("l", [numbers.get(bytes(new[at : at + size]), NEW) for at in range(0, len(new), size)])
-
-    def without_known(self, places: Sequence[int]) -> str:
-        """The text without the chapters that are known."""
-        left, last = [], self._start
-        for place, start, end in zip(places, self._starts, self._ends, strict=True):
-            if start > last:
-                left.append(self._text[last:start])
-            if place == NEW:
-                left.append(self._text[start:end])
-            last = end
-        return "".join((*left, self._text[last : self._end]))
-
-
-class Known:
-    """What an earlier load made of a long block; `digest` is that of its Chapters."""
-
-    def __init__(self, digest: bytes, reals: Sequence[RealServer]) -> None:
-        self.digests, self.reals = memoryview(digest)[DIGEST_SIZE:], reals
+    text: str
+    rest: str
+    count: int
 
     @property
-    def whole(self) -> bool:
-        """Every real server was a chapter."""
-        return len(self.digests) == DIGEST_SIZE * len(self.reals)
+    def first_line(self) -> str:
+        return self.text[: self.text.index("\n")]
 
-    def completed(self, places: Sequence[int], read: Sequence[RealServer]) -> tuple[RealServer, ...] | None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Splice:
+    """A long block for somebody who has another one, the one of server `number`: `middle` between its first `head` and
+    its last `tail` characters, which makes `count` chapters. What is not a chapter is the same.
+    """
+
+    number: int
+    head: int
+    middle: str
+    tail: int
+    count: int
+
+    def joined(self, old: Long) -> Long:
+        """Raises ValueError where `old` cannot be what it was made of."""
+        text = old.text
+        if not (self.head >= 0 and self.tail >= 0 and self.head + self.tail <= len(text)):
+            raise ValueError(f"{self.head} and {self.tail} of {len(text)} characters")
+        joined = text[: self.head] + self.middle + text[len(text) - self.tail :]
+        return Long(text=joined, rest=old.rest, count=self.count)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """What became of a long block: its chapters are the first `head` and the last `tail` ones of the old one, and
+    between them those of `places`, numbers of old chapters or NEW. `text` is a block of all that is to be read.
+    """
+
+    splice: Splice
+    old: Long
+    head: int
+    places: Sequence[int]
+    tail: int
+    text: str
+
+    @property
+    def unchanged(self) -> bool:
+        return not self.places and self.head + self.tail == self.old.count
+
+    def completed(self, known: Sequence[RealServer], read: Sequence[RealServer]) -> tuple[RealServer, ...] | None:
         """Known real servers and those that were read, in their order; None when one of them stands twice."""
-        if len(read) != places.count(NEW):
+        if len(read) != self.places.count(NEW):
             return None
         news = iter(read)
-        reals = tuple([next(news) if place == NEW else self.reals[place] for place in places])
-        in_place = len(places) == len(self.reals) and all(
-            place == number or (place == NEW and reals[number].key == self.reals[number].key)
-            for number, place in enumerate(places)
-        )
-        return reals if in_place or len({real.key for real in reals}) == len(reals) else None
+        middle = tuple([next(news) if place == NEW else known[place] for place in self.places])
+        last = len(known) - self.tail
+        before = known[self.head : last]
+        reals = (*known[: self.head], *middle, *known[last:])
+        if [real.key for real in middle] == [real.key for real in before]:
+            return reals
+        return reals if len({real.key for real in reals}) == len(reals) else None
+
+
+def long_block(text: str) -> Long:
+    """A block that nobody knows yet."""
+    rest, chapters = _taken_apart(text)
+    return Long(text=text, rest=rest, count=len(chapters))
+
+
+def revised(number: int, old: Long, text: str, start: int, end: int) -> Revision | None:
+    """What became of the block of server `number`, which is now `text` from `start` to `end`.
+
+    None where more changed than chapters, and where anything is not plain.
+    """
+    shorter = min(len(old.text), end - start)
+    head = _alike(shorter, lambda low, high: old.text[low:high] == text[start + low : start + high])
+    if head < shorter or len(old.text) != end - start:
+        head = _begin_of_chapter(old.text, head)
+    if head < 0:
+        return None
+    tail = _alike(
+        shorter - head,
+        lambda low, high: old.text[len(old.text) - high : len(old.text) - low] == text[end - high : end - low],
+    )
+    tail = len(old.text) - _next_chapter(old.text, len(old.text) - tail)
+    middle = text[start + head : end - tail]
+    if not is_plain(middle, 0, len(middle)):
+        return None
+    rest, chapters = _taken_apart(middle)
+    old_rest, old_chapters = _taken_apart(old.text[head : len(old.text) - tail])
+    if rest != old_rest:
+        return None
+    if head <= tail:
+        first = _count(old.text, 0, head)
+    else:
+        first = old.count - len(old_chapters) - _count(old.text, len(old.text) - tail, len(old.text))
+    last = old.count - len(old_chapters) - first
+    numbers = {chapter: place for place, chapter in enumerate(old_chapters, first)}
+    places = [numbers.get(chapter, NEW) for chapter in chapters]
+    return Revision(
+        splice=Splice(number=number, head=head, middle=middle, tail=tail, count=first + len(places) + last),
+        old=old,
+        head=first,
+        places=places,
+        tail=last,
+        text=old.rest + "".join(chapter for chapter, place in zip(chapters, places, strict=True) if place == NEW),
+    )
+
+
+def _taken_apart(text: str) -> tuple[str, list[str]]:
+    """What is not a chapter, and the chapters."""
+    rest, chapters, last = [], [], 0
+    for chapter in _CHAPTER.finditer(text):
+        first, behind = chapter.span()
+        rest.append(text[last:first])
+        chapters.append(chapter[0])
+        last = behind
+    rest.append(text[last:])
+    return "".join(rest), chapters
+
+
+def _alike(size: int, same: Callable[[int, int], bool]) -> int:
+    """How many of `size` characters are alike; `same` compares those from one place to another."""
+    at = 0
+    while at < size and same(at, min(at + STEP, size)):
+        at = min(at + STEP, size)
+    return at + bisect(range(1, min(STEP, size - at) + 1), 0, key=lambda count: not same(at, at + count))
+
+
+def _begin_of_chapter(text: str, at: int) -> int:
+    """Where the last line begins before `at` that opens a chapter, or says so in a comment; -1 for none."""
+    found = text.rfind(_OPENING, 0, at)
+    return -1 if found < 0 else text.rfind("\n", 0, found) + 1
+
+
+def _next_chapter(text: str, at: int) -> int:
+    """Where the first line begins that opens a chapter, and is begun behind `at`; the end for none."""
+    line = text.find("\n", at) + 1
+    found = _FIRST_LINES.search(text, line) if line else None
+    return found.start() if found else len(text)
+
+
+def _count(text: str, start: int, end: int) -> int:
+    """Chapters in a part that is nothing but whole ones and what is between them."""
+    return sum(1 for _ in _FIRST_LINES.finditer(text, start, end))

@@ -7,7 +7,6 @@ that the receiver has.
 
 from __future__ import annotations
 
-from bisect import bisect
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from itertools import takewhile
@@ -16,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 from keepalived_py.records import dataclass
 
-from .chapters import DIGEST_SIZE
+from .chapters import Long, Splice
 from .model import (
     CheckerConfig,
     CheckerSlice,
@@ -65,68 +64,34 @@ class Delta:
     servers: tuple[int | VirtualServer | Part, ...] = ()
 
 
+Digest = bytes | Long | Splice
+"""Tells the text of a block from any other: b"" where it must be read again, of a long one the text itself."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Digests:
-    """What spares a later load the reading of texts that it knows: of each virtual server, b"" where it must be read.
+    """What spares a later load the reading of texts that it knows, of each virtual server.
 
-    Of long ones it is that of what is not a real server, followed by that of each of these.
     `defaults` are what they were read with.
     """
 
     defaults: GlobalDefs
-    of_servers: tuple[bytes, ...]
+    of_servers: tuple[Digest, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Splice:
-    """`middle` between the first `head` and the last `tail` bytes of digest `number` of those it is told against."""
-
-    number: int
-    head: int
-    middle: bytes
-    tail: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DigestsTold:
-    """Digests for somebody who holds others."""
-
-    defaults: GlobalDefs
-    of_servers: tuple[bytes | Splice, ...]
-
-
-def digests_told(old: Digests | None, new: Digests) -> DigestsTold:
-    """`new` for somebody who holds `old`."""
-    known = old.of_servers if old is not None else ()
-    numbers = {each[:DIGEST_SIZE]: number for number, each in enumerate(known) if len(each) > DIGEST_SIZE}
-
-    def told(digest: bytes) -> bytes | Splice:
-        number = numbers.get(digest[:DIGEST_SIZE])
-        return digest if number is None else _splice(number, known[number], digest)
-
-    return DigestsTold(defaults=new.defaults, of_servers=tuple(map(told, new.of_servers)))
-
-
-def digests_held(old: Digests | None, told: DigestsTold) -> Digests:
-    """What `digests_told(old, new)` was made of. Raises ValueError for what `old` does not have."""
+def joined(old: Digests | None, told: Digests) -> Digests:
+    """`told` without splices of `old`. Raises ValueError for what `old` does not have."""
     known = old.of_servers if old is not None else ()
 
-    def held(each: bytes | Splice) -> bytes:
-        if isinstance(each, bytes):
-            return each
-        before = known[each.number] if 0 <= each.number < len(known) else b""
-        if not (each.head >= 0 and each.tail >= 0 and each.head + each.tail <= len(before)):
-            raise ValueError(f"digest {each.number} of {len(known)}")
-        return before[: each.head] + each.middle + before[len(before) - each.tail :]
+    def whole(digest: Digest) -> Digest:
+        if not isinstance(digest, Splice):
+            return digest
+        before = known[digest.number] if 0 <= digest.number < len(known) else None
+        if not isinstance(before, Long):
+            raise ValueError(f"text {digest.number} of {len(known)}")
+        return digest.joined(before)
 
-    return Digests(defaults=told.defaults, of_servers=tuple(map(held, told.of_servers)))
-
-
-def _splice(number: int, old: bytes, new: bytes) -> Splice:
-    shorter = min(len(old), len(new))
-    head = bisect(range(1, shorter + 1), 0, key=lambda size: old[:size] != new[:size])
-    tail = bisect(range(1, shorter - head + 1), 0, key=lambda size: old[-size:] != new[-size:])
-    return Splice(number=number, head=head, middle=new[head : len(new) - tail], tail=tail)
+    return Digests(defaults=told.defaults, of_servers=tuple(map(whole, told.of_servers)))
 
 
 def difference(old: Whole | None, new: Whole) -> Delta:

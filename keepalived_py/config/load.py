@@ -31,9 +31,9 @@ from .build_tracked import (
     report_unused,
 )
 from .build_vrrp import InstanceBuilder, pairs_of
-from .chapters import DIGEST_SIZE, Known
+from .chapters import Long, Revision
 from .check_scripts import check_scripts
-from .delta import Digests
+from .delta import Digest, Digests
 from .iproute_names import ETC_DIR, USR_DIRS, Names
 from .keywords_bfd import BFD_INSTANCE, build_bfd
 from .keywords_check import SSL, VIRTUAL_SERVER, group_entries
@@ -72,7 +72,7 @@ from .preprocess import Preprocessor, ReadOptions
 from .problems import Location, Problems
 from .schema import Bad, Context, Converter, Draft, MissingParameter, Section, read_section, read_statements
 from .system import Machine
-from .tree import Folded, Statement, build
+from .tree import Folded, Mark, Statement, build
 
 _NOWHERE = SourceLine("", 0, "")
 DEFAULT_FILE = "/etc/keepalived/keepalived.conf"
@@ -91,7 +91,7 @@ class LoadOptions:
     """Who the daemon runs as; a test of a configuration takes it to be root."""
     before: Config | None = None
     digests: Digests | None = None
-    """Of the load that gave `before`: what did not change since is the same object again. Not with `lint`."""
+    """Of the load that gave `before`, joined: what did not change since is the same object again. Not with `lint`."""
     fold: bool = True
 
 
@@ -105,6 +105,19 @@ class LoadResult:
     places: dict[str, Location] = field(default_factory=dict)
     """Where each VRRP instance begins."""
     digests: Digests | None = None
+    """For somebody who has those in the options, see delta.joined."""
+
+
+def known_blocks(before: Config | None, digests: Digests | None) -> dict[str, tuple[int, Long]]:
+    """The long blocks of an earlier load in which every real server is a chapter: numbers and texts by first lines."""
+    if before is None or digests is None:
+        return {}
+    pairs = zip(digests.of_servers, before.checker.virtual_servers, strict=True)
+    return {
+        digest.first_line: (number, digest)
+        for number, (digest, server) in enumerate(pairs)
+        if isinstance(digest, Long) and digest.count == len(server.real_servers)
+    }
 
 
 def default_config_id() -> str:
@@ -134,6 +147,7 @@ def load(pattern: str = DEFAULT_FILE, options: LoadOptions | None = None) -> Loa
             environ=os.environ,
             check_all_includes=options.check_all_includes,
             fold=options.fold,
+            known=known_blocks(options.before, options.digests),
         )
         preprocessor = Preprocessor(reading, problems)
         statements = build(preprocessor.read(pattern), problems)
@@ -198,10 +212,10 @@ class _Reader:
         }
         self.server_groups: dict[str, VirtualServerGroup] = {}
         self.servers: dict[ServiceKey, VirtualServer] = {}
-        self.digests: dict[ServiceKey, bytes] = {}
+        self.marks: dict[ServiceKey, Mark] = {}
+        self.before: tuple[VirtualServer, ...] = ()
         self.known: dict[bytes, VirtualServer] = {}
-        self.known_parts: dict[bytes, Known] = {}
-        """Of long ones, by what is not a real server."""
+        """Of `before`, by the digests of their texts."""
         self.known_with: GlobalDefs | None = None
         self.ordinals: dict[str, int] = {}
         self.garp_groups: list[GarpGroup] = []
@@ -216,7 +230,7 @@ class _Reader:
         context.facts = self.facts = Facts(initial)
         self.defaults = self.first_defaults = build_global_defs(self.root, self.globals, context)
         if self.known_with != self.defaults:
-            self.known, self.known_parts = {}, {}
+            self.before, self.known = (), {}
         context.facts["names"] = iproute_names(self.defaults)
         for kind, table in (
             ("script", "vrrp_scripts"),
@@ -339,10 +353,7 @@ class _Reader:
         folded = statement.folded
         before = self.facts.looked_at, context.problems.count
         draft = Draft(statement)
-        digest, built = b"", None
-        if folded is not None:
-            digest = folded.digest
-            built = self.known.get(digest) or self._partly(statement, folded)
+        built = None if folded is None else self._known(statement, folded)
         if built is None:
             statement.unfold(context.problems)
             draft = read_section(VIRTUAL_SERVER, statement, context)
@@ -359,44 +370,53 @@ class _Reader:
             )
             return
         self.servers[built.key] = built
-        if digest and clean and not built.key.group:
-            self.digests[built.key] = digest
+        if folded is not None and clean and not built.key.group:
+            self.marks[built.key] = folded.mark
         if self.machine is not None:
             lint_virtual_server(built, draft, context)
         if folded is not None:
             statement.block = []  # its memory is for the next one
 
-    def _partly(self, statement: Statement, folded: Folded) -> VirtualServer | None:
-        """The virtual server of a long block of which some real servers are known; None: it must be read as a whole.
+    def _known(self, statement: Statement, folded: Folded) -> VirtualServer | None:
+        """The virtual server of a block that is known, or of which some real servers are; None: it must be read."""
+        mark = folded.mark
+        if isinstance(mark, bytes):
+            return self.known.get(mark)
+        if isinstance(mark, Long) or not self.before:
+            return None
+        former = self.before[mark.splice.number]
+        return former if mark.unchanged else self._revised(statement, folded, mark, former)
+
+    def _revised(
+        self, statement: Statement, folded: Folded, revision: Revision, former: VirtualServer
+    ) -> VirtualServer | None:
+        """`former` with other real servers; None: it must be read as a whole.
 
         That is so for a mark, whose family may be that of its real servers, and where anything is to be said about it:
         places in what is left of the text are not those of the file.
         """
-        chapters = folded.chapters
-        former = None if chapters is None else self.known_parts.get(chapters.rest)
-        if chapters is None or former is None or not former.whole or statement.words[1] == "fwmark":
+        if statement.words[1] == "fwmark":
             return None
-        places = chapters.places(former)
         context, looked_at = replace(self.context, problems=Problems()), self.facts.looked_at
-        block = build(folded.read(chapters.without_known(places)), context.problems)
+        block = build(folded.read(revision.text), context.problems)
         draft = read_section(VIRTUAL_SERVER, replace(statement, block=block, folded=None), context)
-        built = build_virtual_server(
-            draft, self.defaults, context, self.server_groups, self.ordinals, partial(former.completed, places)
-        )
+        complete = partial(revision.completed, former.real_servers)
+        built = build_virtual_server(draft, self.defaults, context, self.server_groups, self.ordinals, complete)
         return built if (context.problems.count, self.facts.looked_at) == (0, looked_at) else None
 
     def remember(self, before: Config, digests: Digests) -> None:
         """What an earlier load read need not be read again."""
-        for digest, server in zip(digests.of_servers, before.checker.virtual_servers, strict=True):
-            if digest:
-                self.known[digest] = server
-            if len(digest) > DIGEST_SIZE:
-                self.known_parts[digest[:DIGEST_SIZE]] = Known(digest, server.real_servers)
-        self.known_with = digests.defaults
+        self.before, self.known_with = before.checker.virtual_servers, digests.defaults
+        self.known = {
+            digest: server
+            for digest, server in zip(digests.of_servers, self.before, strict=True)
+            if digest and isinstance(digest, bytes)
+        }
 
-    def digests_of(self, config: Config) -> tuple[bytes, ...]:
+    def digests_of(self, config: Config) -> tuple[Digest, ...]:
         """Of what was read without a finding, and depends on nothing but its text and the defaults."""
-        return tuple(self.digests.get(server.key, b"") for server in config.checker.virtual_servers)
+        marks = (self.marks.get(server.key, b"") for server in config.checker.virtual_servers)
+        return tuple(mark.splice if isinstance(mark, Revision) else mark for mark in marks)
 
     # the whole ----------------------------------------------------------------------------------------------------
 

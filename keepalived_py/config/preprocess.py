@@ -8,6 +8,7 @@ starts over. Growth is bounded, so no file can keep the reader busy for ever.
 from __future__ import annotations
 
 import glob
+import hashlib
 import itertools
 import os
 import random
@@ -20,7 +21,7 @@ from functools import lru_cache, partial
 
 from keepalived_py.records import dataclass
 
-from .chapters import LONG, Chapters, digest_of
+from .chapters import LONG, Long, long_block, revised
 from .lexer import (
     MAX_LINE,
     QuoteError,
@@ -32,9 +33,11 @@ from .lexer import (
     to_bytes,
     to_text,
 )
+from .plain import is_plain
 from .problems import Problems, Severity
-from .tree import CLOSE, MAX_DEPTH, OPEN, Folded, Piece, Statement
+from .tree import CLOSE, Folded, Mark, Piece, Statement
 
+DIGEST_SIZE = 16
 MAX_GROWN = 1_000_000
 """Lines of one load that repetition, multi-line definitions and files read again make; 50 bytes more count as one."""
 MAX_FILES = 10_000
@@ -68,12 +71,6 @@ _MAX_FOLDED = 200_000
 """Characters; once a longer block was not plain, no other of that length is looked at: each look may read up to the
 end."""
 _CLOSING_LINE = f"\n{CLOSE}\n"
-_NOT_PLAIN = re.compile(r"^(?![\t %-?A-\[\]-}]{0,511}(?:[#!][\t -z|~]{0,510})?$)", re.MULTILINE)
-"""A line with anything that has to be looked at when it is its turn. A match of all lines at once would take 13 MB."""
-_BRACES = re.compile(r"[{}]+")
-PAIR = OPEN + CLOSE
-_STRAY = re.compile(r"[\n{}][ \t]*\{")
-"""A brace that opens no block of a keyword before it."""
 _FOLDED_HEAD = re.compile(r"[^{}]*(?= *\{[ \t]*$)")
 _LST_ITEM = re.compile(r"[ \t]*(?:\{([^{}]*)\}|([^,{}\s]*))[ \t]*(,|$)", re.ASCII)
 
@@ -96,6 +93,8 @@ class ReadOptions:
     random_seed: int | None = None
     fold: bool = True
     """Leave the inside of plain blocks for later: see tree.Folded."""
+    known: Mapping[str, tuple[int, Long]] = field(default_factory=dict)
+    """Long blocks of an earlier load with the numbers of their servers, by their first lines."""
 
 
 @dataclass(slots=True)
@@ -188,7 +187,8 @@ class Preprocessor:
                 if folded is not None:
                     yield folded
                     end = text.find("\n", end + 1) + 1 or len(text)
-                    number += text.count("\n", at, end)
+                    if end < len(text):
+                        number += text.count("\n", at, end)
                     at = end
                     continue
                 if end - at > _MAX_FOLDED:
@@ -236,22 +236,22 @@ class Preprocessor:
         """The block that begins in line `number`, at `start`, and is closed in the line at `end`; None: not plain."""
         first = text[start : text.index("\n", start)]
         head = _FOLDED_HEAD.match(first)
-        if head is None or text.find("include", start, end) >= 0:
-            return None
-        if _NOT_PLAIN.search(text, start, end) or _STRAY.search(text, start, end):
-            return None
-        braces = "".join(_BRACES.findall(text, start, end))[1:]
-        for _ in range(MAX_DEPTH // 2):
-            if PAIR not in braces:
-                break
-            braces = braces.replace(PAIR, "")
-        if braces:
+        mark = self._mark(text, start, end, first) if head is not None else None
+        if head is None or mark is None:
             return None
         words = head[0].rstrip(" \t")
-        chapters = Chapters(text, start, end) if end - start > LONG else None
-        digest = digest_of(text[start:end]) if chapters is None else chapters.digest
-        folded = Folded(digest, text, start, end, partial(self._plain_lines, path, number), chapters)
+        folded = Folded(mark, text, start, end, partial(self._plain_lines, path, number))
         return Statement(split_words(words), words, SourceLine(path, number, first), [], folded)
+
+    def _mark(self, text: str, start: int, end: int, first: str) -> Mark | None:
+        """What tells a plain block from any other; None for one that is not plain."""
+        if end - start > LONG and first in self.options.known:
+            revision = revised(*self.options.known[first], text, start, end)
+            if revision is not None:
+                return revision
+        if not is_plain(text, start, end, opened=1):
+            return None
+        return long_block(text[start:end]) if end - start > LONG else digest_of(text[start:end])
 
     def _plain_lines(self, path: str, head: int, text: str) -> Iterator[Piece]:
         """Pieces of lines without directives and quotes behind the first one, which is line `head`."""
@@ -516,6 +516,11 @@ class Preprocessor:
             for path in found:
                 if self._readable(path, where=line, checks=checks):
                     yield from self._file(path, line)
+
+
+def digest_of(text: str) -> bytes:
+    """Tells `text` from any other."""
+    return hashlib.blake2b(text.encode(), digest_size=DIGEST_SIZE).digest()
 
 
 def _placed(pieces: tuple[tuple[tuple[str, ...], str], ...], line: SourceLine) -> Iterator[Piece]:

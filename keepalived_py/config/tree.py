@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from keepalived_py.records import dataclass
 
-from .chapters import Chapters
+from .chapters import Long, Revision
 from .lexer import SourceLine
 from .problems import Location, Problems, Severity
 
@@ -17,20 +17,23 @@ OPEN, CLOSE = "{", "}"
 """Texts, not words: a quoted brace is a word like any other."""
 
 
+Mark = bytes | Long | Revision
+"""A digest; a long block has its text, or what became of an earlier one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """A block of which only the outside was looked at. `digest` tells its text from any other.
+    """A block of which only the outside was looked at. `mark` tells its text from any other.
 
     It is the part of `file` from `start`, where the line begins that opens it, to `end`, where the one begins that
-    closes it. `read` makes pieces of what is inside; a long one has `chapters`.
+    closes it. `read` makes pieces of what is inside.
     """
 
-    digest: bytes
+    mark: Mark
     file: str
     start: int
     end: int
     read: Callable[[str], Iterable[Piece]]
-    chapters: Chapters | None = None
 
     @property
     def text(self) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import field, replace
 
 from ipc.messages import ConfigLoaded, Peer
-from keepalived_py.config.delta import Digests, digests_held, rebuilt
+from keepalived_py.config.delta import Digests, joined, rebuilt
 from keepalived_py.config.diff import diff_config, unchangeable
 from keepalived_py.config.model import Config
 from keepalived_py.records import dataclass
@@ -73,7 +73,7 @@ class ReloadCoordinator:
             return None
         try:
             config = rebuilt(self.current.config, found.config)
-            digests = None if found.digests is None else digests_held(self.current.digests, found.digests)
+            digests = None if found.digests is None else joined(self.current.digests, found.digests)
         except ValueError as exc:
             self.failed(str(exc))
             return None

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from keepalived_py.config import delta as delta_module
 from keepalived_py.config import load as load_module
 from keepalived_py.config import preprocess
-from keepalived_py.config.delta import Part, Run, Splice, difference, digests_held, digests_told, rebuilt
+from keepalived_py.config.chapters import Long, Splice
+from keepalived_py.config.delta import Part, Run, difference, joined, rebuilt
 from keepalived_py.config.load import LoadOptions, LoadResult, load
 from keepalived_py.config.model import CheckerSlice, Config, VrrpSlice
 from keepalived_py.config.slices import checker_slice, vrrp_slice
@@ -142,9 +143,8 @@ def test_nothing_is_other_because_something_was_left_unread(
     assert seen(again) == seen(whole)
     if before.config is not None and again.config is not None:
         assert rebuilt(before.config, difference(before.config, again.config)) == whole.config
-        assert before.digests is not None
         assert again.digests is not None
-        assert digests_held(before.digests, digests_told(before.digests, again.digests)) == again.digests
+        assert joined(before.digests, again.digests) == read(path, text).digests
         for cut in (checker_slice, vrrp_slice):
             parts: list[Any] = [cut(before.config), cut(again.config)]
             assert rebuilt(parts[0], difference(*parts)) == parts[1]
@@ -158,10 +158,14 @@ def test_chapters_that_move_come_twice_or_go(
 ) -> None:
     monkeypatch.setattr(preprocess, "LONG", 0)
     path = tmp_path_factory.mktemp("chapters") / "conf"
-    before = read(path, first)
-    text = edited(first, random)
-    again = read(path, text, before=before.config, digests=before.digests if before.config else None)
-    assert seen(again) == seen(read(path, text, fold=False))
+    before, text = read(path, first), first
+    for _ in range(2):
+        held, text = before.digests, edited(text, random)
+        again = read(path, text, before=before.config, digests=held if before.config else None)
+        assert seen(again) == seen(read(path, text, fold=False))
+        assert again.digests is not None
+        before = replace(again, digests=joined(held if before.config else None, again.digests))
+        assert before.digests == read(path, text).digests
 
 
 def edited(text: str, random: Random) -> str:
@@ -173,7 +177,24 @@ def edited(text: str, random: Random) -> str:
         if random.random() < 0.7:
             pieces.insert(to, piece.replace("weight 1", "weight 5") if random.random() < 0.5 else piece)
         pieces = pieces or [""]
-    return "".join(pieces)
+    lines = "".join(pieces).split("\n")
+    if random.random() < 0.4:
+        lines.insert(random.randrange(len(lines)), random.choice(ODD))
+    return "\n".join(lines)
+
+
+ODD = (
+    "{",
+    "}",
+    "} {",
+    "include none",
+    "$CHECK",
+    "@other weight 3",
+    ' quorum_up "x',
+    "# real_server 1 {",
+    "\t",
+    " real_server x",
+)
 
 
 SERVER = (
@@ -250,20 +271,22 @@ def test_of_a_long_server_only_what_changed_is_read_and_told(tmp_path: Path) -> 
     for run in (Run(first=400, count=401), Run(first=-1, count=1), Run(first=3, count=-1)):
         with pytest.raises(ValueError, match="rows"):
             rebuilt(first.config, replace(delta, servers=(replace(part, reals=(run,)),)))
-    assert first.digests is not None
-    assert second.digests is not None
-    told = digests_told(first.digests, second.digests)
+    told = second.digests
+    assert told is not None
     (splice,) = told.of_servers
     assert isinstance(splice, Splice)
-    assert 0 < len(splice.middle) <= 16
-    assert digests_held(first.digests, told) == second.digests
-    assert digests_held(None, digests_told(None, second.digests)) == second.digests
+    assert splice.middle.count("real_server") == 1
+    held = joined(first.digests, told)
+    assert held == read(tmp_path / "c", text(7)).digests
+    assert joined(None, held) == held
     for wrong in (replace(splice, number=1), replace(splice, tail=10**6), replace(splice, head=-1)):
-        with pytest.raises(ValueError, match="digest"):
-            digests_held(first.digests, replace(told, of_servers=(wrong,)))
-    third = read(tmp_path / "c", text(7, quorum=2), before=second.config, digests=second.digests)
+        with pytest.raises(ValueError, match=r" of 1| characters"):
+            joined(first.digests, replace(told, of_servers=(wrong,)))
+    third = read(tmp_path / "c", text(7, quorum=2), before=second.config, digests=held)
     assert third.config is not None
     assert third.config.checker.virtual_servers[0].quorum == 2
+    assert third.digests is not None
+    assert isinstance(third.digests.of_servers[0], Long)
     again = read(tmp_path / "c", text(7, quorum=2), before=third.config, digests=third.digests)
     assert again.config is not None
     assert again.config.checker.virtual_servers[0] is third.config.checker.virtual_servers[0]
