@@ -88,7 +88,7 @@ class VirtualServerState:
 
     @property
     def live_weight(self) -> int:
-        return sum(real.weight for real in self.reals.values() if real.alive)
+        return sum(real.weight if real.points else real.config.weight for real in self.reals.values() if real.alive)
 
     def start(self, init_notifies: bool = False) -> list[Effect]:
         """Evaluate the quorum for the first time: being up is told, being down only where a sorry server takes over.
@@ -184,12 +184,16 @@ class VirtualServerState:
             effects += self._introduce([key for key in self.reals if key not in known])
         return [*effects, *self._recount()]
 
-    def destinations(self) -> Mapping[RealKey, Destination]:
-        """What the table must hold for this virtual server (checker-behaviour.md 2 and 2.1)."""
+    def destinations(self, only: Iterable[RealKey] | None = None) -> Mapping[RealKey, Destination]:
+        """What the table must hold for this virtual server (checker-behaviour.md 2 and 2.1).
+
+        `only`: of some real servers alone, where there is no sorry server.
+        """
         sorry = self.config.sorry_server
         fallback = sorry is not None and self.started and not self.had_quorum
         rows: dict[RealKey, Destination] = {}
-        for key, real in self.reals.items():
+        reals = self.reals if only is None else {key: self.reals[key] for key in only if key in self.reals}
+        for key, real in reals.items():
             serving = real.alive and not fallback
             if serving or real.config.inhibit_on_failure:
                 config = real.config

@@ -6,12 +6,12 @@ be kept is edited in place, so connections stay. Rows that are not ours are neve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import field, replace
 from types import MappingProxyType
 
-from keepalived_py.checks.virtual_server import Destination, VirtualServerState
-from keepalived_py.config.model import GroupRange, VirtualServer
+from keepalived_py.checks.virtual_server import Destination, VirtualServerState, replaced
+from keepalived_py.config.model import Forwarding, GroupRange, VirtualServer
 from keepalived_py.records import dataclass
 from keepalived_py.values import IPAddress, Protocol, RealKey, ServiceKey
 
@@ -171,7 +171,7 @@ def desired_entries(pairs: Iterable[tuple[VirtualServerState, ServiceId]]) -> Ta
 def _entries(state: VirtualServerState, ids: Iterable[ServiceId]) -> Iterator[tuple[ServiceId, Entry]]:
     rows = state.destinations()
     for id in ids:
-        destinations = {_placed(key, id, row): row for key, row in rows.items()}
+        destinations = {_placed(key, id, row.forwarding): row for key, row in rows.items()}
         yield id, Entry(service_of(state.config, id.family), destinations)
 
 
@@ -179,12 +179,12 @@ def placements(state: VirtualServerState, marks: Marks = NO_MARKS) -> Iterator[t
     """Every row of a virtual server: its service, its name in the kernel, and its name in the configuration."""
     for id in service_ids(state.config, marks):
         for key, row in state.destinations().items():
-            yield id, _placed(key, id, row), key
+            yield id, _placed(key, id, row.forwarding), key
 
 
-def _placed(key: RealKey, id: ServiceId, row: Destination) -> RealKey:
+def _placed(key: RealKey, id: ServiceId, forwarding: Forwarding) -> RealKey:
     """The port of a destination: only NAT may have another than its service (checker-behaviour.md 1.5)."""
-    port = key.port or id.port if row.forwarding.method == "NAT" else id.port
+    port = key.port or id.port if forwarding.method == "NAT" else id.port
     return key if port == key.port else RealKey(key.address, port)
 
 
@@ -200,6 +200,34 @@ def reconcile(desired: Table, actual: Table, owned: Iterable[ServiceId]) -> Iter
     for id in owned:
         if id in actual and id not in desired:
             yield DeleteService(id)
+
+
+def rows_that_changed(old: VirtualServer, new: VirtualServer) -> set[RealKey] | None:
+    """The real servers that are other ones, where their rows in the table are all that changed; None for any more."""
+    reals = replaced(old, new)
+    if reals is None or replace(old, real_servers=()) != replace(new, real_servers=()):
+        return None
+    keys = {real.key for real in reals}
+    before = {real.key: real.forwarding for real in old.real_servers if real.key in keys} if keys else {}
+    return keys if all(before[real.key] == real.forwarding for real in reals) else None
+
+
+def reconcile_rows(
+    state: VirtualServerState, keys: Collection[RealKey], actual: Table, marks: Marks = NO_MARKS
+) -> Iterator[Op]:
+    """The same for some real servers of a virtual server: one that changed among thousands is all that is looked at."""
+    if state.config.sorry_server is not None:
+        yield from reconcile(desired_table([state], marks), actual, ())
+        return
+    rows = state.destinations(keys)
+    for id in service_ids(state.config, marks):
+        have = actual.get(id)
+        if have is None:  # it was refused
+            yield from reconcile(desired_entries([(state, id)]), actual, ())
+            continue
+        places = {key: _placed(key, id, state.reals[key].config.forwarding) for key in keys if key in state.reals}
+        known = {place: have.destinations[place] for place in places.values() if place in have.destinations}
+        yield from _reconcile_destinations(id, {places[key]: row for key, row in rows.items()}, known)
 
 
 def compare(desired: Table, put: Table, actual: Table) -> tuple[list[Op], list[Op]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 
 from keepalived_py.checks.virtual_server import VirtualServerState
@@ -51,10 +51,18 @@ class ServiceTable:
         ours = self.ids(states)
         self.rows = {id: entry for id, entry in self.kernel.table().items() if id in ours}
 
-    def sync(self, states: Iterable[VirtualServerState], gone: Iterable[ipvs.ServiceId] = ()) -> None:
-        """Bring the services of `states` to what they should be, and take `gone` away."""
+    def sync(
+        self,
+        states: Iterable[VirtualServerState],
+        gone: Iterable[ipvs.ServiceId] = (),
+        rows: Iterable[tuple[VirtualServerState, Collection[RealKey]]] = (),
+    ) -> None:
+        """Bring the services of `states` to what they should be, of others some `rows`, and take `gone` away."""
         self._refused.clear()
-        self._perform(list(ipvs.reconcile(ipvs.desired_table(states, self.marks), self.rows, gone)))
+        ops = list(ipvs.reconcile(ipvs.desired_table(states, self.marks), self.rows, gone))
+        for state, keys in rows:
+            ops += ipvs.reconcile_rows(state, keys, self.rows, self.marks)
+        self._perform(ops)
 
     def clear(self, flush: bool) -> None:
         """Take all our services away; `flush`: those of others with them."""

@@ -76,6 +76,7 @@ class CheckerWorker(Worker[CheckerSlice]):
         self.notifier = Notifier(self.config.global_defs.script_time_limit)
         self.teller = Teller(self.notifier, self.channel)
         self._dirty: set[ServiceKey] = set()
+        self._dirty_rows: dict[ServiceKey, set[RealKey]] = {}
         self._told: list[tuple[VirtualServerState, Effect]] = []
         self._sync_due = False
         self._family = 0
@@ -226,11 +227,12 @@ class CheckerWorker(Worker[CheckerSlice]):
             self._add(config)
             self._evaluate(self.states[config.key], init_notifies)
             self._introduce(self.states[config.key], ())
-        for _, config in changes.changed:
+        for old, config in changes.changed:
             self._reconfigure(config, init_notifies)
+            self._mark_rows(config.key, ipvs.rows_that_changed(old, config))
         self.config = new
         self._arrange(new)
-        self._mark(*(config.key for config in changes.added), *(config.key for _, config in changes.changed))
+        self._mark(*(config.key for config in changes.added))
         for task in self._all_tasks():
             self._judge_again(task)  # a track_file may be another one now
         ours = self.table.ids(self.states.values())
@@ -297,16 +299,16 @@ class CheckerWorker(Worker[CheckerSlice]):
             )
             reason = f"{task.checker.name} {'succeeded' if result.success else result.failure}"
             effects = state.checker_changed(task.real, _id(task), task.state.up, reason)
-            self._absorb(state, effects)
+            self._absorb(state, task.real, effects)
             self._mail(task, state, result, moved=bool(effects))
         elif not result.success:
             if first and not task.state.up:
-                self._absorb(state, state.first_failure(task.real, f"{task.checker.name} {result.failure}"))
+                self._absorb(state, task.real, state.first_failure(task.real, f"{task.checker.name} {result.failure}"))
             if task.state.timing.log_all_failures:
                 logger.info("%s on service %s failed: %s", task.checker.name, self._name(task), result.failure)
         if result.points is not None and task.points != result.points:
             task.points = result.points
-            self._absorb(state, state.weight_changed(task.real, _id(task), result.points))
+            self._absorb(state, task.real, state.weight_changed(task.real, _id(task), result.points))
 
         if first and not changed and isinstance(task.config, MiscCheck):
             self._mail(task, state, result, moved=False)  # keepalived mails the first result of a script in any case
@@ -319,9 +321,9 @@ class CheckerWorker(Worker[CheckerSlice]):
     def _name(self, task: CheckerTask) -> str:
         return task.real.text(task.service.protocol)
 
-    def _absorb(self, state: VirtualServerState, effects: list[Effect]) -> None:
+    def _absorb(self, state: VirtualServerState, real: RealKey, effects: list[Effect]) -> None:
         """Everything that happens in one turn of the loop becomes one batch."""
-        self._mark(state.config.key)
+        self._mark_rows(state.config.key, {real})
         self._tell_later(state, effects)
         if not self._sync_due:
             self._sync_due = True
@@ -329,6 +331,13 @@ class CheckerWorker(Worker[CheckerSlice]):
 
     def _mark(self, *keys: ServiceKey) -> None:
         self._dirty.update(keys)
+
+    def _mark_rows(self, key: ServiceKey, reals: set[RealKey] | None) -> None:
+        """Some real servers of a virtual server, or None for all there is to it."""
+        if reals is None:
+            self._mark(key)
+        else:
+            self._dirty_rows.setdefault(key, set()).update(reals)
 
     def _evaluate(self, state: VirtualServerState, init_notifies: bool) -> None:
         """The quorum for the first time. VRRP hears of a missing one even where nobody else is told."""
@@ -346,8 +355,13 @@ class CheckerWorker(Worker[CheckerSlice]):
         """Bring the services that changed to what they should be, then tell."""
         self._sync_due = False
         states = [self.states[key] for key in self._dirty if key in self.states]
-        self._dirty.clear()
-        self.table.sync(states, gone)
+        rows = [
+            (self.states[key], reals)
+            for key, reals in self._dirty_rows.items()
+            if key in self.states and key not in self._dirty
+        ]
+        self._dirty, self._dirty_rows = set(), {}
+        self.table.sync(states, gone, rows)
         told, self._told = self._told, []
         for state, effect in told:
             self.teller.tell(state, effect)

@@ -18,6 +18,7 @@ from keepalived_py.plan.ipvs import (
     EditDestination,
     EditService,
     Entry,
+    Marks,
     Service,
     ServiceId,
     Table,
@@ -26,6 +27,8 @@ from keepalived_py.plan.ipvs import (
     desired_entries,
     desired_table,
     reconcile,
+    reconcile_rows,
+    rows_that_changed,
     service_ids,
 )
 from keepalived_py.plan.marks import assign, ruleset
@@ -99,6 +102,30 @@ def test_without_marks_the_tables_only_go() -> None:
         "delete table ip6 mine",
         "",
     ]
+
+
+@pytest.mark.parametrize("marks", [{}, {("a", TCP): 1000}])
+@pytest.mark.parametrize("method", ["NAT", "DR"])
+@pytest.mark.parametrize("weight", [1, 7])
+@pytest.mark.parametrize("scheduler", ["wlc", "rr"])
+def test_what_changed_in_some_rows_is_what_changed(marks: Marks, method: str, weight: int, scheduler: str) -> None:
+    """A destination may have another port than its real server, and then moves when it is reached in another way."""
+    old = group("a", TCP, RANGE, ONE)
+    (real,) = old.real_servers
+    changed = replace(real, weight=weight, forwarding=Forwarding(method=method))
+    new = replace(old, scheduler=scheduler, real_servers=(changed,))
+    state = VirtualServerState(old)
+    before = desired_table([state], marks)
+    keys = rows_that_changed(old, new)
+    state.reconfigure(new, {}, {})
+    assert (keys is None) is (method == "DR" or scheduler == "rr")
+    if keys is not None:
+        ops = list(reconcile_rows(state, keys, before, marks))
+        assert ops == list(reconcile(desired_table([state], marks), before, ()))
+        assert len(ops) == (weight == 7) * len(before)
+    first, *others = before
+    refused = {id: before[id] for id in others}
+    assert next(reconcile_rows(state, {real.key}, refused, marks)) == AddService(first, Service(scheduler))
 
 
 # ha_suspend -------------------------------------------------------------------------------------------------------
