@@ -10,8 +10,7 @@ import asyncio
 import copy
 import logging
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -23,7 +22,6 @@ from ipc.messages import (
     VirtualServerStateChanged,
     VrrpStateChanged,
 )
-from keepalived_py import dumpfile
 from keepalived_py.clock import now
 from keepalived_py.config.model import SyncGroup as GroupConfig
 from keepalived_py.config.model import VrrpInstance, VrrpSlice
@@ -31,8 +29,6 @@ from keepalived_py.plan.links import AddressKey
 from keepalived_py.plan.routes import RouteKey, RuleKey
 from keepalived_py.values import ExitCode, IPAddress, VirtualRouterKey
 from keepalived_py.vrrp.auth import sequence_after
-from keepalived_py.vrrp.dump_json import json_text
-from keepalived_py.vrrp.dump_text import statistics_text
 from keepalived_py.vrrp.effects import Effect, SetVips, Transition
 from keepalived_py.vrrp.engine import Engine
 from keepalived_py.vrrp.events import (
@@ -45,31 +41,30 @@ from keepalived_py.vrrp.events import (
     Startup,
     TimerExpired,
 )
-from keepalived_py.vrrp.examiner import Counters, Examiner
+from keepalived_py.vrrp.examiner import Examiner
 from keepalived_py.vrrp.machine import VirtualRouter
 from keepalived_py.vrrp.packet import Datagram, PacketError
-from keepalived_py.vrrp.snapshot import InstanceSnapshot, snapshot
 from keepalived_py.vrrp.states import State, Timer
 from keepalived_py.vrrp.sync_group import GroupTransition
-from keepalived_py.vrrp.timers import skew_time
 from workers.notify import Notifier
 from workers.worker import Worker, WorkerContext, WorkerError
 
-from . import dumps
 from .announce import Announcer
 from .conditions import Conditions
 from .connector import Connector
-from .dump_kernel import interfaces, sections_before
+from .dump_writer import DumpWriter
 from .effect_runner import EffectRunner
 from .firewall_rules import Element, standing
 from .firewall_rules import needs as firewall_needs
 from .firewall_rules import vmac as vmac_filter
+from .hand_over import HandOver
 from .hearing import Hearing
 from .instance import Instance
 from .keeper import Keeper
 from .link_monitor import LinkMonitor
 from .link_state import LinkStates
 from .relations import Relations
+from .remarks import remark
 from .route_monitor import RouteMonitor
 from .rtnetlink import AddressNotice, Link, LinkNotice, RequestSocket
 from .setting_keeper import SettingKeeper
@@ -90,10 +85,6 @@ logger = logging.getLogger(__name__)
 def run_vrrp(context: WorkerContext[VrrpSlice]) -> int:
     """Main function of the process."""
     return VrrpWorker(context).run()
-
-
-HAND_OVER_GRACE = 0.1
-"""Seconds that a router may be late when it takes over."""
 
 
 class VrrpWorker(Worker[VrrpSlice]):
@@ -117,10 +108,9 @@ class VrrpWorker(Worker[VrrpSlice]):
         self._shared: set[IPAddress] = set()
         """Addresses of several instances, now or across the last reload; few, if any."""
         self._leaving = False
-        self._taken = asyncio.Event()
-        """A router was heard to which we hand over."""
         self._not_before = 0.0
         self.hearing = Hearing(self._heard)
+        self.hand_over = HandOver(self.hearing)
         self.timers = TimerDriver(self._machine_of, self.hearing.drain, self._timer_expired, self._rehearse)
         self.timers.late = self.tuner.late
         self.trackers = Trackers(self._tracked_changed, self._link_up, self.channel.send)
@@ -166,6 +156,16 @@ class VrrpWorker(Worker[VrrpSlice]):
             lambda instance: self._ask_again(instance.key),
         )
         self.conditions = Conditions(self.monitor, self._link_up, self.relations, self.static, self.trackers)
+        self.writer = DumpWriter(
+            instances=self.instances,
+            engine=self.engine,
+            trackers=self.trackers,
+            hearing=self.hearing,
+            static=self.static,
+            monitor=self.monitor,
+            sysctls=self.sysctls,
+            link_up=self._link_up,
+        )
         if self.config.global_defs.disable_local_igmp:
             self.sysctls.set("ipv4/igmp_link_local_mcast_reports", "0")
         self.timers.start(loop)
@@ -413,29 +413,10 @@ class VrrpWorker(Worker[VrrpSlice]):
         if instance.receiver is not None:
             self.hearing.audience.heard(instance.receiver, datagram.source)
         stranger = self.hearing.census(instance.advert_index).stranger(advert) if advert.foreign else ""
-        if stranger:
-            logger.warning("(%s) %s", instance.name, stranger)
-        elif advert.differs and instance.once(("list", datagram.source, advert.differs)):
-            logger.warning("(%s) address list of %s differs: %s", instance.name, datagram.source, advert.differs)
-        if advert.interval_differs and instance.once(("interval", datagram.source, advert.adver_int)):
-            logger.info(
-                "(%s) advert interval of %s is %gs, ours %gs",
-                instance.name,
-                datagram.source,
-                advert.adver_int / 100,
-                instance.config.advert_int / 100,
-            )
-        if advert.remark and instance.once(("remark", datagram.source, advert.remark)):
-            logger.info("(%s) advert from %s: %s", instance.name, datagram.source, advert.remark)
-        if advert.bare_checksum and instance.once(("checksum", datagram.source)):
-            logger.info("(%s) %s leaves the pseudo header out of its checksum", instance.name, datagram.source)
-        if instance.reported and instance.router.master_source != datagram.source:
-            instance.reported = {
-                what for what in instance.reported if isinstance(what, tuple) and datagram.source in what
-            }
+        remark(instance, datagram, advert, stranger)
         self._post(instance, AdvertReceived(advert.priority, advert.adver_int, advert.source))
         if instance.router.state is State.INIT:
-            self._taken.set()
+            self.hand_over.took_over()
 
     def _rehearse(self, key: VirtualRouterKey) -> None:
         """Go through a take-over without performing it, so that the real one a moment later finds all in the caches."""
@@ -577,10 +558,14 @@ class VrrpWorker(Worker[VrrpSlice]):
         """Farewell first, then the addresses, then people get a second."""
         keep = self.options.keep_vrrp
         own = {key.address for key in self.monitor.addresses}
+        wanted = self.config.global_defs.hand_over
         for instance in self.instances.values():
             if instance.router.state is not State.INIT:
-                self._post(instance, Shutdown(keep, hand_over=self._would_be_followed(instance, own)))
-        await self._hand_over()
+                self._post(instance, Shutdown(keep, hand_over=self.hand_over.is_followed(instance, wanted, own)))
+        waiting = [each for each in self.instances.values() if each.router.handing_over]
+        await self.hand_over.wait(waiting, self.config.global_defs.root.child_wait_time / 2)
+        for instance in waiting:
+            self._post(instance, Shutdown())
         self.slices.finish()
         self.settings.stop()
         if not keep:
@@ -595,89 +580,18 @@ class VrrpWorker(Worker[VrrpSlice]):
             await self.runner.firewall.close()
         await self.notifier.finish()
 
-    def _would_be_followed(self, instance: Instance, own: Container[IPAddress]) -> bool:
-        """Whether a master that leaves keeps what it holds for another router to take over (vrrp_hand_over)."""
-        wanted = self.config.global_defs.hand_over
-        if wanted != "auto":
-            return wanted == "always"
-        if instance.config.unicast:
-            return bool(instance.config.unicast_peers)
-        return instance.receiver is not None and self.hearing.audience.others(instance.receiver, own)
-
-    async def _hand_over(self) -> None:
-        """Wait until others have taken over, no longer than it takes the one with the lowest priority."""
-        waiting = [each for each in self.instances.values() if each.router.handing_over]
-        longest = max((skew_time(each.config.version, 0, each.config.advert_int) for each in waiting), default=0.0)
-        until = now() + min(longest + HAND_OVER_GRACE, self.config.global_defs.root.child_wait_time / 2)
-        while (left := until - now()) > 0 and any(each.router.handing_over for each in waiting):
-            self._taken.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._taken.wait()
-        for instance in waiting:
-            self._post(instance, Shutdown())
-
     def dump(self, kind: DumpKind) -> None:
-        instances, defs = list(self.instances.values()), self.config.global_defs
-        match kind:
-            case DumpKind.STATS | DumpKind.STATS_CLEAR:
-                dumpfile.write(dumpfile.statistics_path(defs), statistics_text(map(self._snapshot, instances)))
-                if kind is DumpKind.STATS_CLEAR:
-                    for instance in instances:
-                        instance.examiner.counters = Counters()
-            case DumpKind.DATA:
-                dumpfile.write(dumpfile.state_path(defs, ""), self.describe())
-            case DumpKind.JSON:
-                processes = dumps.processes_of(self.config, self.trackers)
-                text = json_text(map(self._snapshot, instances), defs.json_version, processes)
-                dumpfile.write(dumpfile.json_path(defs), text)
-
-    def _snapshot(self, instance: Instance) -> InstanceSnapshot:
-        """What dumps show of an instance."""
-        priority = self.trackers.priority(instance.config)
-        return snapshot(
-            instance.router,
-            instance.counters,
-            last_transition=instance.last_transition,
-            clock_offset=time.time() - now(),
-            total_priority=priority.total,
-            group=instance.group,
-            ifindex=instance.advert_index,
-            vmac_name=self._link_name(instance.ifindex) if instance.config.vmac is not None else "",
-            link_up=self._link_up(self._link_name(instance.ifindex)),
-            address_vmacs={place: self._link_name(index) for place, index in instance.extra.items()},
-            nftables=not self.config.global_defs.firewall.iptables,
-            old_checksum=instance.examiner.old_checksum,
-            tracks=self.trackers.of(instance.config),
-            sockets=dumps.sockets_of(instance, self.hearing),
-            scripts={script.name: script.script for script in self.config.vrrp.scripts},
-        )
-
-    def _link_name(self, index: int) -> str:
-        link = self.monitor.links.get(index)
-        return "" if link is None else link.name
+        self.writer.write(kind, self.config, self.describe)
 
     def describe(self) -> str:
         """keepalived.data."""
-        instances = list(self.instances.values())
-        snapshots = [self._snapshot(instance) for instance in instances]
-        text = dumps.data(
-            self.config,
-            instances,
-            snapshots,
-            self.engine.groups,
-            self.trackers,
-            self.hearing,
-            sections_before(self.config, self.static, self.monitor),
-            interfaces(self.config, instances, self.monitor, self.sysctls),
-        )
         restored = {
             "Addresses, routes and rules": self.keeper.restored + self.static.restored,
             "VMACs": self.vmacs.restored,
             "Kernel settings": self.settings.restored,
             "Filters": self.runner.firewall.restorer.restored,
         }
-        return text + dumps.ours(instances, self.trackers, self.hearing, self.vitals(), self.runner.queued(), restored)
+        return self.writer.state(self.config, self.vitals(), self.runner.queued(), restored)
 
     def vitals(self) -> Iterator[str]:
         yield from super().vitals()
