@@ -57,29 +57,31 @@ TOLD_ONLY = ("script-security", "untracked-route")
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `keepalived-py`; the exit code. Called through the name `genhash` it is that program."""
     if argv is None and os.path.basename(sys.argv[0]) == "genhash":
-        return _genhash(sys.argv[1:])
+        return _genhash(Options(rest=sys.argv[1:]))
     options = parse(sys.argv[1:] if argv is None else argv)
-    if options.has("genhash"):
-        return _genhash(options.rest)
-    if options.rest:
-        print(f"Unexpected argument(s): {' '.join(options.rest)}")
     for error in options.errors:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
+    for name, answer in (("genhash", _genhash), ("help", _help), ("version", _version), ("signum", _signum)):
+        if options.ending == name:
+            return answer(options)
+    if options.rest:
+        print(f"Unexpected argument(s): {' '.join(options.rest)}")
     if options.errors:
         return ExitCode.FATAL
-    for name, answer in (("help", _help), ("version", _version), ("signum", _signum), ("config-test", _config_test)):
-        if options.has(name):
-            return answer(options)
+    if options.has("config-test"):
+        return _config_test(options)
     try:
         return _run(options)
     finally:
         log.finish()
 
 
-def _genhash(words: Sequence[str]) -> int:
+def _genhash(options: Options) -> int:
     from .genhash import main as genhash  # the checkers' imports, which nothing else here needs
 
-    return genhash(words)
+    if len(options.values) > 1:
+        print(f"{PROGRAM}: options before -T count for nothing", file=sys.stderr)
+    return genhash(options.rest)
 
 
 def _help(options: Options) -> int:
@@ -129,6 +131,7 @@ def _load(options: Options, lint: bool = False, current: Applied | None = None, 
 
 def _config_test(options: Options) -> int:
     """`-t`: every problem, and keepalived's exit status (config-language.md 8.1); with -d the configuration too."""
+    umask_of(options), facility_of(options)  # what is wrong with them is told here too
     result = _load(options, lint=True)
     if options.has("dump-conf") and result.config is not None:
         sys.stdout.buffer.write(dump(result.config).encode("utf-8", "surrogateescape"))

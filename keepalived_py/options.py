@@ -75,6 +75,8 @@ OPTIONS = (
     Option("v", "version", text="print the version"),
     Option("h", "help", text="print this text"),
 )
+ENDING = ("genhash", "help", "version", "signum")
+"""Nothing behind them is read as an option, as in keepalived."""
 BY_SHORT = {option.short: option for option in OPTIONS if option.short}
 BY_LONG = {option.long: option for option in OPTIONS}
 
@@ -95,6 +97,11 @@ class Options:
         """The value of an option, `default` when it is missing or came without one."""
         value = self.values.get(name)
         return value if isinstance(value, str) else default
+
+    @property
+    def ending(self) -> str:
+        """Which of ENDING was said, "" for none."""
+        return next((name for name in ENDING if name in self.values), "")
 
     def follows(self, name: str, other: str) -> bool:
         """Whether both were said, `name` after `other`."""
@@ -122,7 +129,7 @@ def parse(argv: Sequence[str]) -> Options:
             _short(word[1:], waiting, options)
         else:
             options.rest.append(word)
-        if options.has("genhash"):
+        if options.ending:
             options.rest += waiting
             break
     return options
@@ -150,7 +157,7 @@ def _long(text: str, waiting: list[str], options: Options) -> None:
 
 
 def _short(letters: str, waiting: list[str], options: Options) -> None:
-    while letters:
+    while letters and not options.ending:
         letter, letters = letters[0], letters[1:]
         option = BY_SHORT.get(letter)
         if option is None:

@@ -11,6 +11,7 @@ from .parent.core_dump import CorePattern, allow
 
 logger = logging.getLogger(__name__)
 FACILITIES = {"daemon": 3, "user": 1, **{str(n): 16 + n for n in range(8)}, **{f"local{n}": 16 + n for n in range(8)}}
+C_NUMBER = re.compile("0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*")
 
 
 def facility_of(options: Options) -> int:
@@ -26,12 +27,10 @@ def umask_of(options: Options) -> int | None:
     text = options.text("umask")
     if not text:
         return None
-    try:
+    if C_NUMBER.fullmatch(text):
         mask = int(text, 8 if re.fullmatch("0[0-7]+", text) else 0)
-    except ValueError:
-        mask = -1
-    if 0 <= mask <= 0o777:
-        return mask
+        if mask <= 0o777:
+            return mask
     print(f"'{text}' is not a umask, a number from 0 to 0777", file=sys.stderr)
     return None
 

@@ -19,7 +19,7 @@ from keepalived_py.ctl.main import main as ctl
 from keepalived_py.log import LogSettings
 from keepalived_py.options import OPTIONS, parse
 from keepalived_py.parent.reload import Applied, ReloadCoordinator
-from keepalived_py.process_options import facility_of
+from keepalived_py.process_options import facility_of, umask_of
 from tests.conftest import REPOSITORY
 from tests.unit.config.helpers_config import INSTANCE
 
@@ -58,8 +58,38 @@ def test_options_in_every_form() -> None:
 )
 def test_bad_options_end_with_1(argv: list[str], error: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert parse(argv).errors == [error]
-    assert main(["-v", *argv]) == 1
+    assert main(["-t", *argv]) == 1
     assert error in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "out", "err"),
+    [
+        ("-v -Z", 0, "", "keepalived-py 0.1.0"),
+        ("-Z -v", 0, "", "invalid option -- 'Z'\nkeepalived-py 0.1.0"),
+        ("-vZ extra", 0, "", "keepalived-py 0.1.0"),
+        ("extra --version -f", 0, "", "keepalived-py 0.1.0"),
+        ("-t -v -f /none", 0, "", "keepalived-py 0.1.0"),
+        ("-h --nonsense", 0, "", "Usage: "),
+        ("--nonsense -h -v", 0, "", "unrecognized option '--nonsense'\nUsage: "),
+        ("-v -h", 0, "", "keepalived-py 0.1.0"),
+        ("--signum=DATA -Z", 0, "10\n", ""),
+        ("-Z --signum DATA -h", 0, "10\n", "invalid option -- 'Z'\n"),
+        ("--signum=FOO -v", 1, "", "unknown signal 'FOO'"),
+        ("--signum= -v", 0, "", "option '--signum' requires a value\nkeepalived-py 0.1.0"),
+        ("-Z -T -h", 0, "usage: genhash ", "invalid option -- 'Z'\n"),
+        ("-n -T -h", 0, "usage: genhash ", "options before -T count for nothing\n"),
+    ],
+)
+def test_what_only_tells_something_ends_the_options(
+    words: str, status: int, out: str, err: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As with keepalived 2.2.7; what was wrong before is told and costs nothing."""
+    assert main(words.split()) == status
+    said = capsys.readouterr()
+    assert said.out.startswith(out)
+    assert said.err.removeprefix("keepalived-py: ").startswith(err)
+    assert (bool(said.out), bool(said.err)) == (bool(out), bool(err))
 
 
 @pytest.mark.parametrize(
@@ -85,6 +115,26 @@ def test_a_bad_facility_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert [facility_of(parse(["-S", name])) for name in ("3", "local3", "user", "daemon", "mail")] == [19, 19, 1, 3, 3]
     assert facility_of(parse([])) == 3
     assert capsys.readouterr().err == "'mail' is not a syslog facility, daemon is taken\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "mask"),
+    [("022", 0o22), ("18", 18), ("0x1f", 0x1F), ("0X1F", 0x1F), ("0", 0), ("0777", 0o777)]
+    + [(text, None) for text in ("01000", "512", "089", "7x", "-1", "=022", "0o17", "0b1", "1_0")],
+)
+def test_a_umask_in_any_c_base(text: str, mask: int | None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert umask_of(parse(["-u", text])) == mask
+    told = capsys.readouterr().err
+    assert told == ("" if mask is not None else f"'{text}' is not a umask, a number from 0 to 0777\n")
+
+
+def test_a_config_test_tells_of_bad_values_too(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are only reported."""
+    assert main(["-t", "-u", "9x", "-S", "mail", "-f", str(conf), "left", "over"]) == 0
+    said = capsys.readouterr()
+    assert "'9x' is not a umask" in said.err
+    assert "'mail' is not a syslog facility" in said.err
+    assert said.out == "Unexpected argument(s): left over\n"
 
 
 def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
@@ -229,8 +279,8 @@ def test_a_reload_may_add_what_is_only_told_of(tmp_path: Path) -> None:
     assert coordinator.loaded(_load_for_reload(options, coordinator.current)) is not None
 
 
-def test_the_readme_names_only_options_that_exist() -> None:
+def test_the_readme_names_every_option_that_exists_and_no_other() -> None:
     known = {f"-{option.short}" for option in OPTIONS if option.short} | {f"--{option.long}" for option in OPTIONS}
     section = (REPOSITORY / "README.md").read_text().split("## Options")[1].split("## Signals")[0]
     named = set(re.findall(r"`(-[a-zA-Z]|--[a-z_-]+)", section))
-    assert named <= known
+    assert named == known
