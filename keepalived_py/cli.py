@@ -31,7 +31,7 @@ from .parent.reload import Applied
 from .parent.roles import Plan
 from .parent.supervisor import Supervisor
 from .parent.systemd import Systemd
-from .process_options import core_files, facility_of, tell_no_effect, umask_of
+from .process_options import core_files, facility_of, tell_no_effect, tell_start, umask_of
 from .values import ExitCode
 
 logger = logging.getLogger(__name__)
@@ -222,7 +222,7 @@ def _run(options: Options) -> int:
     os.umask(DEFAULT_UMASK if umask is None else umask)
     settings = _log_settings(options, facility, foreground, None, options.text("namespace"))
     log.set_up(settings, "Keepalived", "")
-    logger.info("Starting %s %s", PROGRAM, __version__)
+    tell_start(f"{PROGRAM} {__version__}", _config_file(options))
     try:
         result = _load_inside(options)
     except NoNamespace as exc:
@@ -232,6 +232,8 @@ def _run(options: Options) -> int:
         return ExitCode.OK
     if result.config is not None:
         log.use_json(result.config.global_defs.log_json)
+    for path in result.files:
+        logger.debug("Opening file '%s'", path)
     for problem in result.problems:
         logger.info("%s", problem.log_line())
     if result.config is None:

@@ -32,7 +32,7 @@ OPTIONS = (
     Option("C", "check", text="run health checking only: no VRRP"),
     Option("", "all", text="start every worker even without configuration for it; undoes -P and -C before it"),
     Option("l", "log-console", text="log to the console as well, together with -n"),
-    Option("D", "log-detail", text="log in more detail"),
+    Option("D", "log-detail", text="log in more detail: addresses set and removed, announcements, farewells"),
     Option("S", "log-facility", Arg.REQUIRED, "FACILITY", "syslog facility: 0-7, local0-local7, user or daemon"),
     Option("g", "log-file", Arg.OPTIONAL, "FILE", "log to a file per process as well"),
     Option("G", "no-syslog", text="do not log to syslog"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import shlex
 import sys
 
 from .options import OPTIONS, Options
@@ -43,6 +45,16 @@ def core_files(options: Options) -> CorePattern:
     if options.has("core-dump-pattern"):
         pattern.set(options.text("core-dump-pattern", "core"))
     return pattern
+
+
+def tell_start(program: str, file: str) -> None:
+    """The first lines of a log: what runs here, and how it was called."""
+    system = os.uname()
+    logger.info("Starting %s", program)
+    python = sys.version.split()[0]
+    logger.info("Running on %s %s %s, Python %s", system.sysname, system.release, system.version, python)
+    logger.info("Command line: %s", shlex.join(sys.argv))
+    logger.info("Configuration file %s", file)
 
 
 def tell_no_effect(options: Options) -> None:

@@ -76,7 +76,7 @@ class PriorityShifted:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A line for the log. `warning` lines are shown without -D."""
+    """A line for the log."""
 
     text: str
     warning: bool = False

@@ -333,7 +333,7 @@ class VirtualRouter:
         if advert.priority == 0:
             self.master_source = advert.source
             self.deadlines[Timer.MASTER_DOWN] = now + self.skew_time
-            return [Note(f"master {advert.source} says farewell")]
+            return [Note(f"received priority 0 advertisement: master {advert.source} says farewell")]
         if advert.priority >= self.priority or not self.config.preempt:
             self._follow(advert, now)
             self.deadlines.pop(Timer.PREEMPT_DELAY, None)

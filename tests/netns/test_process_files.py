@@ -19,7 +19,7 @@ from tests.netns.conftest import Pair
 from tests.netns.rig import OURS, THEIRS
 from tests.netns.test_daemon import fast
 from tests.netns.test_processes import master, script, with_globals
-from tests.netns.test_vrrp_takeover import VIP4
+from tests.netns.test_vrrp_takeover import VIP4, config
 
 pytestmark = pytest.mark.netns
 
@@ -268,6 +268,21 @@ WORDS = (
     "Reloading ...",
     "Unknown keyword 'prioritty'",
     "Stopping",
+    "Running on Linux",
+    "Command line: ",
+    "Configuration file /",
+    # with -D
+    "Opening file '/",
+    "Assigned address 10.0.0.1 for interface eth0",
+    "(VI_1) Receive advertisement timeout",
+    "(VI_1) setting VIPs",
+    "Sending gratuitous ARP on eth0 for 10.0.0.100",
+    "(VI_6) setting VIPs",
+    "Sending unsolicited Neighbour Advert on eth0 for fe80::100",
+    "higher priority",
+    "(VI_1) removing VIPs",
+    "received priority 0 advertisement",
+    "(VI_6) sent 0 priority",
 )
 """What operators and their alert rules look for."""
 
@@ -280,6 +295,7 @@ def test_the_words_of_the_log_are_keepalived_s(pair: Pair, program: str) -> None
     check.chmod(0o755)
     script = f"vrrp_script chk {{\n script {check}\n interval 1\n user root\n}}\n"
     text = script + fast(150, "track_script {\n chk\n }")
+    text += config(150, 3, 6, interval="0.2").replace("VI_1", "VI_6")
     daemon = pair.one.start(program, text)
     pair.rig.wait(lambda: pair.one.has(VIP4), 10)
     for word, broken in (("1", False), ("0", True)):
@@ -288,6 +304,10 @@ def test_the_words_of_the_log_are_keepalived_s(pair: Pair, program: str) -> None
     pair.one.cut("eth0")
     pair.rig.wait(lambda: not pair.one.has(VIP4), 10)
     pair.one.restore("eth0")
+    pair.rig.wait(lambda: pair.one.has(VIP4), 10)
+    other = pair.two.start(OURS, fast(200))
+    pair.rig.wait(lambda: not pair.one.has(VIP4), 10)
+    other.stop()
     pair.rig.wait(lambda: pair.one.has(VIP4), 10)
     daemon.rewrite(text.replace("priority", "prioritty"))
     daemon.signal(signal.SIGHUP)

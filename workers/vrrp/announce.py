@@ -46,6 +46,11 @@ def unsolicited_na(address: IPAddress, mac: bytes, router: bool) -> bytes:
     return ALL_NODES_MAC + mac + ETH_P_IPV6.to_bytes(2) + header + body
 
 
+def announced(frame: bytes) -> bytes:
+    """The address that a frame of ours announces, packed."""
+    return frame[38:42] if int.from_bytes(frame[12:14]) == ETH_P_ARP else frame[62:78]
+
+
 def forwards_ipv6(interface: str) -> bool:
     """Whether the interface is a router's: the R flag of its neighbour advertisements."""
     try:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from keepalived_py.values import ExitCode, IPAddress
 from keepalived_py.vrrp.states import State
 from workers.worker import WorkerError
 
+from . import detail
 from .effect_runner import EffectRunner
 from .hearing import Hearing
 from .instance import Instance
@@ -122,6 +124,7 @@ class Connector:
         try:
             instance.sender = Sender(config, instance.advert_index, name, source, instance.examiner)
             self._hearing.listen(instance, name)
+            self._runner.lines.add(partial(detail.source, instance.name, source, name))
         except PermissionError as exc:
             raise WorkerError("raw sockets need CAP_NET_RAW", ExitCode.NO_PERMISSION) from exc
         except OSError as exc:

@@ -32,7 +32,9 @@ from keepalived_py.vrrp.states import State
 from keepalived_py.vrrp.sync_group import GroupTransition
 from workers.sync_daemon import InstanceFollower
 
+from . import detail
 from .announce import Announcer, Frames
+from .detail import Lines
 from .firewall import Firewall
 from .firewall_rules import is_closed, vips
 from .instance import Instance, Prepared
@@ -74,6 +76,7 @@ class EffectRunner:
         self._teller, self._slices = teller, slices
         self.firewall = Firewall()
         self.sync = InstanceFollower()
+        self.lines = Lines()
         self.held_by_others: Callable[[Instance], Container[AddressKey]] = lambda instance: ()
         """Rows of an instance that another MASTER holds as well: a reload moves addresses from one to another."""
         self._bursts: dict[VirtualRouterKey, Counter[int]] = {}
@@ -128,6 +131,7 @@ class EffectRunner:
         instance.counters.sent += 1
         if priority == 0:
             instance.counters.zero_sent += 1
+            self.lines.add(partial(detail.farewell, instance.name))
 
     # addresses ----------------------------------------------------------------------------------------------------
 
@@ -182,6 +186,8 @@ class EffectRunner:
             self._slices.add(instance.key, partial(self._submit, instance, batch))
         if not present:
             self._slices.add(instance.key, partial(self.guard, instance))
+        if steps:
+            self.lines.add(partial(detail.addresses, instance.name, steps))
         return [op.key for batch in steps for op in batch.ops if isinstance(op, AddAddress)]
 
     def guard(self, instance: Instance) -> None:
@@ -242,19 +248,26 @@ class EffectRunner:
             chunks = (instance.prepared or self.prepare(instance)).frames
         else:
             chunks = [self._announcer.frames(keys, self._monitor.links)]
-        for _ in range(rounds):
-            for number, chunk in enumerate(chunks):
-                self._queue(instance, chunk, rounds, number if keys is None else None)
+        queued = [
+            self._queue(instance, chunk, rounds, number if keys is None else None)
+            for _ in range(rounds)
+            for number, chunk in enumerate(chunks)
+        ]
+        if any(queued):
+            self.lines.add(partial(detail.announcements, instance.name, chunks, rounds))
 
-    def _queue(self, instance: Instance, chunk: Frames, rounds: int, number: int | None) -> None:
-        """One piece of a burst; of all the addresses no piece (`number`) waits more often than there are rounds."""
+    def _queue(self, instance: Instance, chunk: Frames, rounds: int, number: int | None) -> bool:
+        """One piece of a burst; of all the addresses no piece (`number`) waits more often than there are rounds:
+        False for one that does."""
         if number is None:
             self._slices.add(instance.key, partial(self._send, instance, chunk, rounds))
-            return
+            return True
         waiting = self._bursts.setdefault(instance.key, Counter())
-        if waiting[number] < rounds:
-            waiting[number] += 1
-            self._slices.add(instance.key, partial(self._send_piece, waiting, number, instance, chunk, rounds))
+        if waiting[number] >= rounds:
+            return False
+        waiting[number] += 1
+        self._slices.add(instance.key, partial(self._send_piece, waiting, number, instance, chunk, rounds))
+        return True
 
     def _send_piece(self, waiting: Counter[int], number: int, instance: Instance, chunk: Frames, rounds: int) -> None:
         waiting[number] -= 1

@@ -49,6 +49,7 @@ from keepalived_py.vrrp.sync_group import GroupTransition
 from workers.notify import Notifier
 from workers.worker import Worker, WorkerContext, WorkerError
 
+from . import detail
 from .announce import Announcer
 from .conditions import Conditions
 from .connector import Connector
@@ -437,6 +438,8 @@ class VrrpWorker(Worker[VrrpSlice]):
         instance = self.instances.get(key)
         if instance is not None:
             self._post(instance, TimerExpired(timer))
+            if timer is Timer.MASTER_DOWN:
+                self.runner.lines.add(partial(detail.master_is_silent, instance.name))
 
     # faults and priority ------------------------------------------------------------------------------------------
 
@@ -579,6 +582,7 @@ class VrrpWorker(Worker[VrrpSlice]):
         if not keep:
             await self.runner.firewall.close()
         await self.notifier.finish()
+        self.runner.lines.finish()
 
     def dump(self, kind: DumpKind) -> None:
         self.writer.write(kind, self.config, self.describe)
