@@ -31,7 +31,7 @@ from .parent.reload import Applied
 from .parent.roles import Plan
 from .parent.supervisor import Supervisor
 from .parent.systemd import Systemd
-from .process_options import core_files, facility_of, tell_no_effect, tell_start, umask_of
+from .process_options import arguments_of, core_files, facility_of, tell_no_effect, tell_start, umask_of
 from .values import ExitCode
 
 logger = logging.getLogger(__name__)
@@ -258,7 +258,7 @@ def _run(options: Options) -> int:
     pid_files = _pid_files(options, root.instance, root.use_pid_dir or bool(namespace))
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # until the parent can obey, or a file would stay
     try:
-        pid_files[Peer.PARENT].acquire()
+        pid_files[Peer.PARENT].write(os.getpid())  # which programs may read from now on
     except AlreadyRunning:
         logger.error("daemon is already running")
         return ExitCode.OK
@@ -273,11 +273,11 @@ def _run(options: Options) -> int:
     # imported before the fork, so that every process shares the pages
     mains = _worker_mains(options, settings, umask, vrrp_record)
     log.finish()
-    if not foreground and not daemonize():
+    if not foreground and (daemon := daemonize()):
+        pid_files[Peer.PARENT].write(daemon)
         return ExitCode.OK
     log.set_up(settings, "Keepalived", "")
     log.start_threads()
-    pid_files[Peer.PARENT].write(os.getpid())
     create_files(result.config.track_files)
     core_pattern = core_files(options)
 
@@ -297,6 +297,7 @@ def _run(options: Options) -> int:
         adopt=adopt,
         last_good=_last_good(options),
         systemd=systemd,
+        arguments=arguments_of(options),
         respawn=not options.has("dont-respawn"),
         ignore_sigint=options.has("ignore-sigint"),
         run_all=options.has("all"),
@@ -376,6 +377,7 @@ def _worker_mains(
         trace_memory=(options.has("mem-check") or options.has("mem-check-log")) and not options.has("no-mem-check"),
         watch_addresses=options.has("address-monitoring"),
         ignore_sigint=options.has("ignore-sigint"),
+        arguments=arguments_of(options),
         setting_record=vrrp_record,
         log=settings,
     )

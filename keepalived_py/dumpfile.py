@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from typing import TextIO
 
 from .config.model import GlobalDefs
 
@@ -45,16 +46,21 @@ def json_path(defs: GlobalDefs) -> str:
 
 
 def write(path: str, text: str, mode: int = PERMISSIONS) -> None:
-    """Put `text` into a new file and move it to `path`; a failure is logged. A link there is replaced, not followed."""
+    """Put `text` into a new file and move it to `path`; a failure is logged. A link there is replaced, not followed.
+
+    The file is closed where it ends up: programs wait for the end of the writing by that name (inotify).
+    """
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, f".{name}.{os.urandom(6).hex()}")
     try:
-        _fill(temporary, text, mode)
-        try:
-            os.replace(temporary, path)
-        except OSError:
-            os.unlink(temporary)
-            raise
+        with _new(temporary, mode) as file:
+            try:
+                file.write(text)
+                file.flush()
+                os.replace(temporary, path)
+            except OSError:
+                os.unlink(temporary)
+                raise
     except OSError as exc:
         logger.error("%s: %s", path, exc.strerror)
 
@@ -66,13 +72,13 @@ def save(directory: str, name: str, text: str) -> None:
     try:
         with contextlib.suppress(FileExistsError):
             os.mkdir(directory, 0o700)
-        _fill(os.path.join(directory, name), text)
+        with _new(os.path.join(directory, name)) as file:
+            file.write(text)
     except OSError as exc:
         logger.error("config_save_dir %s: %s", directory, exc.strerror)
 
 
-def _fill(path: str, text: str, mode: int = PERMISSIONS) -> None:
-    """Make the file `path`, which must not exist."""
+def _new(path: str, mode: int = PERMISSIONS) -> TextIO:
+    """The file `path`, which must not exist."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(path, flags, mode), "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(text)
+    return open(os.open(path, flags, mode), "w", encoding="utf-8", errors="surrogateescape")

@@ -85,6 +85,8 @@ BY_LONG = {option.long: option for option in OPTIONS}
 class Options:
     """What the command line said: values by long name (True for options without), times given, complaints."""
 
+    words: Sequence[str] = ()
+    """All of it, without the program's name."""
     values: dict[str, str | bool] = field(default_factory=dict)
     count: dict[str, int] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
@@ -116,7 +118,7 @@ class Options:
 
 def parse(argv: Sequence[str]) -> Options:
     """Read `argv` (without the program's name). Complaints are collected; reading goes on, as keepalived's does."""
-    options = Options()
+    options = Options(words=argv)
     waiting = list(argv)
     while waiting:
         word = waiting.pop(0)

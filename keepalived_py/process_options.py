@@ -24,6 +24,11 @@ def facility_of(options: Options) -> int:
     return FACILITIES.get(name, FACILITIES["daemon"])
 
 
+def arguments_of(options: Options) -> str:
+    """All words for the command lines of the processes: programs know a daemon by the files that are named there."""
+    return os.fsencode(" ".join(options.words)).decode("utf-8", "replace")
+
+
 def umask_of(options: Options) -> int | None:
     """Option -u: a number in any C base; a bad one is reported and ignored."""
     text = options.text("umask")

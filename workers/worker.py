@@ -78,6 +78,8 @@ class WorkerOptions:
     trace_memory: bool = False
     watch_addresses: bool = False
     ignore_sigint: bool = False
+    arguments: str = ""
+    """The options of the daemon, as its command line has them."""
     setting_record: str = ""
     """Where VRRP keeps what kernel settings were before it changed them; "": nowhere."""
     log: log.LogSettings = log.LogSettings()
@@ -103,7 +105,7 @@ class Worker(ABC, Generic[Slice]):
     """Identifier in the log."""
     log_role = ""
     title = ""
-    """What ps shows as the command line."""
+    """The first word of what ps shows as the command line."""
     process_name = ""
     """Name of the process with process_names."""
     needs: ClassVar[Mapping[str, str]] = {}
@@ -186,7 +188,7 @@ class Worker(ABC, Generic[Slice]):
         """The whole life of the process; its exit code."""
         log_json = self.config.global_defs.log_json
         log.set_up(replace(self.options.log, json=log_json), self.ident, self.log_role)
-        setproctitle.setproctitle(self.title)
+        setproctitle.setproctitle(f"{self.title} {self.options.arguments}".rstrip())
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != self.context.parent_pid:
             return ExitCode.OK  # the parent died before it could tell

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 
-def daemonize() -> bool:
-    """True in the daemon, False in the process that was started, which should exit with 0."""
-    if os.fork():
-        return False
+def daemonize() -> int:
+    """0 in the daemon, and its pid in the process that was started, which should exit with 0."""
+    if pid := os.fork():
+        return pid
     os.setsid()
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
@@ -16,4 +16,4 @@ def daemonize() -> bool:
         os.dup2(null, descriptor)
     if null > 2:
         os.close(null)
-    return True
+    return 0

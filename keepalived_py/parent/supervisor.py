@@ -99,7 +99,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until stopped."""
-        setproctitle.setproctitle(self.plan.title)
+        setproctitle.setproctitle(f"{self.plan.title} {self.plan.arguments}".rstrip())
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
         asyncio.set_event_loop(None)
         self._install_signals()
