@@ -39,6 +39,7 @@ from .iproute_names import (
     unknown_option,
 )
 from .model.links import ROUTE_TYPES, NextHop, Route
+from .problems import Severity
 from .schema import Bad
 
 PREFERENCES = {"low": 3, "medium": 0, "high": 1}
@@ -331,7 +332,8 @@ class _RouteReader:
         if self.second is not None:
             self._check_second(family)
         if family == 6 and values.pop("scope", None) is not None:
-            self.report(Bad("wrong-family", "'scope' is for IPv4 routes only; it is ignored", seen["scope"]))
+            message = "'scope' is for IPv4 routes only; it is ignored"
+            self.report(Bad("wrong-family", message, seen["scope"], Severity.LINT))  # keepalived says nothing
 
     def _check_second(self, family: int) -> None:
         seen = self.line.seen

@@ -270,17 +270,25 @@ def test_a_reload_tells_known_errors_from_new_ones(tmp_path: Path, old: str, new
     assert (coordinator.loaded(_load_for_reload(options, before)) is not None) is accepted
 
 
-def test_a_reload_may_add_what_is_only_told_of(tmp_path: Path) -> None:
-    """A route without an interface is put there and kept all the same."""
+@pytest.mark.parametrize(
+    ("route", "status"),
+    [
+        ("198.51.100.0/24 via 192.0.2.1", 5),  # without an interface: put there and kept all the same
+        ("2001:db8::/64 dev eth0 src 2001:db8::5 scope link table 1", 0),  # of Octavia: IPv6 has no scopes
+    ],
+)
+def test_a_reload_may_add_what_is_only_told_of(tmp_path: Path, route: str, status: int) -> None:
     path, text = tmp_path / "keepalived.conf", INSTANCE
     options = parse(["-f", str(path)])
     path.write_text(text)
     first = _load(options)
     assert first.config is not None
     coordinator = ReloadCoordinator(Applied(1, first.config, _errors(first), first.digests))
-    route = " virtual_routes {\n  198.51.100.0/24 via 192.0.2.1\n }\n}"
-    path.write_text(route.join(text.rsplit("}", 1)))
-    assert _load(options).problems.exit_status()
+    path.write_text(f" virtual_routes {{\n  {route}\n }}\n}}".join(text.rsplit("}", 1)))
+    result = _load(options)
+    assert result.config is not None
+    assert len(result.config.vrrp.instances[0].routes) == 1
+    assert result.problems.exit_status() == status
     coordinator.request()
     assert coordinator.loaded(_load_for_reload(options, coordinator.current)) is not None
 
