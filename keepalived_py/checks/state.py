@@ -11,6 +11,9 @@ class CheckerState:
     `patient`: it makes all its retries even the first time (SMTP_CHECK).
     """
 
+    step = 0
+    """Which of its steps it wants made next; most checkers have one only."""
+
     def __init__(self, timing: CheckTiming, *, patient: bool = False) -> None:
         self.timing, self.patient = timing, patient
         self.up = not timing.alpha

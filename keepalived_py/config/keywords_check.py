@@ -157,7 +157,7 @@ _TIMING_CHECK = (
         "rise",
         integer(1, INT32),
         "N",
-        "Successes in a row that bring a failed checker up.",
+        "Successes in a row that bring a failed checker up; with urls each is a pass of all.",
         default="1",
         ours=True,
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .model import HttpCheck, MiscCheck, RealServer, VirtualServer
+from .model import MiscCheck, RealServer, VirtualServer
 from .problems import Severity
 from .schema import Context, Draft
 
@@ -38,12 +38,7 @@ def _lint_checks(real: RealServer, draft: Draft, context: Context) -> None:
     """A check that may take longer than its interval notices a failure later than its interval promises."""
     for check, own in zip(real.checks, draft.many("checks"), strict=False):
         timing = check.timing
-        if isinstance(check, MiscCheck):
-            longest = check.timeout
-        elif isinstance(check, HttpCheck):
-            longest = timing.connect_timeout * len(check.urls)
-        else:
-            longest = timing.connect_timeout
+        longest = check.timeout if isinstance(check, MiscCheck) else timing.connect_timeout
         if longest > timing.delay_loop:
             context.report(
                 "check-longer-than-interval",

@@ -152,6 +152,11 @@ def tls(*lines: str) -> str:
     return "\n".join((*lines, url("/")))
 
 
+def several(*urls: str) -> str:
+    """Asked for one right after the other."""
+    return "\n".join(("fast_recovery", *urls))
+
+
 def visit(path: str, *lines: str) -> str:
     """A url below /only."""
     return url(f"/only/{path}", *lines)
@@ -168,7 +173,7 @@ CHECKS: dict[str, tuple[str, int, str, str]] = {
     "http 1.1": ("HTTP_GET", 80, "http_protocol 1.1\n" + url("/well", "regex ^all.is"), WELL),
     "http digest": ("HTTP_GET", 80, url("/well", f"digest {MD5_OF_WELL}"), WELL),
     "http wrong digest": ("HTTP_GET", 80, url("/well", "digest " + "0" * 32), f"digest {MD5_OF_WELL}"),
-    "http several": ("HTTP_GET", 80, url("/well") + "\n" + url("/busy", "status_code 500-599"), WELL),
+    "http several": ("HTTP_GET", 80, several(url("/well"), url("/busy", "status_code 500-599")), WELL),
     "http status": ("HTTP_GET", 80, url("/busy"), "/busy: status 503"),
     "http moved": ("HTTP_GET", 80, url("/moved"), "/moved: status 301"),
     "http moved is fine": ("HTTP_GET", 80, url("/moved", "status_code 301"), WELL),
@@ -209,8 +214,8 @@ CHECKS: dict[str, tuple[str, int, str, str]] = {
     "http basic": ("HTTP_GET", 80, "basic_auth_file {place}/basic\n" + visit("basic"), WELL),
     "http bearer": ("HTTP_GET", 80, "bearer_token_file {place}/bearer\n" + visit("bearer"), WELL),
     "http no secret": ("HTTP_GET", 80, visit("bearer"), "status 403"),
-    "http kept": ("HTTP_GET", 80, "http_protocol 1.1\nkeep_alive\n" + url("/well") + "\n" + visit("second"), WELL),
-    "http not kept": ("HTTP_GET", 80, "http_protocol 1.1\n" + url("/well") + "\n" + visit("second"), "status 403"),
+    "http kept": ("HTTP_GET", 80, "http_protocol 1.1\nkeep_alive\n" + several(url("/well"), visit("second")), WELL),
+    "http not kept": ("HTTP_GET", 80, "http_protocol 1.1\n" + several(url("/well"), visit("second")), "status 403"),
     "http statuses": ("HTTP_GET", 80, url("/busy", "status_code 200 301-302 500-503"), WELL),
     "http pattern, from": ("HTTP_GET", 80, url("/well", "regex l", "regex_min_offset 9"), WELL),
     "http pattern, not from": ("HTTP_GET", 80, url("/well", "regex all", "regex_min_offset 1"), "is not in the body"),
@@ -218,7 +223,7 @@ CHECKS: dict[str, tuple[str, int, str, str]] = {
     "http pattern, not up to": ("HTTP_GET", 80, url("/well", "regex is", "regex_max_offset 3"), "is not in the body"),
     "http pattern inverted": ("HTTP_GET", 80, url("/well", "regex well", "regex_no_match"), "is in the body"),
     "http pattern, its options": ("HTTP_GET", 80, url("/well", "regex WELL", "regex_options caseless"), WELL),
-    "http last of several": ("HTTP_GET", 80, url("/well") + "\n" + url("/busy"), "/busy: status 503"),
+    "http last of several": ("HTTP_GET", 80, several(url("/well"), url("/busy")), "/busy: status 503"),
     "http slow": ("HTTP_GET", 80, url("/slow"), "no answer within 2s"),
     "http reset": ("HTTP_GET", 80, url("/reset"), "Connection reset by peer"),
     "http to nobody": ("HTTP_GET", 81, url("/"), "connect: Connection refused"),

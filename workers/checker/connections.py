@@ -47,8 +47,8 @@ class Dialogue:
     opening: bytes
     """Sent when the connection is there."""
 
-    def hear(self, data: bytes) -> Result | Dialogue | None:
-        """The verdict, or what is to be said over another connection; None while there is more to hear.
+    def hear(self, data: bytes) -> Result | None:
+        """The verdict; None while there is more to hear.
 
         b"" is the end of what the other side says.
         """
@@ -77,7 +77,7 @@ class Target:
 
 
 class ConnectionChecker:
-    """A checker whose check is a connection, or one after the other. No ABC: those make isinstance slow."""
+    """A checker whose check is a connection. No ABC: those make isinstance slow."""
 
     __slots__ = ()
     target: Target
@@ -88,7 +88,7 @@ class ConnectionChecker:
 
     @property
     def limit(self) -> float:
-        """Seconds that each of its connections may take, with all that is said over it."""
+        """Seconds that the connection may take, with all that is said over it."""
         raise NotImplementedError
 
     def dialogue(self) -> Dialogue | None:
@@ -326,14 +326,8 @@ class Connections:
             if self._epoll is not None and (len(data) == CHUNK or event & ENDED):
                 # there is more, and no event of its own comes for it
                 self._epoll.modify(connection.descriptor, CHANGES)
-        elif isinstance(heard, Result):
-            self._finish(connection, heard)
         else:
-            self._shut(connection)
-            connection.dialogue = heard
-            connection.waiting[connection] = now() + connection.limit
-            connection.waiting.move_to_end(connection)
-            self._connect(connection)
+            self._finish(connection, heard)
 
     def _shut(self, connection: Connection) -> None:
         """Closing takes it out of the epoll: whatever was executed meanwhile has closed its copy."""

@@ -9,6 +9,7 @@ from keepalived_py.values import RealKey, ServiceKey
 
 from .ipvs_statistics import Usage
 from .task import CheckerTask
+from .urls import standing
 
 
 def servers(
@@ -32,4 +33,5 @@ def servers(
             for task in tasks[key][real_key]:
                 last = "not checked yet" if task.last is None else task.last.failure or "well"
                 suspended = ", suspended" if task.suspended else ""
-                yield f"    {task.checker.name}: {'up' if task.state.up else 'down'}, last: {last}{suspended}"
+                url = standing(task.config, task.state)
+                yield f"    {task.checker.name}: {'up' if task.state.up else 'down'}, last: {last}{url}{suspended}"

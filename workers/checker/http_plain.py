@@ -9,7 +9,7 @@ import hashlib
 import logging
 from dataclasses import field
 
-from keepalived_py.config.model import Endpoint, HttpCheck
+from keepalived_py.config.model import Endpoint, HttpCheck, HttpUrl
 from keepalived_py.records import dataclass
 
 from .connections import ConnectionChecker, Dialogue, Target
@@ -33,51 +33,50 @@ def tell_missing(endpoint: Endpoint, path: str, missing: int) -> None:
         logger.info("%s of %s: %d bytes of the Content-Length did not come", path, host(endpoint), missing)
 
 
-def is_plain(config: HttpCheck) -> bool:
+def is_plain(config: HttpCheck, number: int) -> bool:
     """Whether PlainHttpChecker can make it."""
-    return config.tls is None and not keeps_connection(config) and not any(url.regex for url in config.urls)
+    return config.tls is None and not keeps_connection(config) and not config.urls[number].regex
 
 
 @dataclass(frozen=True, slots=True)
 class PlainHttpChecker(ConnectionChecker):
-    """One HTTP_GET: all its urls, in order, each over a connection of its own; the first that fails decides."""
+    """One url of an HTTP_GET, that with `number`."""
 
     config: HttpCheck
+    number: int = 0
     name: str = "HTTP_GET"
     target: Target = field(init=False, repr=False, compare=False)
-    _requests: tuple[bytes, ...] | None = field(init=False, repr=False, compare=False)
-    """None: they are made anew each time."""
+    _request: bytes = field(init=False, repr=False, compare=False)
+    """b"": it is made anew each time."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "target", Target(self.config.endpoint))
-        object.__setattr__(self, "_requests", None if self.config.auth_kind else self._made())
+        object.__setattr__(self, "_request", b"" if self.config.auth_kind else request(self.config, self.url))
 
-    def _made(self) -> tuple[bytes, ...]:
-        return tuple(request(self.config, url) for url in self.config.urls)
+    @property
+    def url(self) -> HttpUrl:
+        return self.config.urls[self.number]
 
     @property
     def limit(self) -> float:
         return self.config.timing.connect_timeout
 
-    def dialogue(self) -> Dialogue | None:
-        if not self.config.urls:
-            return None
-        return Visit(self.config, self._made() if self._requests is None else self._requests, 0)
+    def dialogue(self) -> Visit:
+        return Visit(self.config, self.url, self._request or request(self.config, self.url))
 
 
 class Visit(Dialogue):
-    """Number `number` of the urls of `config` is asked for."""
+    """`url` is asked for."""
 
-    __slots__ = ("_answer", "_config", "_digest", "_number", "_requests", "_url")
+    __slots__ = ("_answer", "_config", "_digest", "_url")
 
-    def __init__(self, config: HttpCheck, requests: tuple[bytes, ...], number: int) -> None:
-        self._config, self._requests, self._number = config, requests, number
-        self._url = config.urls[number]
-        self._answer = Answer(self._url.method == "HEAD")
-        self._digest = hashlib.md5(usedforsecurity=False) if self._url.digest else None
-        self.opening = requests[number]
+    def __init__(self, config: HttpCheck, url: HttpUrl, request: bytes) -> None:
+        self._config, self._url = config, url
+        self._answer = Answer(url.method == "HEAD")
+        self._digest = hashlib.md5(usedforsecurity=False) if url.digest else None
+        self.opening = request
 
-    def hear(self, data: bytes) -> Result | Dialogue | None:
+    def hear(self, data: bytes) -> Result | None:
         answer = self._answer
         known, body, broken = answer.status, b"", ""
         try:
@@ -98,12 +97,11 @@ class Visit(Dialogue):
                 return True
         return False
 
-    def _verdict(self) -> Result | Dialogue:
+    def _verdict(self) -> Result:
         if self._digest is not None and self._digest.hexdigest() != self._url.digest:
             return self._failed(f"digest {self._digest.hexdigest()}")
         tell_missing(self._config.endpoint, self._url.path, self._answer.missing)
-        following = self._number + 1
-        return Visit(self._config, self._requests, following) if following < len(self._requests) else WELL
+        return WELL
 
     def _failed(self, why: str) -> Result:
         return Result(f"{self._url.path}: {why}")

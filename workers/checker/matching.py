@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from keepalived_py.checks.rounds import RoundsState
 from keepalived_py.checks.state import CheckerState
-from keepalived_py.config.model import Check, CheckTiming, MiscCheck, RealServer, SmtpCheck
+from keepalived_py.config.model import Check, CheckTiming, HttpCheck, MiscCheck, RealServer, SmtpCheck
 from keepalived_py.records import dataclass
 from keepalived_py.values import ServiceKey
 
@@ -19,15 +20,26 @@ SAME_TIMING = CheckTiming()
 
 def identity(check: Check) -> Check:
     """What makes two checkers the same across a reload: everything but their timing."""
+    if isinstance(check, HttpCheck):
+        return replace(check, timing=SAME_TIMING, fast_recovery=False)
     return replace(check, timing=SAME_TIMING)
+
+
+def beginning(check: Check) -> CheckerState:
+    """What is believed of a real server before it was checked."""
+    if isinstance(check, HttpCheck):
+        return RoundsState(check.timing, len(check.urls), fast=check.fast_recovery)
+    # what is followed needs no second look, and SMTP_CHECK makes its retries even the first time
+    timing = replace(check.timing, retry=0) if isinstance(check, FollowedCheck) else check.timing
+    return CheckerState(timing, patient=isinstance(check, SmtpCheck))
 
 
 @dataclass(slots=True)
 class TaskMaker:
-    """`checker` makes the thing that checks."""
+    """`checkers` makes what checks, one for each step."""
 
     scheduler: Scheduler
-    checker: Callable[[Check, RealServer], AnyChecker]
+    checkers: Callable[[Check, RealServer], tuple[AnyChecker, ...]]
 
     def new(self, service: ServiceKey, real: RealServer) -> list[CheckerTask]:
         """Tasks for all checkers of a real server that was not there before; they have begun."""
@@ -37,14 +49,12 @@ class TaskMaker:
         return tasks
 
     def _task(self, service: ServiceKey, real: RealServer, check: Check) -> CheckerTask:
-        # what is followed needs no second look, and SMTP_CHECK makes its retries even the first time
-        timing = replace(check.timing, retry=0) if isinstance(check, FollowedCheck) else check.timing
         return CheckerTask(
             service=service,
             real=real.key,
             config=check,
-            checker=self.checker(check, real),
-            state=CheckerState(timing, patient=isinstance(check, SmtpCheck)),
+            checkers=self.checkers(check, real),
+            state=beginning(check),
             measured_from_start=isinstance(check, MiscCheck),
         )
 
@@ -67,7 +77,7 @@ class TaskMaker:
             same = next((task for task in spare if identity(task.config) == identity(check)), None)
             if same is not None:
                 spare.remove(same)
-                if same.config == check and same.checker == self.checker(check, real):
+                if same.config == check and same.checkers == self.checkers(check, real):
                     tasks.append(same)
                     continue
             task = self._task(service, real, check)

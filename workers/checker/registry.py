@@ -27,14 +27,24 @@ from .smtp import SmtpChecker
 from .tcp import TcpChecker
 from .udp import UdpChecker
 
+SingleCheck = TcpCheck | PingCheck | UdpCheck | SmtpCheck | DnsCheck | GrpcCheck | MiscCheck | FileCheck | BfdCheck
 
-def make_checker(config: Check, real: RealServer, client: HttpClient, followed: Followed) -> AnyChecker:
-    """The checker of `config`."""
+
+def make_checkers(config: Check, real: RealServer, client: HttpClient, followed: Followed) -> tuple[AnyChecker, ...]:
+    """The checkers of `config`: one, or one for each url."""
+    if isinstance(config, HttpCheck):
+        return tuple(_http(config, number, client) for number in range(len(config.urls)))
+    return (_single(config, real, client, followed),)
+
+
+def _http(config: HttpCheck, number: int, client: HttpClient) -> AnyChecker:
+    return PlainHttpChecker(config, number) if is_plain(config, number) else HttpChecker(config, client, number)
+
+
+def _single(config: SingleCheck, real: RealServer, client: HttpClient, followed: Followed) -> AnyChecker:
     match config:
         case TcpCheck():
             return TcpChecker(config)
-        case HttpCheck():
-            return PlainHttpChecker(config) if is_plain(config) else HttpChecker(config, client)
         case MiscCheck():
             return MiscChecker(config, real.weight)
         case UdpCheck():

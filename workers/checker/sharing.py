@@ -14,13 +14,13 @@ class Sharing:
 
     def __init__(self, enabled: bool = True) -> None:
         self.enabled = enabled
-        self._leaders: dict[AnyChecker, CheckerTask] = {}
+        self._leaders: dict[tuple[AnyChecker, ...], CheckerTask] = {}
 
     def join(self, task: CheckerTask) -> CheckerTask:
         """The task that checks for `task` from now on, which may be itself."""
         if not self.enabled or not task.config.timing.share:
             return task
-        leader = self._leaders.setdefault(task.checker, task)
+        leader = self._leaders.setdefault(task.checkers, task)
         if leader is not task:
             if leader.followers is None:
                 leader.followers = {}
@@ -34,16 +34,16 @@ class Sharing:
         if leader is not None and leader.followers is not None:
             leader.followers.pop(task.number, None)
             return None
-        if self._leaders.get(task.checker) is not task:
+        if self._leaders.get(task.checkers) is not task:
             return None
         followers, task.followers = task.followers, None
         if not followers:
-            del self._leaders[task.checker]
+            del self._leaders[task.checkers]
             return None
         _, heir = next(iter(followers.items()))
         del followers[heir.number]
         heir.leader, heir.followers = None, followers
         for each in followers.values():
             each.leader = heir
-        self._leaders[task.checker] = heir
+        self._leaders[task.checkers] = heir
         return heir

@@ -18,8 +18,9 @@ from keepalived_py.values import RealKey, ServiceKey
 from keepalived_py.vitals import Lateness
 
 from .connections import AnyChecker, Connection, ConnectionChecker, Connections
-from .probe import Result, probe
+from .probe import Checker, Result, probe
 from .sharing import Sharing
+from .urls import naming_url
 
 FIRST_DELAY = 1.0
 """Seconds from start or reload to the first check, before the part that differs (checker-behaviour.md 3)."""
@@ -38,11 +39,15 @@ class CheckerTask:
     service: ServiceKey
     real: RealKey
     config: Check
-    checker: AnyChecker
+    checkers: tuple[AnyChecker, ...]
+    """One for each step of `state`."""
     state: CheckerState
     due: float = 0.0
+    """When it wants its next check; it may be made before, for another that shares it."""
     slot: int = 0
     """The one it waits in; 0: none."""
+    step: int = 0
+    """The one that is made, or was made last."""
     running: asyncio.Task[None] | Connection | None = None
     active: bool = True
     last: Result | None = None
@@ -59,6 +64,11 @@ class CheckerTask:
     """The task that makes its checks."""
     followers: dict[int, CheckerTask] | None = None
     """Those that it makes checks for, by number."""
+
+    @property
+    def checker(self) -> AnyChecker:
+        """What it wants made next."""
+        return self.checkers[self.state.step]
 
     def members(self) -> list[CheckerTask]:
         """Itself and its followers, as far as they want results."""
@@ -100,19 +110,21 @@ class Scheduler:
             self._spread = (self._spread + GOLDEN) % 1
             self._schedule(task, now() + FIRST_DELAY + self._spread * warmup)
         else:
-            self._not_after(leader, now() + FIRST_DELAY + warmup)
+            task.due = now() + FIRST_DELAY + warmup
+            self._not_after(leader, _slot(task.due))
 
     def hasten(self, task: CheckerTask) -> None:
         """`task` counts again: check as soon as at a start."""
         self._spread = (self._spread + GOLDEN) % 1
-        self._not_after(task.leader or task, now() + FIRST_DELAY + self._spread * task.state.timing.warmup)
+        task.due = now() + FIRST_DELAY + self._spread * task.state.timing.warmup
+        self._not_after(task.leader or task, _slot(task.due))
 
-    def _not_after(self, task: CheckerTask, due: float) -> None:
-        if task.running is None and task.due > due:
-            self._schedule(task, due)
+    def _not_after(self, task: CheckerTask, slot: int) -> None:
+        if task.running is None and task.slot > slot:
+            self._place(task, slot)
 
     def remove(self, task: CheckerTask) -> None:
-        task.active, task.slot = False, 0
+        slot, task.active, task.slot = task.slot, False, 0
         heir = self.sharing.leave(task)
         if task.running is not None:
             task.running.cancel()
@@ -120,7 +132,7 @@ class Scheduler:
                 task.running.add_done_callback(self._running.discard)  # it may not have begun
             task.running = None
         if heir is not None:
-            self._schedule(heir, max(task.due, now()))
+            self._place(heir, max(slot, _slot(now())))
 
     def share(self, enabled: bool, tasks: Iterable[CheckerTask]) -> None:
         """Switch sharing on or off, for `tasks`, which are all there are."""
@@ -147,10 +159,14 @@ class Scheduler:
             await asyncio.wait(running)
 
     def _schedule(self, task: CheckerTask, due: float) -> None:
+        task.due = due
+        self._place(task, _slot(due))
+
+    def _place(self, task: CheckerTask, slot: int) -> None:
+        """Have what `task` and its followers want next begin in `slot`."""
         if self._stopped or not task.active:
             return
-        task.due = due
-        task.slot = slot = int(due * SLOTS) + 1
+        task.slot = slot
         waiting = self._slots.get(slot)
         if waiting is not None:
             waiting.append(task)
@@ -188,21 +204,25 @@ class Scheduler:
         self._arm()
 
     def _begin(self, task: CheckerTask, moment: float) -> None:
-        if (task.followers or task.suspended) and not task.members():
+        first: CheckerTask | None = task
+        if task.followers or task.suspended:
+            first = min(task.members(), key=_due, default=None)
+        if first is None:
             self._schedule(task, moment + task.state.timing.delay_loop)
             return
-        self.lateness.add(moment - task.due)
-        if isinstance(task.checker, ConnectionChecker):
-            task.running = self._connections.start(task.checker, self._ended, task)
+        self.lateness.add(moment - first.due)
+        task.step = first.state.step
+        checker = task.checkers[task.step]
+        if isinstance(checker, ConnectionChecker):
+            task.running = self._connections.start(checker, self._ended, task)
         else:
-            task.running = asyncio.get_running_loop().create_task(self._run(task))
+            task.running = asyncio.get_running_loop().create_task(self._run(task, checker))
             self._running.add(task.running)
 
-    async def _run(self, task: CheckerTask) -> None:
+    async def _run(self, task: CheckerTask, checker: Checker) -> None:
         started, running = now(), asyncio.current_task()
-        assert not isinstance(task.checker, ConnectionChecker)
         try:
-            result = await probe(task.checker)
+            result = await probe(checker)
         finally:
             if running is not None:
                 self._running.discard(running)
@@ -212,18 +232,39 @@ class Scheduler:
     def _ended(self, task: CheckerTask, result: Result, base: float | None = None) -> None:
         """The check of `task` is done; the next interval counts from `base`, which is now in most cases."""
         task.running = None
+        if len(task.checkers) > 1:
+            result = naming_url(task.config, task.step, result)
         if task.followers or task.suspended:
-            self._hand_out(task, result)
-            delay = min((each.state.next_delay for each in task.members()), default=task.state.timing.delay_loop)
+            # those that want another step made wait for their own time
+            wanting = [each for each in task.members() if each.state.step == task.step]
+            for each in wanting:
+                self._take(each, result)
+            moment = now()
+            for each in wanting:
+                each.due = _after(each, result, moment, base)
+            due = min((each.due for each in task.members()), default=moment + task.state.timing.delay_loop)
+            self._place(task, _slot(due))
         else:
+            self._take(task, result)
+            self._schedule(task, _after(task, result, now(), base))
+
+    def _take(self, task: CheckerTask, result: Result) -> None:
+        if task.active:
             task.last, task.runs = result, task.runs + 1
             self._finished(task, result)
-            delay = task.state.next_delay
-        moment = now()
-        self._schedule(task, moment + delay if base is None else max(base + delay, moment))
 
-    def _hand_out(self, task: CheckerTask, result: Result) -> None:
-        for each in task.members():
-            if each.active:
-                each.last, each.runs = result, each.runs + 1
-                self._finished(each, result)
+
+def _slot(due: float) -> int:
+    """The first one that begins after `due`."""
+    return int(due * SLOTS) + 1
+
+
+def _due(task: CheckerTask) -> float:
+    return task.due
+
+
+def _after(task: CheckerTask, result: Result, moment: float, base: float | None) -> float:
+    """When a check that has ended at `moment` is due again, counted from `base` where that is given."""
+    # what was not made is no failure, and not retried like one (checker-behaviour.md 3)
+    delay = task.state.next_delay if result.made else task.state.timing.delay_loop
+    return moment + delay if base is None else max(base + delay, moment)

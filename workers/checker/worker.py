@@ -36,7 +36,7 @@ from .ipvs_statistics import Usage
 from .marks import GroupMarks
 from .matching import TaskMaker
 from .probe import Result
-from .registry import make_checker
+from .registry import make_checkers
 from .suspend import HostAddresses, suspend
 from .table import ServiceTable
 from .task import CheckerTask, Scheduler
@@ -72,7 +72,7 @@ class CheckerWorker(Worker[CheckerSlice]):
         self.states: dict[ServiceKey, VirtualServerState] = {}
         self.tasks: dict[ServiceKey, dict[RealKey, list[CheckerTask]]] = {}
         self.scheduler = Scheduler(self._checked)
-        self.maker = TaskMaker(self.scheduler, self._checker)
+        self.maker = TaskMaker(self.scheduler, self._checkers)
         self.notifier = Notifier(self.config.global_defs.script_time_limit)
         self.teller = Teller(self.notifier, self.channel)
         self._dirty: set[ServiceKey] = set()
@@ -178,8 +178,8 @@ class CheckerWorker(Worker[CheckerSlice]):
     def _all_tasks(self) -> Iterator[CheckerTask]:
         return (task for reals in self.tasks.values() for tasks in reals.values() for task in tasks)
 
-    def _checker(self, check: Check, real: RealServer) -> AnyChecker:
-        return make_checker(check, real, self.client, self.followed)
+    def _checkers(self, check: Check, real: RealServer) -> tuple[AnyChecker, ...]:
+        return make_checkers(check, real, self.client, self.followed)
 
     def _adopt_reports(self) -> None:
         """What the predecessor said last holds until a check says otherwise."""

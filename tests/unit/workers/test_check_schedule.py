@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import selectors
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from typing import Any
 
@@ -13,107 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keepalived_py.checks.state import CheckerState
-from keepalived_py.config.model import CheckTiming, Endpoint, TcpCheck
-from keepalived_py.values import RealKey, ServiceKey, ip_address
-from workers.checker import task as module
-from workers.checker.probe import CheckFailed, CheckNotMade, Result
-from workers.checker.task import AT_ONCE, SLOTS, CheckerTask, Scheduler
-
-ADDRESS = ip_address("192.0.2.1")
-CONFIG = TcpCheck(timing=CheckTiming(), endpoint=Endpoint(address=ADDRESS, port=80))
-SLOT = 1 / SLOTS
+from tests.unit.workers.helpers_schedule import SLOT, Checker, World, live
+from workers.checker.probe import Result
+from workers.checker.task import AT_ONCE, CheckerTask
 
 
-class Leap(selectors.SelectSelector):
-    """Waits for nothing: what would be waited for has passed."""
-
-    moment = 1000.0
-
-    def select(self, timeout: float | None = None) -> Any:
-        assert timeout is not None, "nothing will ever happen"
-        self.moment += timeout + 1e-6 if timeout > 0 else 0.0
-        return super().select(0)
-
-
-class Checker:
-    """Notes when it is asked, takes `takes` seconds, and says what `answers` has next."""
-
-    name, limit = "TEST", 3.0
-
-    def __init__(self, takes: float = 0.0, answers: str = "") -> None:
-        self.takes, self.answers = takes, iter(answers)
-        self.begun: list[float] = []
-
-    async def check(self) -> None:
-        self.begun.append(asyncio.get_running_loop().time())
-        await asyncio.sleep(self.takes)
-        match next(self.answers, "+"):
-            case "-":
-                raise CheckFailed("bad")
-            case "?":
-                raise CheckNotMade("no descriptor")
-
-
-class World:
-    """A scheduler, and what it said."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[float, CheckerTask, Result]] = []
-        self.scheduler = Scheduler(self._finished)
-        self.began = self.now
-
-    @property
-    def now(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    def _finished(self, task: CheckerTask, result: Result) -> None:
-        self.told.append((self.now, task, result))
-        if result.made:
-            task.state.record(result.success)
-
-    def add(self, checker: Any = None, *, from_start: bool = False, **timing: Any) -> CheckerTask:
-        state = CheckerState(CheckTiming(**{"delay_loop": 10.0, "warmup": 0.0, **timing}))
-        checker = checker or Checker()
-        task = CheckerTask(
-            ServiceKey(fwmark=1), RealKey(ADDRESS, 80), CONFIG, checker, state, measured_from_start=from_start
-        )
-        self.scheduler.add(task)
-        return task
-
-
-@pytest.fixture
-def live(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[World], Awaitable[None]]], None]:
-    """Runs a story in time that leaps."""
-
-    def live(story: Callable[[World], Awaitable[None]]) -> None:
-        selector = Leap()
-        loop = asyncio.SelectorEventLoop(selector)
-        monkeypatch.setattr(loop, "time", lambda: selector.moment)
-        monkeypatch.setattr(module, "now", lambda: selector.moment)
-        unhandled: list[Any] = []
-        loop.set_exception_handler(lambda _, context: unhandled.append(context))
-
-        async def main() -> None:
-            world = World()
-            try:
-                await story(world)
-            finally:
-                await world.scheduler.stop()
-
-        try:
-            loop.run_until_complete(main())
-        finally:
-            loop.close()
-        assert unhandled == []
-
-    return live
-
-
-Live = Callable[[Callable[[World], Awaitable[None]]], None]
-
-
-def test_the_first_check_comes_after_a_second_and_the_next_an_interval_after_the_end(live: Live) -> None:
+def test_the_first_check_comes_after_a_second_and_the_next_an_interval_after_the_end() -> None:
     async def story(world: World) -> None:
         quick, slow, script = Checker(), Checker(takes=2), Checker(takes=2)
         world.add(quick)
@@ -131,7 +34,7 @@ def test_the_first_check_comes_after_a_second_and_the_next_an_interval_after_the
     live(story)
 
 
-def test_a_script_that_takes_longer_than_its_interval_is_run_again_at_once(live: Live) -> None:
+def test_a_script_that_takes_longer_than_its_interval_is_run_again_at_once() -> None:
     async def story(world: World) -> None:
         script = Checker(takes=2.5)
         world.add(script, from_start=True, delay_loop=1.0)
@@ -142,7 +45,7 @@ def test_a_script_that_takes_longer_than_its_interval_is_run_again_at_once(live:
     live(story)
 
 
-def test_failures_are_retried_sooner_while_it_counts_as_well(live: Live) -> None:
+def test_failures_are_retried_sooner_while_it_counts_as_well() -> None:
     async def story(world: World) -> None:
         checker = Checker(answers="+--+---++")
         world.add(checker, retry=2, delay_before_retry=3.0)
@@ -153,7 +56,7 @@ def test_failures_are_retried_sooner_while_it_counts_as_well(live: Live) -> None
     live(story)
 
 
-def test_a_check_that_was_not_made_is_made_an_interval_later(live: Live) -> None:
+def test_a_check_that_was_not_made_is_made_an_interval_later() -> None:
     async def story(world: World) -> None:
         checker = Checker(answers="?+")
         task = world.add(checker, retry=2, delay_before_retry=3.0)
@@ -164,7 +67,7 @@ def test_a_check_that_was_not_made_is_made_an_interval_later(live: Live) -> None
     live(story)
 
 
-def test_a_check_ends_at_its_limit(live: Live) -> None:
+def test_a_check_ends_at_its_limit() -> None:
     async def story(world: World) -> None:
         world.add(Checker(takes=60))
         await asyncio.sleep(5)
@@ -176,7 +79,7 @@ def test_a_check_ends_at_its_limit(live: Live) -> None:
 
 
 @pytest.mark.parametrize("number", [7, 400])
-def test_first_checks_are_spread_evenly_over_the_warm_up(live: Live, number: int) -> None:
+def test_first_checks_are_spread_evenly_over_the_warm_up(number: int) -> None:
     async def story(world: World) -> None:
         checkers = [Checker() for _ in range(number)]
         for checker in checkers:
@@ -190,7 +93,7 @@ def test_first_checks_are_spread_evenly_over_the_warm_up(live: Live, number: int
     live(story)
 
 
-def test_the_loop_turns_between_checks_that_are_all_due(live: Live) -> None:
+def test_the_loop_turns_between_checks_that_are_all_due() -> None:
     async def story(world: World) -> None:
         turns: list[int] = []
         checkers = [Checker() for _ in range(5 * AT_ONCE)]
@@ -214,7 +117,7 @@ def test_the_loop_turns_between_checks_that_are_all_due(live: Live) -> None:
     live(story)
 
 
-def test_what_was_removed_is_not_heard_of_again(live: Live) -> None:
+def test_what_was_removed_is_not_heard_of_again() -> None:
     async def story(world: World) -> None:
         waiting, running, stays = world.add(), world.add(Checker(takes=2)), world.add()
         world.scheduler.remove(waiting)
@@ -226,7 +129,7 @@ def test_what_was_removed_is_not_heard_of_again(live: Live) -> None:
     live(story)
 
 
-def test_one_that_is_removed_by_a_result_of_its_own_is_not_scheduled_again(live: Live) -> None:
+def test_one_that_is_removed_by_a_result_of_its_own_is_not_scheduled_again() -> None:
     async def story(world: World) -> None:
         task = world.add()
         finished = world.scheduler._finished
@@ -242,7 +145,7 @@ def test_one_that_is_removed_by_a_result_of_its_own_is_not_scheduled_again(live:
     live(story)
 
 
-def test_followers_get_the_results_of_one_check_and_inherit_it(live: Live) -> None:
+def test_followers_get_the_results_of_one_check_and_inherit_it() -> None:
     async def story(world: World) -> None:
         checker = Checker()
         tasks = [world.add(checker, delay_loop=delay) for delay in (10.0, 4.0, 7.0)]
@@ -259,7 +162,19 @@ def test_followers_get_the_results_of_one_check_and_inherit_it(live: Live) -> No
     live(story)
 
 
-def test_without_sharing_each_makes_its_own(live: Live) -> None:
+def test_a_retry_that_was_not_made_waits_for_the_next_interval() -> None:
+    async def story(world: World) -> None:
+        checker = Checker(answers="+-?-+")
+        task = world.add(checker, retry=2, delay_before_retry=3.0)
+        await asyncio.sleep(32)
+        gaps = [after - before for before, after in pairwise(checker.begun)]
+        assert gaps == pytest.approx([10, 3, 10, 3], abs=2 * SLOT)
+        assert task.state.up
+
+    live(story)
+
+
+def test_without_sharing_each_makes_its_own() -> None:
     async def story(world: World) -> None:
         checker = Checker()
         tasks = [world.add(checker) for _ in range(3)]
@@ -275,7 +190,7 @@ def test_without_sharing_each_makes_its_own(live: Live) -> None:
     live(story)
 
 
-def test_who_counts_again_is_checked_as_at_a_start(live: Live) -> None:
+def test_who_counts_again_is_checked_as_at_a_start() -> None:
     async def story(world: World) -> None:
         checker = Checker()
         task = world.add(checker, delay_loop=1000.0)
@@ -287,7 +202,7 @@ def test_who_counts_again_is_checked_as_at_a_start(live: Live) -> None:
     live(story)
 
 
-def test_after_a_stop_nothing_begins(live: Live) -> None:
+def test_after_a_stop_nothing_begins() -> None:
     async def story(world: World) -> None:
         running, waiting = Checker(takes=2), Checker()
         world.add(running)
@@ -330,5 +245,4 @@ def test_whoever_is_there_is_checked_at_its_interval_whatever_comes_and_goes(scr
             most = timing.delay_loop + checker.takes + 4 * SLOT
             assert all(after - before <= most for before, after in pairwise(moments))
 
-    with pytest.MonkeyPatch.context() as patch:
-        live.__wrapped__(patch)(story)  # type: ignore[attr-defined]
+    live(story)

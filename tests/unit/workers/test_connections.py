@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from keepalived_py.config.model import CheckTiming, Endpoint, HttpCheck, HttpUrl, TcpCheck
-from tests.unit.workers.helpers_check import PATIENT, TIMING, Make, Serve, against, descriptors, endpoint
+from tests.unit.workers.helpers_check import ON_TIME, PATIENT, TIMING, Make, Serve, against, descriptors, endpoint
 from workers.checker import connections as module
 from workers.checker.connections import ConnectionChecker, Connections, Dialogue, Target
-from workers.checker.http import HttpChecker
+from workers.checker.http import HttpChecker, HttpClient
 from workers.checker.http_plain import PlainHttpChecker
 from workers.checker.probe import WELL, Result
 from workers.checker.tcp import TcpChecker
@@ -158,25 +158,28 @@ def test_an_answer_in_pieces_and_larger_than_what_is_read_at_a_time() -> None:
 
 
 @pytest.mark.parametrize("kind", [PlainHttpChecker, HttpChecker])
-def test_one_deadline_for_each_url(kind: Any) -> None:
-    """All together take longer."""
+def test_each_checker_asks_for_one_url(kind: Any) -> None:
+    """Within a time of its own."""
 
-    async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        number = int((await reader.readuntil(b"\r\n\r\n")).split()[1][1:])
-        await asyncio.sleep(0.2 if number < 6 else 5)
-        writer.write(OK + b"Content-Length: 0\r\n\r\n")
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = (await reader.readuntil(b"\r\n\r\n")).split()[1]
+        await asyncio.sleep(5 if path == b"/late" else 0)
+        writer.write(b"HTTP/1.0 %d X\r\n\r\n" % (200 if path == b"/a" else 404))
+
+    urls = tuple(HttpUrl(path=path) for path in ("/a", "/b", "/late"))
 
     def visiting(number: int) -> Make:
-        urls = tuple(HttpUrl(path=f"/{number}") for number in range(number))
-        timing = CheckTiming(connect_timeout=0.8)
-        return lambda target, client: kind(
-            HttpCheck(timing=timing, endpoint=target, urls=urls), *([client] if kind is HttpChecker else [])
-        )
+        def make(target: Endpoint, client: HttpClient) -> Any:
+            config = HttpCheck(timing=TIMING, endpoint=target, urls=urls)
+            return kind(config, number) if kind is PlainHttpChecker else kind(config, client, number)
 
-    assert against(late, visiting(6))[0] == WELL
-    result, took = against(late, visiting(8))
-    assert result.failure == "no answer within 0.8s"
-    assert 1.9 < took < 4
+        return make
+
+    assert against(serve, visiting(0))[0] == WELL
+    assert against(serve, visiting(1))[0] == Result("/b: status 404")
+    result, took = against(serve, visiting(2))
+    assert result == Result("no answer within 0.4s")
+    assert took < ON_TIME
 
 
 # what this host lacks ------------------------------------------------------------------------------------------------
@@ -369,26 +372,6 @@ def test_deadlines_of_different_limits_end_in_their_order(silent: Endpoint) -> N
             connections.start(check, lambda limit, _: told.append(limit), limit)
         await until(lambda: len(told) == 4)
         assert told == [0.1, 0.1, 0.2, 0.3]
-
-    run(main)
-
-
-def test_a_second_url_does_not_delay_the_deadlines_of_others(silent: Endpoint) -> None:
-    async def main(connections: Connections) -> None:
-        async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if b" /a " in await reader.readuntil(b"\r\n\r\n"):
-                writer.write(OK + b"Content-Length: 0\r\n\r\n")
-            await reader.read()
-            writer.close()
-
-        server = await asyncio.start_server(once, "127.0.0.1", 0)
-        told: list[str] = []
-        two = http(endpoint(server.sockets[0].getsockname()[1]), HttpUrl(path="/a"), HttpUrl(path="/b"), timing=TIMING)
-        connections.start(two, lambda name, _: told.append(name), "two")
-        connections.start(http(silent, timing=TIMING), lambda name, _: told.append(name), "one")
-        await until(lambda: len(told) == 2)
-        assert told == ["one", "two"]
-        server.close()
 
     run(main)
 

@@ -11,7 +11,6 @@ import pytest
 from keepalived_py.config.model import CheckTiming, Endpoint, HttpCheck, HttpUrl
 from keepalived_py.values import ip_address
 from workers.checker import http_plain
-from workers.checker.connections import Dialogue
 from workers.checker.http_answer import HEAD_LIMIT, LINE_LIMIT, Answer, AnswerError
 from workers.checker.http_plain import PlainHttpChecker, is_plain
 from workers.checker.probe import WELL, Result
@@ -137,41 +136,35 @@ CHECK = HttpCheck(
 B = b"HTTP/1.1 202 Fine\r\nContent-Length: 3\r\n\r\n"
 
 
-def said(*answers: tuple[bytes, ...], check: HttpCheck = CHECK) -> tuple[Result | None, list[bytes]]:
-    """The verdict on answers, one for each connection, and the first lines of the requests."""
-    dialogue: Dialogue | None = PlainHttpChecker(check).dialogue()
-    asked = []
-    for parts in answers:
-        assert isinstance(dialogue, Dialogue)
-        asked.append(dialogue.opening.partition(b"\r\n")[0])
-        for part in parts:
-            heard = dialogue.hear(part)
-            if heard is not None:
-                break
-        if isinstance(heard, Result):
-            return heard, asked
-        dialogue = heard
-    return None, asked
+def said(*parts: bytes, url: int | HttpUrl = 0) -> Result | None:
+    """The verdict on an answer that comes in parts."""
+    check = CHECK if isinstance(url, int) else replace(CHECK, urls=(url,))
+    dialogue = PlainHttpChecker(check, url if isinstance(url, int) else 0).dialogue()
+    return next((heard for heard in map(dialogue.hear, parts) if heard is not None), None)
 
 
-def test_every_url_is_asked_for_until_one_fails() -> None:
-    both = [b"GET /a HTTP/1.0", b"GET /b HTTP/1.0"]
-    assert said((OK + b"\r\n", b""), (B + b"abc",)) == (WELL, both)
-    assert said((OK + b"\r\n", b""), (B, b"a", b"b", b"c")) == (WELL, both)
-    assert said((OK + b"\r\n", b""), (OK,)) == (None, both)
-    wrong, asked = said((OK + b"\r\n", b""), (B + b"abd",))
-    assert (wrong, asked) == (Result("/b: digest 4911e516e5aa21d327512e0c8b197616"), both)
-    assert said((b"HTTP/1.0 503 No\r\n\r\n",), (B,)) == (Result("/a: status 503"), both[:1])
+def test_each_checker_asks_for_one_url() -> None:
+    openings = [PlainHttpChecker(CHECK, number).dialogue().opening for number in (0, 1)]
+    assert [opening.partition(b"\r\n")[0] for opening in openings] == [b"GET /a HTTP/1.0", b"GET /b HTTP/1.0"]
+    assert PlainHttpChecker(CHECK, 0) != PlainHttpChecker(CHECK, 1)
+
+
+def test_an_answer_is_judged_by_status_and_digest() -> None:
+    assert said(OK + b"\r\n", b"") == WELL
+    assert said(B + b"abc", url=1) == said(B, b"a", b"b", b"c", url=1) == WELL
+    assert said(OK, url=1) is None
+    assert said(B + b"abd", url=1) == Result("/b: digest 4911e516e5aa21d327512e0c8b197616")
+    assert said(b"HTTP/1.0 503 No\r\n\r\n") == Result("/a: status 503")
 
 
 def test_the_status_is_judged_before_the_body() -> None:
     bad = b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n"
-    assert said((bad + b"nonsense\r\n",))[0] == said((bad, b"nonsense\r\n"))[0] == Result("/a: status 500")
+    assert said(bad + b"nonsense\r\n") == said(bad, b"nonsense\r\n") == Result("/a: status 500")
 
 
 def test_a_head_request_has_no_body() -> None:
     url = HttpUrl(path="/a", method="HEAD")
-    assert said((OK + b"Content-Length: 9\r\n\r\n",), check=replace(CHECK, urls=(url,)))[0] == WELL
+    assert said(OK + b"Content-Length: 9\r\n\r\n", url=url) == WELL
 
 
 def test_a_body_that_is_too_short_is_told_once_for_each_difference(
@@ -182,7 +175,6 @@ def test_a_body_that_is_too_short_is_told_once_for_each_difference(
     checker = PlainHttpChecker(replace(CHECK, urls=(HttpUrl(path="/a"),)))
     for body in (b"ab", b"ab", b"abc", b"abcde", b"abc"):
         dialogue = checker.dialogue()
-        assert dialogue is not None
         verdict = dialogue.hear(OK + b"Content-Length: 5\r\n\r\n" + body)
         assert (verdict or dialogue.hear(b"")) == WELL
     assert [record.getMessage() for record in caplog.records] == [
@@ -190,12 +182,9 @@ def test_a_body_that_is_too_short_is_told_once_for_each_difference(
     ]
 
 
-def test_without_urls_a_connection_is_enough() -> None:
-    assert PlainHttpChecker(replace(CHECK, urls=())).dialogue() is None
-
-
 def test_what_is_plain() -> None:
-    assert is_plain(CHECK)
-    assert not is_plain(replace(CHECK, urls=(HttpUrl(path="/", regex="x"),)))
-    assert not is_plain(replace(CHECK, keep_alive=True, http_protocol="1.1"))
-    assert is_plain(replace(CHECK, keep_alive=True, http_protocol="1.0"))
+    assert is_plain(CHECK, 0)
+    urls = HttpUrl(path="/", regex="x"), HttpUrl(path="/")
+    assert [is_plain(replace(CHECK, urls=urls), number) for number in (0, 1)] == [False, True]
+    assert not is_plain(replace(CHECK, keep_alive=True, http_protocol="1.1"), 0)
+    assert is_plain(replace(CHECK, keep_alive=True, http_protocol="1.0"), 0)

@@ -348,7 +348,9 @@ def test_checks_are_made_on_schedule_until_stopped() -> None:
         timing = CheckTiming(delay_loop=0.05, warmup=0.0)
         config = TcpCheck(timing=timing, endpoint=Endpoint(address=ip_address("127.0.0.1"), port=1))
         tasks = [
-            CheckerTask(ServiceKey(fwmark=1), RealKey(ip_address("127.0.0.1"), 1), config, Good(), CheckerState(timing))
+            CheckerTask(
+                ServiceKey(fwmark=1), RealKey(ip_address("127.0.0.1"), 1), config, (Good(),), CheckerState(timing)
+            )
             for _ in range(3)
         ]
         for task in tasks:

@@ -413,7 +413,7 @@ def test_a_leader_that_is_gone_while_it_checks() -> None:
                 await stuck.wait()
 
         checker = Stuck()
-        worker.maker.checker = lambda check, real: checker
+        worker.maker.checkers = lambda check, real: (checker,)
         await worker.apply(sliced(*servers))
         await until(lambda: Stuck.count == 1)
         await worker.apply(sliced(servers[1]))
