@@ -46,16 +46,14 @@ class PlainHttpChecker(ConnectionChecker):
     number: int = 0
     name: str = "HTTP_GET"
     target: Target = field(init=False, repr=False, compare=False)
+    url: HttpUrl = field(init=False, repr=False, compare=False)
     _request: bytes = field(init=False, repr=False, compare=False)
     """b"": it is made anew each time."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "target", Target(self.config.endpoint))
+        object.__setattr__(self, "url", self.config.urls[self.number])
         object.__setattr__(self, "_request", b"" if self.config.auth_kind else request(self.config, self.url))
-
-    @property
-    def url(self) -> HttpUrl:
-        return self.config.urls[self.number]
 
     @property
     def limit(self) -> float:
