@@ -8,7 +8,7 @@ from keepalived_py.config.model import CheckTiming
 class CheckerState:
     """Up or down, and when to look next. An alpha checker starts down, any other starts up.
 
-    `patient`: it makes all its retries even the first time (SMTP_CHECK).
+    `patient`: it makes all its retries even the first time and while it is down (SMTP_CHECK).
     """
 
     step = 0
@@ -19,7 +19,7 @@ class CheckerState:
         self.up = not timing.alpha
         self.has_run = False
         self.failures = 0
-        """Failures in a row while up."""
+        """Failures in a row while up; of a patient one since an interval began."""
         self.successes = 0
         """Successes in a row while down."""
 
@@ -35,6 +35,9 @@ class CheckerState:
             return self.up
         self.successes = 0
         if not self.up:
+            if self.patient:
+                self.failures = (self.failures + 1) % (self.timing.retry + 1)
+                self.has_run = not first or not self.failures  # a run is over when its retries are
             return False
         self.failures += 1
         # a first run that fails is believed at once: the server was never seen well
@@ -46,7 +49,8 @@ class CheckerState:
     @property
     def next_delay(self) -> float:
         """Seconds from the end of this run to the next."""
-        return self.timing.delay_before_retry if self.up and self.failures else self.timing.delay_loop
+        retrying = self.failures and (self.up or self.patient)
+        return self.timing.delay_before_retry if retrying else self.timing.delay_loop
 
     def adopt(self, other: CheckerState) -> None:
         """Carry on where an equal checker of the previous configuration stood."""

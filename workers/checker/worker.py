@@ -302,7 +302,7 @@ class CheckerWorker(Worker[CheckerSlice]):
             self._absorb(state, task.real, effects)
             self._mail(task, state, result, moved=bool(effects))
         elif not result.success:
-            if first and not task.state.up:
+            if first and task.state.has_run and not task.state.up:
                 self._absorb(state, task.real, state.first_failure(task.real, f"{task.checker.name} {result.failure}"))
             if task.state.timing.log_all_failures:
                 logger.info("%s on service %s failed: %s", task.checker.name, self._name(task), result.failure)

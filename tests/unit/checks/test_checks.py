@@ -69,6 +69,32 @@ def test_the_pause_before_a_retry_is_shorter() -> None:
     assert state.next_delay == 60
 
 
+@pytest.mark.parametrize(
+    ("alpha", "results", "pauses"),
+    [
+        # retries from the first run on, and in each run while down
+        (False, "---" + "---" + "-+" + "-+", "1 1 D10 1 1 10 1 U10 1 10"),
+        (True, "---" + "-+", "1 1 10 1 U10"),
+    ],
+)
+def test_smtp_makes_its_retries_in_every_run(alpha: bool, results: str, pauses: str) -> None:
+    """SMTP_CHECK (checker-behaviour.md 4); seen of keepalived 2.2.7."""
+    state, out = CheckerState(CheckTiming(delay_loop=10, retry=2, alpha=alpha), patient=True), []
+    for result in results:
+        changed = state.record(result == "+")
+        out.append(f"{('U' if state.up else 'D') if changed else ''}{state.next_delay:g}")
+    assert " ".join(out) == pauses
+
+
+def test_the_first_run_of_smtp_is_over_after_its_retries() -> None:
+    state = CheckerState(CheckTiming(retry=1, alpha=True), patient=True)
+    runs = []
+    for _ in range(3):
+        state.record(False)
+        runs.append(state.has_run)
+    assert runs == [False, True, True]
+
+
 def test_an_equal_checker_carries_on() -> None:
     old = CheckerState(CheckTiming(retry=5))
     for result in (True, False, False, False):
