@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from keepalived_py.config.model import (
     BfdCheck,
     Check,
@@ -38,7 +40,10 @@ def make_checkers(config: Check, real: RealServer, client: HttpClient, followed:
 
 
 def _http(config: HttpCheck, number: int, client: HttpClient) -> AnyChecker:
-    return PlainHttpChecker(config, number) if is_plain(config, number) else HttpChecker(config, client, number)
+    if is_plain(config, number):
+        return PlainHttpChecker(config, number)
+    import_module("aiohttp")  # loaded in the first check it would hold up others
+    return HttpChecker(config, client, number)
 
 
 def _single(config: SingleCheck, real: RealServer, client: HttpClient, followed: Followed) -> AnyChecker:
