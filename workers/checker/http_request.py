@@ -29,10 +29,11 @@ def target(url: HttpUrl) -> str:
 
 
 def headers(config: HttpCheck, url: HttpUrl) -> dict[str, str]:
-    """All but those of a body. Raises CheckNotMade."""
-    found = {"User-Agent": USER_AGENT, "Host": url.virtualhost or host(config.endpoint)}
+    """All but those of a body, in keepalived's order. Raises CheckNotMade."""
+    found = {"User-Agent": USER_AGENT}
     if config.http_protocol != "1.0" and not keeps_connection(config):
         found["Connection"] = "close"
+    found["Host"] = url.virtualhost or host(config.endpoint)
     if config.auth_kind:
         found["Authorization"] = _authorization(config)
     return found | dict(url.headers)

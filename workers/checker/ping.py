@@ -16,9 +16,10 @@ from keepalived_py.config.model import Endpoint, PingCheck
 from keepalived_py.records import dataclass
 
 from .probe import CheckNotMade, connect, open_socket, receive, send
+from .udp import filler
 
 HEADER = struct.Struct("!BBHHH")
-FILLER = bytes(range(128))
+FILLER = filler(128)
 ECHO = {4: (8, 0), 6: (128, 129)}
 """Types of request and reply by IP version (RFC 792, RFC 4443)."""
 ICMP_FILTER = 1

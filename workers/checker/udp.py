@@ -10,7 +10,14 @@ from keepalived_py.records import dataclass
 
 from .probe import CheckFailed, connect, open_socket, receive, send
 
-FILLER = (b"keepalived check - " * 2)[:32]
+FILLER = b"keepalived check - "
+"""What is sent where nobody says what, again and again."""
+LENGTH = 32
+"""Bytes of it."""
+
+
+def filler(length: int) -> bytes:
+    return (FILLER * (length // len(FILLER) + 1))[:length]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +35,7 @@ class UdpChecker:
         config = self.config
         with open_socket(config.endpoint, socket.SOCK_DGRAM) as sock:
             await connect(sock, config.endpoint)
-            await send(sock, FILLER if config.payload is None else config.payload)
+            await send(sock, filler(LENGTH) if config.payload is None else config.payload)
             if config.require_reply:
                 self._judge(await receive(sock, config.max_reply_length + 1))
                 return
