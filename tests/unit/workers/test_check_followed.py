@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import time
@@ -36,7 +37,7 @@ from tests.unit.workers.helpers_check import endpoint
 from workers.checker import table as table_module
 from workers.checker.bfd import BfdChecker, BfdSessions
 from workers.checker.file import LEAST, FileChecker
-from workers.checker.probe import CheckFailed, probe
+from workers.checker.probe import WELL, CheckFailed, Result, probe
 from workers.checker.worker import CheckerWorker
 from workers.worker import WorkerContext, WorkerError, WorkerOptions
 
@@ -256,6 +257,38 @@ def test_a_check_that_cannot_be_made_harms_nobody(monkeypatch: pytest.MonkeyPatc
 
     elsewhere = endpoint(1, bindto=ip_address("192.0.2.77"))
     run(config(TcpCheck(timing=timing, endpoint=elsewhere)), scenario, monkeypatch)
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_failures_that_are_retried_are_logged_where_that_is_wanted(
+    wanted: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    timing = replace(SLOW, retry=1, log_all_failures=wanted)
+
+    async def scenario(worker: CheckerWorker) -> None:
+        (task,) = worker.tasks[SERVICE][REAL]
+        for result in (WELL, Result("first"), Result("second"), Result("third")):
+            worker._checked(task, result)
+
+    run(config(TcpCheck(timing=timing, endpoint=endpoint(1))), scenario, monkeypatch)
+    failures = [record.getMessage().partition(" failed: ")[2] for record in caplog.records]
+    assert [each for each in failures if each] == (["first", "second", "third"] if wanted else ["second"])
+
+
+def test_an_alpha_smtp_check_is_told_as_down_after_its_retries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario(worker: CheckerWorker) -> None:
+        (task,) = worker.tasks[SERVICE][REAL]
+        told = []
+        for _ in range(4):
+            worker._checked(task, Result("closed"))
+            told.append(real(worker).told)
+        assert told == [False, False, True, True]
+
+    check = SmtpCheck(timing=replace(SLOW, retry=2, alpha=True), endpoint=endpoint(1))
+    run(config(check), scenario, monkeypatch)
 
 
 def test_only_smtp_makes_its_retries_the_first_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -239,6 +239,17 @@ def test_a_refused_connection_is_the_servers_failure() -> None:
     assert result == Result("connect: Connection refused")
 
 
+@pytest.mark.parametrize("code", [errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.ECONNRESET])
+def test_so_is_a_server_that_cannot_be_reached(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Far(socket.SocketType):
+        def connect_ex(self, address: Any) -> int:
+            return code
+
+    monkeypatch.setattr(module.socket, "SocketType", Far)
+    result = run(lambda connections: ended(connections, tcp(endpoint(9))))
+    assert result == Result(f"connect: {os.strerror(code)}")
+
+
 # many ----------------------------------------------------------------------------------------------------------------
 
 

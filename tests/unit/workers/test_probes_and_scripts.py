@@ -199,6 +199,9 @@ def test_the_request(protocol: str, virtualhost: str, first: bytes, lines: set[b
         ("exit 0", True, "", 0),
         ("exit 1", True, "exited with status 1", None),
         ("exit 12", True, "", 5),
+        ("exit 2", True, "", -5),
+        ("exit 255", True, "", 248),
+        ("kill -9 $$", True, "died of signal 9", None),
         ("sleep 9", False, "timed out", None),
     ],
 )
