@@ -368,6 +368,23 @@ def test_a_worker_that_a_reload_adds_and_that_cannot_run_costs_the_reload_only(p
     assert daemon.log.count("Entering MASTER STATE") == 1
 
 
+@pytest.mark.skipif(native(), reason="this kernel has IPVS")
+def test_every_worker_runs_with_all_and_the_first_service_needs_ipvs(pair: Pair) -> None:
+    """keepalived looks for IPVS when there is a virtual server."""
+    daemon = master(pair, with_globals("lvs_flush", "lvs_timeouts tcp 5"), "--all")
+    workers = [daemon.pid_of("checkers"), daemon.pid_of("vrrp")]
+    daemon.signal(signal.SIGUSR1)
+    pair.rig.wait((daemon.directory / "keepalived_check.data").exists, 10)
+    service = "virtual_server 10.0.0.100 80 {\n lvs_sched rr\n lvs_method NAT\n protocol TCP\n"
+    service += " real_server 10.0.0.2 80 {\n }\n}\n"
+    daemon.rewrite(fast(150) + service)
+    daemon.signal(signal.SIGHUP)
+    pair.rig.wait(lambda: "Reload abandoned: checker: IPVS: the kernel has no IPVS" in daemon.log, 10)
+    assert [daemon.pid_of("checkers"), daemon.pid_of("vrrp")] == workers
+    assert daemon.log.count("Entering MASTER STATE") == 1
+    assert daemon.stop() == 0
+
+
 def test_addresses_that_come_and_go_are_logged(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
 

@@ -108,10 +108,13 @@ def _ask_pyroute2() -> int:
 
 
 class IpvsKernel:
-    """The kernel's table: read it, change it. `namespace` is whose: None for that of this process. Raises OSError."""
+    """The kernel's table: read it, change it. `namespace` is whose: None for that of this process. Raises OSError.
+
+    With `family` 0 there is none: it is empty, and cannot be changed.
+    """
 
     def __init__(self, family: int, namespace: str | None = None) -> None:
-        self._family = family
+        self.family = family
         self._sequence = 0
         with nullcontext() if namespace is None else netns.inside(namespace):
             self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_GENERIC)
@@ -130,7 +133,7 @@ class IpvsKernel:
     def _message(self, command: int, flags: int, body: bytes) -> bytes:
         self._sequence += 1
         size = NLMSG.size + GENL.size + len(body)
-        return NLMSG.pack(size, self._family, flags, self._sequence, 0) + GENL.pack(command, VERSION, 0) + body
+        return NLMSG.pack(size, self.family, flags, self._sequence, 0) + GENL.pack(command, VERSION, 0) + body
 
     def apply(self, ops: list[Op]) -> list[tuple[Op, IpvsError]]:
         """Perform `ops` in batches; those that failed. What is there already, or gone already, is no failure."""
@@ -168,6 +171,8 @@ class IpvsKernel:
                         return
 
     def _dump(self, command: int, body: bytes) -> Iterator[memoryview]:
+        if not self.family:
+            return
         self._sock.sendall(self._message(command, REQUEST | DUMP, body))
         while True:
             data = memoryview(self._sock.recv(BUFFER_SIZE))
@@ -227,20 +232,27 @@ class IpvsKernel:
         return found
 
     def _command(self, command: int, body: bytes, what: str) -> None:
+        self._need(what)
         self._sock.sendall(self._message(command, REQUEST | ACK, body))
         for _, code in self._answers(self._sequence):
             if code:
                 raise IpvsError(what, code)
 
+    def _need(self, what: str) -> None:
+        if not self.family:
+            raise IpvsError(what, errno.ENOENT)
+
     def flush(self) -> None:
         """Remove every service there is."""
-        self._command(FLUSH, b"", "flush")
+        if self.family:
+            self._command(FLUSH, b"", "flush")
 
     def timeouts(self) -> dict[str, int]:
-        """Connection timeouts in seconds."""
+        """Connection timeouts in seconds. Raises IpvsError."""
+        self._need("timeouts")
         self._sock.sendall(self._message(GET_CONFIG, REQUEST, b""))
         data = memoryview(self._sock.recv(BUFFER_SIZE))
-        found = next(attributes(body[GENL.size :]) for kind, _, body in _messages(data) if kind == self._family)
+        found = next(attributes(body[GENL.size :]) for kind, _, body in _messages(data) if kind == self.family)
         return {name: number(found.get(kind)) for name, kind in CMD_TIMEOUTS.items()}
 
     def set_timeouts(self, values: dict[str, int]) -> None:

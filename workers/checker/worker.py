@@ -90,7 +90,9 @@ class CheckerWorker(Worker[CheckerSlice]):
         try:
             self._family = resolve_family()
         except IpvsError as exc:
-            raise WorkerError(str(exc)) from exc
+            if self.config.checker.virtual_servers:
+                raise WorkerError(str(exc)) from exc
+            logger.info("%s, which nothing needs yet", exc)  # option --all
 
     async def start(self) -> None:
         self.client, self.followed = HttpClient(), Followed(self._subject_changed)
@@ -122,6 +124,13 @@ class CheckerWorker(Worker[CheckerSlice]):
         except (IpvsError, OSError) as exc:
             raise WorkerError(f"{exc}; CAP_NET_ADMIN is needed", ExitCode.FATAL) from exc
         self.spawn(self.table.watch(lambda: list(self.states.values())))
+
+    async def _find_ipvs(self) -> None:
+        """The first services come with a reload. Raises WorkerError."""
+        try:
+            self.table.kernel.family = await asyncio.to_thread(resolve_family)
+        except IpvsError as exc:
+            raise WorkerError(str(exc)) from exc
 
     def _arrange(self, config: CheckerSlice) -> None:
         """What concerns all virtual servers: timeouts, the sync daemon, addresses that ha_suspend looks at."""
@@ -214,6 +223,8 @@ class CheckerWorker(Worker[CheckerSlice]):
         changes = diff_by_key(
             self.config.checker.virtual_servers, new.checker.virtual_servers, lambda server: server.key
         )
+        if new.checker.virtual_servers and not self.table.kernel.family:
+            await self._find_ipvs()
         self._prepare_checkers(new)
         self.teller.configure(new)
         waiting = [task for task in self._all_tasks() if not isinstance(task.config, FollowedCheck)]

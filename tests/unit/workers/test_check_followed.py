@@ -109,6 +109,8 @@ def test_a_session_is_down_until_it_is_told_to_be_up() -> None:
 class NoKernel:
     """An IPVS table that takes everything."""
 
+    family = 1
+
     def __init__(self, family: int, namespace: str | None = None) -> None:
         self.ops: list[Any] = []
 

@@ -37,11 +37,11 @@ from keepalived_py.values import IPAddress, Protocol, RealKey, ServiceKey, ip_ad
 from workers.checker import describe, suspend
 from workers.checker import table as table_module
 from workers.checker import task as task_module
-from workers.checker.ipvs_kernel import IpvsError
+from workers.checker.ipvs_kernel import IpvsError, IpvsKernel
 from workers.checker.ipvs_statistics import Counters, RealUsage, Usage
 from workers.checker.table import ServiceTable
 from workers.checker.worker import CheckerWorker
-from workers.worker import WorkerContext, WorkerOptions
+from workers.worker import WorkerContext, WorkerError, WorkerOptions
 
 
 class FakeKernel:
@@ -50,6 +50,7 @@ class FakeKernel:
     shared: ClassVar[ipvs.Table] = {}
 
     def __init__(self, family: int, namespace: str | None = None) -> None:
+        self.family = 1
         self.ops: list[ipvs.Op] = []
         self.refuse: set[ipvs.ServiceId] = set()
 
@@ -351,6 +352,41 @@ class Door:
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
         await self._server.wait_closed()
+
+
+def test_without_ipvs_the_table_is_empty_and_nothing_is_asked_of_it() -> None:
+    """The family's number 0 is that of another protocol."""
+    kernel = IpvsKernel(0)
+    kernel.flush()
+    assert kernel.table() == {}
+    assert kernel.usage([]) == {}
+    for ask in (kernel.timeouts, lambda: kernel.set_timeouts({"tcp": 1})):
+        with pytest.raises(IpvsError, match="timeouts"):
+            ask()
+    assert kernel.requests == 0
+    kernel.close()
+
+
+def test_ipvs_is_looked_for_when_a_reload_brings_the_first_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[int | IpvsError] = [IpvsError("the kernel has no IPVS", 2), 31]
+
+    def resolve() -> int:
+        answer = answers.pop(0)
+        if isinstance(answer, IpvsError):
+            raise answer
+        return answer
+
+    async def scenario(worker: CheckerWorker) -> None:
+        monkeypatch.setattr("workers.checker.worker.resolve_family", resolve)
+        worker.table.kernel.family = 0
+        await worker.apply(sliced())
+        with pytest.raises(WorkerError, match="no IPVS"):
+            await worker.apply(sliced(checked(1)))
+        assert worker.states == {}
+        await worker.apply(sliced(checked(1)))
+        assert (worker.table.kernel.family, len(worker.table.rows)) == (31, 1)
+
+    run(sliced(), scenario)
 
 
 def test_equal_checks_are_made_once() -> None:
