@@ -51,7 +51,7 @@ class ReloadCoordinator:
     @property
     def target(self) -> Applied:
         """What a worker started now should hold: the configuration being moved to, else the current one."""
-        return self.current
+        return self.current if self._pending is None else self._pending.applied
 
     def request(self) -> bool:
         """A reload is wanted; True when the loader is to be started now. Any number while busy become one."""

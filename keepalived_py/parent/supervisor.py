@@ -208,10 +208,11 @@ class Supervisor:
 
     # starting -----------------------------------------------------------------------------------------------------
 
-    def _spawn(self, peer: Peer, applied: Applied | None = None) -> None:
-        """Fork a worker; runs outside of the loop."""
-        if not self._stopping and self.roles[peer].child is None:  # a reload may be faster than the delay of a respawn
-            self._fork(peer, applied or self.reload.current)
+    def _spawn(self, peer: Peer) -> None:
+        """Fork a worker, unless there is one or none is wanted any more; runs outside of the loop."""
+        applied = self.reload.target
+        if not self._stopping and self.roles[peer].child is None and self._needed(peer, applied.config):
+            self._fork(peer, applied)
 
     def _fork(self, peer: Peer, applied: Applied) -> None:
         if peer in self.plan.warm:
@@ -320,8 +321,7 @@ class Supervisor:
             return
         how = f"signal {-code}" if code < 0 else f"exit status {code}"
         if self._take_back(peer, f"the process died ({how})") and not child.ready:
-            if self._needed(peer, self.reload.current.config):
-                self._later(partial(self._spawn, peer))
+            self._later(partial(self._spawn, peer))
             return  # what was to be new could not be; the daemon goes on as it was
         verdict = role.policy.child_exited(code, now() - child.started)
         if isinstance(verdict, GiveUp):
@@ -401,7 +401,7 @@ class Supervisor:
     def _hand_out(self, peer: Peer, applied: Applied) -> None:
         child = self.roles[peer].child
         if child is None:
-            self._later(partial(self._spawn, peer, applied))
+            self._later(partial(self._spawn, peer))
             return
         current = self.reload.current
         base = current if child.generation == current.generation else None  # what it confirmed, and we have

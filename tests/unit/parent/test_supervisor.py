@@ -1,0 +1,170 @@
+"""The parent between its workers: what happens when two things happen at the same time."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ipc.channel import Channel
+from ipc.messages import ApplyConfig, ConfigApplied, ConfigLoaded, ConfigRefused, Peer
+from keepalived_py.config.delta import difference
+from keepalived_py.config.model import CheckerConfig, Config, GlobalDefs, VirtualServer, VrrpConfig
+from keepalived_py.parent import supervisor as module
+from keepalived_py.parent.reload import Applied
+from keepalived_py.parent.roles import Plan
+from keepalived_py.parent.supervisor import Supervisor
+from keepalived_py.values import Protocol, ServiceKey, ip_address
+from tests.unit.vrrp.builders import instance
+
+SERVER = VirtualServer(key=ServiceKey(protocol=Protocol.TCP, address=ip_address("192.0.2.80"), port=80))
+BOTH = CheckerConfig(virtual_servers=(SERVER,))
+
+
+def config(priority: int = 100, *, vrrp: bool = True, checker: bool = True, **defs: Any) -> Config:
+    return Config(
+        global_defs=GlobalDefs(**defs),
+        vrrp=VrrpConfig(instances=(instance(priority=priority),) if vrrp else ()),
+        checker=BOTH if checker else CheckerConfig(),
+    )
+
+
+class Forked:
+    """A worker that exists only as the other end of its channel."""
+
+    def __init__(self, peer: Peer, pid: int, sock: socket.socket, generation: int) -> None:
+        self.peer, self.pid, self.generation = peer, pid, generation
+        self.heard: list[Any] = []
+        self.channel = Channel(sock, Peer.PARENT, self.heard.append, lambda reason: None)
+
+    def sent(self, kind: type) -> list[Any]:
+        """What the parent has sent of that kind so far."""
+        self.channel._readable()
+        return [msg for msg in self.heard if type(msg) is kind]
+
+
+class Daemon:
+    """A parent whose processes are pretended; `turn` is one turn of its loop and of the code around it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, first: Config) -> None:
+        self.forks: list[Forked] = []
+        self.killed: list[tuple[int, int]] = []
+        self.loaders = 0
+        self._pids = itertools.count(100)
+        monkeypatch.setattr(os, "kill", lambda pid, number: self.killed.append((pid, number)))
+        monkeypatch.setattr(module, "fork_process", self._fork)
+        nothing: dict[Any, Any] = {}
+        self.parent = Supervisor(
+            Plan(
+                mains=dict.fromkeys((Peer.CHECKER, Peer.VRRP), self._main),
+                warm=nothing,
+                load=lambda applied: ConfigLoaded(config=None, problems=(), errors=()),
+                start_script=self._no_script,
+                pid_files=nothing,
+                withdraw=lambda found, names: 0,
+            ),
+            Applied(1, first),
+        )
+        monkeypatch.setattr(self.parent._loader, "start", self._load)
+
+    @staticmethod
+    def _no_script(script: Any) -> Any:
+        raise AssertionError(script)
+
+    @staticmethod
+    def _main(sock: socket.socket, applied: Applied, reports: tuple[Any, ...], parent: int) -> int:
+        return applied.generation
+
+    def _fork(self, peer: Peer, keep: set[int], body: Any) -> tuple[int, socket.socket]:
+        ours, theirs = socket.socketpair()
+        self.forks.append(Forked(peer, next(self._pids), theirs, body(theirs)))
+        return self.forks[-1].pid, ours
+
+    def _load(self, *_: Any) -> None:
+        self.loaders += 1
+
+    def turn(self) -> None:
+        parent = self.parent
+        for _ in range(4):
+            jobs, parent._jobs = parent._jobs, []
+            for job in jobs:
+                job()
+            parent._loop.call_soon(parent._loop.stop)
+            parent._loop.run_forever()
+
+    def start(self) -> None:
+        """All workers run and have confirmed."""
+        self.parent._adopt()
+        self.parent._start_workers()
+        self.turn()
+        for worker in self.forks:  # which grows meanwhile
+            worker.channel.send(ConfigApplied(generation=1))
+            self.turn()
+
+    def found(self, new: Config) -> None:
+        """The loader is ready."""
+        self.parent._loaded(
+            ConfigLoaded(config=difference(self.parent.reload.current.config, new), problems=(), errors=())
+        )
+
+    def worker(self, peer: Peer) -> Forked:
+        return next(each for each in reversed(self.forks) if each.peer is peer)
+
+    def dies(self, peer: Peer, code: int = -9) -> None:
+        self.parent._ended(self.worker(peer).pid, code)
+
+    def close(self) -> None:
+        for role in self.parent.roles.values():
+            if role.child is not None:
+                role.child.channel.close()
+        for worker in self.forks:
+            worker.channel.close()
+        self.parent._loop.close()
+
+
+@pytest.fixture
+def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
+    made = Daemon(monkeypatch, config())
+    yield made
+    made.close()
+
+
+def test_services_come_before_addresses_and_all_confirm(daemon: Daemon) -> None:
+    daemon.start()
+    assert [each.peer for each in daemon.forks] == [Peer.CHECKER, Peer.VRRP]
+    assert not daemon.parent._expected
+
+
+def test_a_worker_that_is_started_again_in_the_turn_of_a_reload_gets_the_new_configuration(daemon: Daemon) -> None:
+    daemon.start()
+    daemon.parent.request_reload()
+    daemon.turn()
+    daemon.dies(Peer.VRRP)
+    daemon.found(config(120))
+    daemon.turn()
+    assert daemon.worker(Peer.VRRP).generation == 2
+    for worker in (daemon.worker(Peer.VRRP), daemon.worker(Peer.CHECKER)):
+        worker.channel.send(ConfigApplied(generation=2))
+    daemon.turn()
+    assert not daemon.parent.reload.busy
+    assert daemon.parent.reload.current.generation == 2
+
+
+def test_a_worker_that_would_be_new_is_not_started_with_what_another_has_refused(daemon: Daemon) -> None:
+    daemon.parent.reload.current = Applied(1, config(vrrp=False))
+    daemon.start()
+    assert [each.peer for each in daemon.forks] == [Peer.CHECKER]
+    daemon.parent.request_reload()
+    daemon.turn()
+    daemon.found(config())
+    daemon.worker(Peer.CHECKER).channel.send(ConfigRefused(generation=2, reason="no"))
+    daemon.parent._loop.call_soon(daemon.parent._loop.stop)
+    daemon.parent._loop.run_forever()  # the refusal is there before the process is
+    daemon.turn()
+    assert [each.peer for each in daemon.forks] == [Peer.CHECKER]
+    assert [msg.generation for msg in daemon.worker(Peer.CHECKER).sent(ApplyConfig)] == [2]
+    assert daemon.parent.reload.current.config.vrrp.instances == ()
