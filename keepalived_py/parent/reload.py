@@ -56,11 +56,15 @@ class ReloadCoordinator:
     def request(self) -> bool:
         """A reload is wanted; True when the loader is to be started now. Any number while busy become one."""
         if self.busy:
-            self._again = True
+            self.postpone()
             return False
         self._loading = True
         logger.info("Reloading ...")
         return True
+
+    def postpone(self) -> None:
+        """A reload is wanted, but not now."""
+        self._again = True
 
     def loaded(self, found: ConfigLoaded) -> Applied | None:
         """What the loader found; the configuration to hand out, or None when the old one stays."""

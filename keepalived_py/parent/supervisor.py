@@ -84,8 +84,6 @@ class Supervisor:
         self._cleaned: Counter[Peer] = Counter()
         self._finished = False
         self._jobs: list[Callable[[], None]] = []
-        self._reload_asked = False
-        """A reload was asked for while the start-up script ran."""
         self._loop = asyncio.new_event_loop()
         self._hooks = Hooks(self._loop, self._later, plan.start_script)
         self._loader = Loader(self._loop, self._loaded, self._load_failed)
@@ -140,9 +138,13 @@ class Supervisor:
             self._start_vrrp()
         if not wanted:
             logger.warning("Nothing to run: the configuration names no instance and no virtual server")
-        if self._reload_asked:
-            self.request_reload()
-        self._tell()
+        self._proceed()
+
+    @property
+    def _starting(self) -> bool:
+        """The start-up script runs, or a worker of the start has yet to confirm; for one that died nobody waits."""
+        waiting = bool(self._expected) and not any(self.roles[peer].deaths for peer in self._expected)
+        return waiting or self._hooks.running
 
     def _start_vrrp(self) -> None:
         """The services stand: an address that came before them would be taken from a router that serves it."""
@@ -154,6 +156,7 @@ class Supervisor:
         config = self.reload.current.config
         if config is not self._adopted:
             if self._adopted is not None:
+                self._expected.clear()
                 self.plan.last_good.confirm()
             self._adopted = config
             self.plan.adopt(config)
@@ -266,7 +269,7 @@ class Supervisor:
                     self.plan.last_good.confirm()
                 self._start_vrrp()
                 self.reload.confirmed(peer, msg.generation)
-                self._after_reload()
+                self._proceed()
             case ConfigRefused():
                 self._take_back(peer, msg.reason)
             case Stopped():
@@ -346,6 +349,7 @@ class Supervisor:
             self._loop.call_later(verdict.delay, self._later, partial(self._spawn, peer))
         else:
             self._later(partial(self._spawn, peer))
+        self._proceed()
 
     def _withdraw(self) -> None:
         """VRRP is dead for longer than other routers wait: there would be two masters."""
@@ -366,8 +370,8 @@ class Supervisor:
 
     def request_reload(self) -> None:
         """SIGHUP."""
-        if self._hooks.running:
-            self._reload_asked = True
+        if self._starting:
+            self.reload.postpone()
         elif not self._stopping and self.reload.request():
             self.plan.systemd.reloading()
             self._later(self._start_loader)
@@ -384,7 +388,7 @@ class Supervisor:
     def _load_failed(self, reason: str) -> None:
         remove(reload_file(self.reload.current.config.global_defs))
         self.reload.failed(reason)
-        self._after_reload()
+        self._proceed()
 
     def _loaded(self, found: ConfigLoaded) -> None:
         remove(reload_file(self.reload.current.config.global_defs))
@@ -396,7 +400,7 @@ class Supervisor:
             self.reload.handed_out(applied, peers)
             for peer in peers:
                 self._hand_out(peer, applied)
-        self._after_reload()
+        self._proceed()
 
     def _hand_out(self, peer: Peer, applied: Applied) -> None:
         child = self.roles[peer].child
@@ -423,12 +427,13 @@ class Supervisor:
         for other, role in self.roles.items():
             if other is not peer and role.child is not None:
                 self._hand_out(other, back)
-        self._after_reload()
+        self._proceed()
         return True
 
-    def _after_reload(self) -> None:
+    def _proceed(self) -> None:
+        """Something is over: what is in force, what has waited for this, and how things are."""
         self._adopt()
-        if self.reload.take_queued():
+        if not self._starting and self.reload.take_queued():
             self.request_reload()
         self._tell()
 

@@ -168,3 +168,30 @@ def test_a_worker_that_would_be_new_is_not_started_with_what_another_has_refused
     assert [each.peer for each in daemon.forks] == [Peer.CHECKER]
     assert [msg.generation for msg in daemon.worker(Peer.CHECKER).sent(ApplyConfig)] == [2]
     assert daemon.parent.reload.current.config.vrrp.instances == ()
+
+
+def test_a_reload_that_is_asked_for_in_the_start_waits_for_its_end(daemon: Daemon) -> None:
+    daemon.parent._adopt()
+    daemon.parent._start_workers()
+    daemon.turn()
+    daemon.parent.request_reload()
+    daemon.turn()
+    assert daemon.loaders == 0
+    daemon.worker(Peer.CHECKER).channel.send(ConfigApplied(generation=1))
+    daemon.turn()
+    daemon.parent.request_reload()
+    daemon.turn()
+    assert daemon.loaders == 0
+    daemon.worker(Peer.VRRP).channel.send(ConfigApplied(generation=1))
+    daemon.turn()
+    assert daemon.loaders == 1
+
+
+def test_it_does_not_wait_for_a_worker_that_dies_in_the_start(daemon: Daemon) -> None:
+    daemon.parent._adopt()
+    daemon.parent._start_workers()
+    daemon.turn()
+    daemon.parent.request_reload()
+    daemon.dies(Peer.CHECKER)
+    daemon.turn()
+    assert daemon.loaders == 1
