@@ -79,8 +79,8 @@ class Channel:
     def _readable(self) -> None:
         try:
             data = self._sock.recv(READ_SIZE)
-        except BlockingIOError:
-            return
+        except (BlockingIOError, ConnectionResetError):
+            return  # of who ended with something unread the last words are still to come, then the end of file
         except OSError as exc:
             self.close(exc.strerror or str(exc))
             return
@@ -114,6 +114,9 @@ class Channel:
                 self._partial = data[sent:]
         except BlockingIOError:
             pass
+        except ConnectionError:  # nobody reads it any more
+            self._output.clear()
+            self._partial = b""
         except OSError as exc:
             self.close(exc.strerror or str(exc))
             return

@@ -40,6 +40,15 @@ def test_every_process_is_known_by_the_options_of_the_daemon(pair: Pair, program
     assert found("pgrep", "-f", f"keepalived.* {said}") == both
     for command in ("pgrep -x keepalived", "pidof keepalived", "ps -o pid= -C keepalived"):
         assert set(both) <= set(found(*command.split())), command
+    for number in (signal.SIGHUP, signal.SIGTERM):  # as killall and pkill do
+        for pid in both:
+            os.kill(pid, number)
+        if number == signal.SIGHUP:
+            pair.rig.holds(lambda: pair.one.has(VIP4) and daemon.process.poll() is None, 0.5)
+    assert daemon.process.wait(10) == 0
+    assert not pair.one.has(VIP4)
+    assert not list(daemon.directory.glob("*.pid"))
+    assert "reset by peer" not in daemon.log
 
 
 def found(*command: str) -> list[int]:

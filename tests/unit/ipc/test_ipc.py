@@ -188,6 +188,23 @@ def test_a_broken_contract_closes_the_channel(data: bytes, says: str) -> None:
     over_a_pair(scenario)
 
 
+@pytest.mark.parametrize("says_more", [False, True])
+def test_who_ends_before_it_has_read_all_has_only_ended(says_more: bool) -> None:
+    """Its last words are heard all the same, whether or not something is sent to it meanwhile."""
+
+    async def scenario(channel: Channel, other: socket.socket, heard: list[Any], closed: list[str]) -> None:
+        channel.send(Stop())
+        other.send(wire(encode(STATE)))
+        other.close()
+        if says_more:
+            channel.send(Stop())
+        await asyncio.sleep(0.01)
+        assert heard == [STATE]
+        assert closed == [""]
+
+    over_a_pair(scenario)
+
+
 def test_a_slow_reader_gets_the_newest_report_only() -> None:
     async def scenario(channel: Channel, other: socket.socket, heard: list[Any], closed: list[str]) -> None:
         while channel.idle:
