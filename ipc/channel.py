@@ -71,27 +71,37 @@ class Channel:
         if reason is not None:
             self._closed(reason)
 
+    def drain(self) -> None:
+        """The process at the other end has ended: hear what it still said, and close."""
+        while self._readable():
+            pass
+        self.close()
+
     @property
     def idle(self) -> bool:
         """Everything that was sent has left."""
         return not self._output and not self._partial
 
-    def _readable(self) -> None:
+    def _readable(self) -> bool:
+        """Take what is there; False when there was nothing, or there will be no more."""
         try:
-            data = self._sock.recv(READ_SIZE)
-        except (BlockingIOError, ConnectionResetError):
-            return  # of who ended with something unread the last words are still to come, then the end of file
+            data = self._sock.recv(READ_SIZE) if self.open else b""
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            return True  # of who ended with something unread the last words are still to come, then the end of file
         except OSError as exc:
             self.close(exc.strerror or str(exc))
-            return
+            return False
         if not data:
             self.close("")
-            return
+            return False
         self._input += data
         try:
             self._take_frames()
         except ProtocolError as exc:
             self.close(f"protocol error: {exc}")
+        return self.open
 
     def _take_frames(self) -> None:
         while self.open and len(self._input) >= _LENGTH.size:

@@ -314,9 +314,10 @@ class Supervisor:
                 self._worker_ended(peer, role, code)
 
     def _worker_ended(self, peer: Peer, role: Role, code: int) -> None:
-        child, role.child = role.child, None
+        child = role.child
         assert child is not None
-        child.channel.close()
+        child.channel.drain()  # a change of state just before it died may have moved addresses
+        role.child = None
         role.deaths += 1
         role.unclean = code != ExitCode.OK and code not in PERMANENT and self._cleaned[peer] < CLEANERS
         if self._stopping:

@@ -205,6 +205,18 @@ def test_who_ends_before_it_has_read_all_has_only_ended(says_more: bool) -> None
     over_a_pair(scenario)
 
 
+def test_what_who_has_ended_said_is_heard_at_once() -> None:
+    async def scenario(channel: Channel, other: socket.socket, heard: list[Any], closed: list[str]) -> None:
+        channel.send(Stop())
+        other.send(wire(encode(STATE)) * 3)
+        other.close()
+        channel.drain()
+        assert heard == [STATE] * 3
+        assert not channel.open
+
+    over_a_pair(scenario)
+
+
 def test_a_slow_reader_gets_the_newest_report_only() -> None:
     async def scenario(channel: Channel, other: socket.socket, heard: list[Any], closed: list[str]) -> None:
         while channel.idle:

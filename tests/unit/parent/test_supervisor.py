@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ipc.channel import Channel
-from ipc.messages import ApplyConfig, ConfigApplied, ConfigLoaded, ConfigRefused, Peer
+from ipc.messages import ApplyConfig, ConfigApplied, ConfigLoaded, ConfigRefused, Peer, VrrpStateChanged
 from keepalived_py.config.delta import difference
 from keepalived_py.config.model import CheckerConfig, Config, GlobalDefs, VirtualServer, VrrpConfig
 from keepalived_py.parent import supervisor as module
@@ -195,3 +195,32 @@ def test_it_does_not_wait_for_a_worker_that_dies_in_the_start(daemon: Daemon) ->
     daemon.dies(Peer.CHECKER)
     daemon.turn()
     assert daemon.loaders == 1
+
+
+def test_what_a_worker_said_before_it_died_counts(daemon: Daemon) -> None:
+    daemon.start()
+    vrrp = daemon.worker(Peer.VRRP)
+    vrrp.channel.send(
+        VrrpStateChanged(
+            kind="INSTANCE", name="VI_1", old="BACKUP", new="MASTER", priority=100, reason="silence", time=1.0
+        )
+    )
+    vrrp.channel.close()
+    daemon.dies(Peer.VRRP)
+    assert [report.new for report in daemon.parent.roles[Peer.VRRP].reports.values()] == ["MASTER"]
+
+
+def test_a_worker_that_confirmed_and_died_has_not_refused(daemon: Daemon) -> None:
+    daemon.start()
+    daemon.parent.request_reload()
+    daemon.turn()
+    daemon.found(config(120))
+    daemon.worker(Peer.CHECKER).channel.send(ConfigApplied(generation=2))
+    daemon.turn()
+    vrrp = daemon.worker(Peer.VRRP)
+    vrrp.channel.send(ConfigApplied(generation=2))
+    vrrp.channel.close()
+    daemon.dies(Peer.VRRP)
+    daemon.turn()
+    assert daemon.parent.reload.current.generation == 2
+    assert daemon.worker(Peer.VRRP).generation == 2
