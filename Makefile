@@ -7,6 +7,7 @@ STAMP := $(VENV)/.installed
 PREFIX ?= /usr/local
 DESTDIR ?=
 LIB := $(PREFIX)/lib/keepalived-py
+AGENTS := build/agents
 UNITS := $(PREFIX)/lib/systemd/system
 COMPLETIONS := $(PREFIX)/share/bash-completion/completions
 DOC := $(PREFIX)/share/doc/keepalived-py
@@ -17,7 +18,7 @@ export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
 
-.PHONY: help venv apt run test test-pure test-netns test-ipvs fuzz docs man lint types bench torture install uninstall deb clean
+.PHONY: help venv apt run test test-pure test-netns test-ipvs fuzz docs man lint types bench torture agents install uninstall deb clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -85,6 +86,15 @@ bench: apt venv ## ours and Debian's keepalived side by side (ONLY=name, QUICK=1
 torture: apt venv ## what must hold whatever happens, ours and Debian's keepalived (ONLY="words of a name", PROGRAMS)
 	ONLY="$(ONLY)" $(BIN)/python -m tests.torture
 	ONLY="$(ONLY)" $(BIN)/python -m tests.ipvs.uml $(BIN)/python -m tests.torture
+
+agents: apt venv $(AGENTS)/.installed ## agents of OpenStack, which start and watch keepalived, with it and with ours (400 MB)
+	$(BIN)/python -m tests.agents $(AGENTS)/bin/python router amphora
+	$(BIN)/python -m tests.ipvs.uml sh -c 'hostname agents; exec $(BIN)/python -m tests.agents $(AGENTS)/bin/python listener'
+
+$(AGENTS)/.installed: tests/agents/requirements.txt
+	$(PYTHON) -m venv $(AGENTS)
+	PYTHONPATH= $(AGENTS)/bin/pip install -q --disable-pip-version-check -r $<
+	@touch $@
 
 install: ## into PREFIX (default /usr/local) and DESTDIR, in a virtual environment of its own
 	conf.d/make-venv "$(PYTHON)" "$(DESTDIR)" "$(LIB)"

@@ -31,7 +31,7 @@ from .parent.reload import Applied
 from .parent.roles import Plan
 from .parent.supervisor import Supervisor
 from .parent.systemd import Systemd
-from .process_options import arguments_of, core_files, facility_of, tell_no_effect, tell_start, umask_of
+from .process_options import command_line, core_files, facility_of, tell_no_effect, tell_start, umask_of
 from .values import ExitCode
 
 logger = logging.getLogger(__name__)
@@ -297,7 +297,7 @@ def _run(options: Options) -> int:
         adopt=adopt,
         last_good=_last_good(options),
         systemd=systemd,
-        arguments=arguments_of(options),
+        command_line=partial(command_line, sys.argv[0], options.words),
         respawn=not options.has("dont-respawn"),
         ignore_sigint=options.has("ignore-sigint"),
         run_all=options.has("all"),
@@ -377,7 +377,7 @@ def _worker_mains(
         trace_memory=(options.has("mem-check") or options.has("mem-check-log")) and not options.has("no-mem-check"),
         watch_addresses=options.has("address-monitoring"),
         ignore_sigint=options.has("ignore-sigint"),
-        arguments=arguments_of(options),
+        command_line=partial(command_line, sys.argv[0], options.words),
         setting_record=vrrp_record,
         log=settings,
     )

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 
 from .options import OPTIONS, Options
 from .parent.core_dump import CorePattern, allow
@@ -24,9 +25,11 @@ def facility_of(options: Options) -> int:
     return FACILITIES.get(name, FACILITIES["daemon"])
 
 
-def arguments_of(options: Options) -> str:
-    """All words for the command lines of the processes: programs know a daemon by the files that are named there."""
-    return os.fsencode(" ".join(options.words)).decode("utf-8", "replace")
+def command_line(program: str, words: Sequence[str], name: str) -> str:
+    """What ps shows for the process `name`: programs know a daemon by its path and the files that are named there."""
+    directory, called = os.path.split(program)
+    shown = " ".join((os.path.join(directory, name) if called == "keepalived" else name, *words))
+    return os.fsencode(shown).decode("utf-8", "replace")
 
 
 def umask_of(options: Options) -> int | None:

@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -78,8 +78,8 @@ class WorkerOptions:
     trace_memory: bool = False
     watch_addresses: bool = False
     ignore_sigint: bool = False
-    arguments: str = ""
-    """The options of the daemon, as its command line has them."""
+    command_line: Callable[[str], str] = str
+    """What ps shows for a process of this name."""
     setting_record: str = ""
     """Where VRRP keeps what kernel settings were before it changed them; "": nowhere."""
     log: log.LogSettings = log.LogSettings()
@@ -105,7 +105,7 @@ class Worker(ABC, Generic[Slice]):
     """Identifier in the log."""
     log_role = ""
     title = ""
-    """The first word of what ps shows as the command line."""
+    """Name in what ps shows as the command line."""
     process_name = ""
     """Name of the process with process_names."""
     needs: ClassVar[Mapping[str, str]] = {}
@@ -188,7 +188,7 @@ class Worker(ABC, Generic[Slice]):
         """The whole life of the process; its exit code."""
         log_json = self.config.global_defs.log_json
         log.set_up(replace(self.options.log, json=log_json), self.ident, self.log_role)
-        setproctitle.setproctitle(f"{self.title} {self.options.arguments}".rstrip())
+        setproctitle.setproctitle(self.options.command_line(self.title))
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != self.context.parent_pid:
             return ExitCode.OK  # the parent died before it could tell

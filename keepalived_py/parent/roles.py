@@ -45,9 +45,8 @@ class Plan:
     last_good: LastGood = LastGood("")
     systemd: Systemd = field(default_factory=Systemd)
     title: str = "keepalived"
-    """Name of the process, and the first word of what ps shows as its command line."""
-    arguments: str = ""
-    """The other words of that."""
+    command_line: Callable[[str], str] = str
+    """What ps shows for a process of this name."""
     respawn: bool = True
     ignore_sigint: bool = False
     run_all: bool = False

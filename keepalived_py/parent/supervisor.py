@@ -97,7 +97,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until stopped."""
-        setproctitle.setproctitle(f"{self.plan.title} {self.plan.arguments}".rstrip())
+        setproctitle.setproctitle(self.plan.command_line(self.plan.title))
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
         asyncio.set_event_loop(None)
         self._install_signals()

@@ -42,7 +42,7 @@ def test_pid_files_and_process_names(pair: Pair) -> None:
     assert daemon.pid_of("parent") == daemon.process.pid
     assert children_of(daemon.process.pid) == [daemon.pid_of("vrrp")]
     title = Path(f"/proc/{daemon.pid_of('vrrp')}/cmdline").read_text()
-    assert title.startswith("keepalived_vrrp")
+    assert title.startswith("keepalived_vrrp ")
 
 
 def test_a_second_daemon_with_the_same_pid_file_does_not_start(pair: Pair) -> None:

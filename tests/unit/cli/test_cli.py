@@ -19,7 +19,7 @@ from keepalived_py.ctl.main import main as ctl
 from keepalived_py.log import LogSettings
 from keepalived_py.options import OPTIONS, parse
 from keepalived_py.parent.reload import Applied, ReloadCoordinator
-from keepalived_py.process_options import arguments_of, facility_of, umask_of
+from keepalived_py.process_options import command_line, facility_of, umask_of
 from tests.conftest import REPOSITORY
 from tests.unit.config.helpers_config import INSTANCE
 
@@ -34,9 +34,10 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_command_line_is_kept_as_it_was_said() -> None:
-    assert arguments_of(parse(["-nP", "-f", "a b", "--use-pid=x", "rest"])) == "-nP -f a b --use-pid=x rest"
-    assert arguments_of(parse([os.fsdecode(b"-f/x/\xff")])) == "-f/x/\ufffd"
-    assert arguments_of(parse([])) == ""
+    words = parse(["-nP", "-f", "a b", "--use-pid=x", "rest"]).words
+    assert command_line("/sbin/keepalived", words, "keepalived") == "/sbin/keepalived -nP -f a b --use-pid=x rest"
+    assert command_line("/bin/keepalived-py", (), "keepalived_vrrp") == "keepalived_vrrp"
+    assert command_line("keepalived", [os.fsdecode(b"-f/x/\xff")], "keepalived") == "keepalived -f/x/\ufffd"
 
 
 def test_options_in_every_form() -> None:
