@@ -29,6 +29,7 @@ from .parent.last_good import LastGood
 from .parent.pidfile import DIRECTORY, AlreadyRunning, PidFile, default_path
 from .parent.reload import Applied
 from .parent.roles import Plan
+from .parent.signals import pass_over_all
 from .parent.supervisor import Supervisor
 from .parent.systemd import Systemd
 from .process_options import command_line, core_files, facility_of, tell_no_effect, tell_start, umask_of
@@ -214,8 +215,7 @@ def _run(options: Options) -> int:
     from workers.tuning import keep_descriptors, remember
 
     foreground = options.has("dont-fork")
-    for name in SIGNALS.keys() - {"STOP"}:
-        signal.signal(SIGNALS[name], signal.SIG_IGN)  # until the parent can obey
+    pass_over_all()
     remember()
     systemd, umask, facility = Systemd(), umask_of(options), facility_of(options)
     keep_descriptors()

@@ -19,6 +19,8 @@ from keepalived_py.clock import now
 from keepalived_py.records import dataclass
 from keepalived_py.values import ExitCode
 
+from .signals import pass_over
+
 logger = logging.getLogger(__name__)
 
 BLOCKED = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
@@ -68,8 +70,10 @@ def _leave_parent_behind(keep: set[int]) -> None:
     Its event loop is left alone, object and all: to close it would change the epoll set that the parent still uses.
     """
     signal.set_wakeup_fd(-1)
-    for number in (*BLOCKED, signal.SIGCHLD, signal.SIGRTMAX - 1, signal.SIGRTMIN + 2):
+    for number in (*BLOCKED, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
+    for real_time in (signal.SIGRTMAX - 1, signal.SIGRTMIN + 2):
+        signal.signal(real_time, pass_over)
     for name in os.listdir("/proc/self/fd"):
         descriptor = int(name)
         if descriptor > 2 and descriptor not in keep:

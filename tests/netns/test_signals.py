@@ -1,0 +1,76 @@
+"""Signals of every kind, to the parent and straight to a worker (cli-and-signals.md 4)."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from keepalived_py.parent.signals import FAULTS, MEANINGLESS
+from tests.netns.conftest import Pair
+from tests.netns.rig import OURS, THEIRS, Daemon
+from tests.netns.test_daemon import fast
+from tests.netns.test_vrrp_takeover import VIP4
+
+pytestmark = pytest.mark.netns
+
+STATS_CLEAR, JSON = signal.SIGRTMAX - 1, signal.SIGRTMIN + 2
+MEANT = {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, STATS_CLEAR, JSON}
+
+
+def master(pair: Pair, program: str, *options: str) -> Daemon:
+    daemon = pair.one.start(program, fast(150), *options)
+    pair.rig.wait(lambda: pair.one.has(VIP4), 10)
+    return daemon
+
+
+@pytest.mark.parametrize("program", [OURS, THEIRS])
+def test_signals_without_a_meaning_do_nothing(pair: Pair, program: str) -> None:
+    assert {signal.SIGQUIT, signal.SIGALRM, signal.SIGPIPE, signal.SIGRTMAX} <= MEANINGLESS
+    daemon = master(pair, program)
+    vrrp, files = daemon.pid_of("vrrp"), ("keepalived_parent.data", "keepalived.data")
+    for number in MEANINGLESS - MEANT - FAULTS:
+        for pid in (daemon.process.pid, vrrp):
+            os.kill(pid, number)
+    daemon.signal(signal.SIGUSR1)
+    pair.rig.wait(lambda: all((daemon.directory / name).exists() for name in files), 5)
+    assert daemon.pid_of("vrrp") == vrrp
+    assert daemon.log.count("Entering MASTER STATE") == 1
+    assert daemon.stop() == 0
+
+
+def test_a_worker_obeys_signals_of_its_own(pair: Pair) -> None:
+    daemon = master(pair, OURS)
+    vrrp = daemon.pid_of("vrrp")
+    statistics, data = daemon.directory / "keepalived.stats", daemon.directory / "keepalived.data"
+    os.kill(vrrp, signal.SIGHUP)
+    pair.rig.wait(lambda: f"send SIGHUP to process {daemon.process.pid}" in daemon.log, 5)
+    os.kill(vrrp, STATS_CLEAR)
+    pair.rig.wait(statistics.exists, 5)
+    assert "Became master: 1" in statistics.read_text()
+    statistics.unlink()
+    os.kill(vrrp, signal.SIGUSR2)
+    pair.rig.wait(statistics.exists, 5)
+    assert "Became master: 0" in statistics.read_text()
+    os.kill(vrrp, JSON)
+    os.kill(vrrp, signal.SIGUSR1)
+    pair.rig.wait(lambda: data.exists() and (daemon.directory / "keepalived.json").exists(), 5)
+    assert not (daemon.directory / "keepalived_parent.data").exists()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        wire = pair.lan.capture()
+        os.kill(daemon.pid_of("vrrp"), number)
+        pair.rig.wait(lambda wire=wire: any(each.vrrp[2] == 0 for each in wire.adverts() if each.vrrp), 5)  # type: ignore[misc]
+        pair.rig.wait(lambda: not pair.one.has(VIP4), 5)
+        pair.rig.wait(lambda: pair.one.has(VIP4), 5)
+    assert daemon.log.count("Starting VRRP child process") == 3
+    daemon.signal(signal.SIGINT)
+    assert daemon.process.wait(5) == 0
+    assert not pair.one.has(VIP4)
+
+
+def test_without_respawning_a_dead_worker_ends_the_daemon(pair: Pair) -> None:
+    daemon = master(pair, OURS, "-R")
+    os.kill(daemon.pid_of("vrrp"), signal.SIGKILL)
+    assert daemon.process.wait(5) == 0
+    assert not pair.one.has(VIP4)
