@@ -273,9 +273,15 @@ def _run(options: Options) -> int:
     # imported before the fork, so that every process shares the pages
     mains = _worker_mains(options, settings, umask, vrrp_record)
     log.finish()
-    if not foreground and (daemon := daemonize()):
-        pid_files[Peer.PARENT].write(daemon)
-        return ExitCode.OK
+    try:
+        if not foreground and (daemon := daemonize()):
+            pid_files[Peer.PARENT].write(daemon)
+            return ExitCode.OK
+    except OSError as exc:
+        logger.error("No process in the background: %s", exc.strerror)
+        print(f"{PROGRAM}: no process in the background: {exc.strerror}", file=sys.stderr)
+        pid_files[Peer.PARENT].remove()
+        return ExitCode.FATAL
     log.set_up(settings, "Keepalived", "")
     log.start_threads()
     create_files(result.config.track_files)

@@ -230,6 +230,7 @@ class Aside(Sink):
         self._waiting: deque[logging.LogRecord] = deque()
         self._news = threading.Event()
         self._thread: threading.Thread | None = None
+        self._started = False
 
     def write(self, record: logging.LogRecord) -> bool:
         if len(self._waiting) >= WAITING_LIMIT:
@@ -237,25 +238,35 @@ class Aside(Sink):
         record.msg, record.args = record.getMessage(), ()
         self._waiting.append(record)
         self._news.set()
+        if self._started and self._thread is None:
+            self.start()
         return True
 
     def start(self) -> None:
-        """From now on records are written."""
+        """From now on records are written. Where no thread can be had it is tried again with each record."""
+        self._started = True
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, args=(self._news, self._waiting), daemon=True, name="log")
-            self._thread.start()
+            thread = threading.Thread(target=self._run, args=(self._news, self._waiting), daemon=True, name="log")
+            with contextlib.suppress(RuntimeError):
+                thread.start()
+                self._thread = thread
 
     def _run(self, news: threading.Event, waiting: deque[logging.LogRecord]) -> None:
         while news.wait() and news is self._news:
             news.clear()
-            while waiting:
-                self.sink.handle(waiting[0])
-                waiting.popleft()
+            self._pass_on(waiting)
+
+    def _pass_on(self, waiting: deque[logging.LogRecord]) -> None:
+        while waiting:
+            self.sink.handle(waiting[0])
+            waiting.popleft()
 
     def settle(self, limit: float) -> None:
         until = time.monotonic() + limit
         if self._waiting:
             self.start()
+            if self._thread is None:
+                self._pass_on(self._waiting)
         while self._waiting and time.monotonic() < until:
             time.sleep(0.001)
 

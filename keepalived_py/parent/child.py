@@ -50,10 +50,12 @@ def fork_process(peer: Peer, keep: set[int], body: Callable[[socket.socket], int
         except BaseException:
             logger.exception("%s: internal error", peer.value)
         finally:
-            log.finish()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+            try:
+                log.finish()
+                sys.stdout.flush()
+                sys.stderr.flush()
+            finally:
+                os._exit(code)  # whatever happens: it must not go on as a second parent
     _undo_preparations(theirs)
     return pid, ours
 

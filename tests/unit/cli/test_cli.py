@@ -7,19 +7,21 @@ import logging
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ipc.messages import Peer
-from keepalived_py.cli import SIGNALS, _errors, _load, _load_for_reload, _worker_mains, main
+from keepalived_py.cli import SIGNALS, _errors, _load, _load_for_reload, _log_settings, _worker_mains, main
 from keepalived_py.config.system import Machine
 from keepalived_py.ctl.main import main as ctl
 from keepalived_py.log import LogSettings
 from keepalived_py.options import OPTIONS, parse
 from keepalived_py.parent.reload import Applied, ReloadCoordinator
-from keepalived_py.process_options import command_line, facility_of, umask_of
+from keepalived_py.process_options import command_line, core_files, facility_of, umask_of
 from tests.conftest import REPOSITORY
 from tests.unit.config.helpers_config import INSTANCE
 
@@ -207,6 +209,84 @@ def _process() -> Iterator[None]:
 def test_an_unusable_configuration_ends_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-n", "-G", "-f", str(tmp_path / "none.conf")]) == 6
     assert "cannot be read" in capsys.readouterr().err
+
+
+NO_FORK = """
+import errno, os, sys
+def refuse():
+    raise BlockingIOError(errno.EAGAIN, "no more processes")
+os.fork = refuse
+from keepalived_py.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("pid_file", "options", "status", "told"),
+    [
+        ("k.pid", (), 1, "keepalived-py: no process in the background: no more processes\n"),
+        ("file/k.pid", ("-n", "-l"), 0, "File exists\n"),
+        ("link", ("-n", "-l"), 0, "Too many levels of symbolic links\n"),
+    ],
+)
+def test_a_start_that_cannot_be(
+    tmp_path: Path, pid_file: str, options: tuple[str, ...], status: int, told: str
+) -> None:
+    """One that does not get its pid file ends with 0, as keepalived's does."""
+    (tmp_path / "conf").write_text(INSTANCE)
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    words = ["-G", "-f", str(tmp_path / "conf"), "-p", str(tmp_path / pid_file), *options]
+    done = subprocess.run(
+        [sys.executable, "-c", NO_FORK, *words], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.endswith(told)) == (status, True), done.stderr
+    assert {each.name for each in tmp_path.iterdir()} == {"conf", "file", "link"}
+
+
+def test_a_relative_file_is_one_of_the_current_directory(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(conf.parent)
+    assert main(["-t", "-f", conf.name]) == 0
+    assert main(["-t", "-f", "none.conf"]) == 6
+    (conf.parent / "keepalived2.conf").write_text("nonsense\n")
+    assert main(["-t", "-f", "keepalived*.conf"]) == 5
+
+
+def test_lines_for_others_and_includes_that_count(conf: Path) -> None:
+    conf.write_text(conf.read_text() + "@one nonsense\ninclude nothere/*.conf\n")
+    assert main(["-t", "-f", str(conf), "-i", "one"]) == 5
+    assert main(["-t", "-f", str(conf), "--config-id=two"]) == 0
+    assert main(["-t", "-f", str(conf), "-i", "two", "-e"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "console", "file"),
+    [
+        ("-l", False, ""),
+        ("-l -n", True, ""),
+        ("-n", False, ""),
+        ("-g", False, "{tmp}/keepalived.log"),
+        ("-gown.log", False, "{tmp}/own.log"),
+        ("--log-file=/var/log/k", False, "/var/log/k"),
+    ],
+)
+def test_where_the_log_goes(
+    words: str, console: bool, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    options = parse(words.split())
+    found = _log_settings(options, 3, options.has("dont-fork"), None)
+    assert (found.console, found.file, found.syslog) == (console, file.format(tmp=tmp_path), True)
+    assert not _log_settings(parse(["-G"]), 3, True, None).syslog
+
+
+def test_core_files_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("keepalived_py.process_options.allow", lambda: asked.append("size"))
+    monkeypatch.setattr("keepalived_py.process_options.CorePattern.set", lambda self, text: asked.append(text))
+    for words in ((), ("-m",), ("-M",), ("--core-dump-pattern=core.%p",)):
+        core_files(parse(words))
+    assert asked == ["size", "size", "core", "size", "core.%p"]
 
 
 def test_lint(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -371,6 +371,27 @@ def test_records_wait_for_the_thread() -> None:
     assert kept.texts == ["one", "two"]
 
 
+def test_without_a_thread_records_wait_for_one_or_for_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    kept = Kept()
+    aside = log.Aside(kept)
+    with monkeypatch.context() as refused:
+        refused.setattr(threading.Thread, "start", refuse)
+        aside.start()
+        aside.emit(record("one"))
+        assert kept.texts == []
+        aside.settle(5)
+        assert kept.texts == ["one"]
+        aside.emit(record("two"))
+        assert kept.texts == ["one"]
+    aside.emit(record("three"))
+    aside.settle(5)
+    assert kept.texts == ["one", "two", "three"]
+    aside.give_back()
+
+
 def test_a_file_stays_open_from_record_to_record(root: logging.Logger, tmp_path: Path) -> None:
     log.set_up(file_only(tmp_path / "a.log"), "X", "")
     root.info("one")
