@@ -240,7 +240,9 @@ class Tuner:
         self._priority = self._max_auto = 0
 
     def _overrun(self, number: int, frame: Any) -> None:
-        """SIGXCPU, between two instructions of whatever takes so long."""
+        """SIGXCPU, between two instructions of whatever takes so long; sent by somebody else it means nothing."""
+        if not self._priority:
+            return
         _normal()
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._overran)

@@ -37,6 +37,7 @@ def test_signals_without_a_meaning_do_nothing(pair: Pair, program: str) -> None:
     pair.rig.wait(lambda: all((daemon.directory / name).exists() for name in files), 5)
     assert daemon.pid_of("vrrp") == vrrp
     assert daemon.log.count("Entering MASTER STATE") == 1
+    assert "of computing" not in daemon.log
     assert daemon.stop() == 0
 
 
