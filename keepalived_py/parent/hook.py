@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import subprocess
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -40,7 +41,7 @@ class Hook:
         self._loop, self._done = loop, done
         self._process: subprocess.Popen[bytes] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._signals = iter(SIGNALS)
+        self._signals = deque(SIGNALS)
 
     def start(self, start: Callable[[Script], subprocess.Popen[bytes]]) -> None:
         """Start the program; call it outside of the loop."""
@@ -79,13 +80,11 @@ class Hook:
         self._signal()
 
     def _signal(self) -> None:
-        number = next(self._signals, None)
-        if number is None:
-            self._timer = self._loop.call_later(GIVE_UP, self._give_up)
-            return
+        number = self._signals.popleft() if self._signals else signal.SIGKILL
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
-        self._timer = self._loop.call_later(NEXT_SIGNAL, self._signal)
+        delay, then = (NEXT_SIGNAL, self._signal) if self._signals else (GIVE_UP, self._give_up)
+        self._timer = self._loop.call_later(delay, then)
 
     def _give_up(self) -> None:
         logger.error("%s %s cannot be ended", self.name, self.script)

@@ -120,7 +120,7 @@ def test_the_checker_has_settings_of_its_own(pair: Pair, monkeypatch: pytest.Mon
     check = f"real_server 127.0.0.1 80 {{\n MISC_CHECK {{\n misc_path {path}\n user root\n }}\n }}\n"
     service = f"virtual_server 10.9.9.9 80 {{\n protocol TCP\n delay_loop 1\n warmup 0\n {check}}}\n"
     command = no_ipvs.command(OURS, pair.rig.directory)
-    daemon = pair.one.start(OURS, with_globals(*limits, *names) + service, command=command)
+    daemon = pair.one.start(OURS, with_globals(*limits, *names) + service, "-a", command=command)
     pair.rig.wait(lambda: shown.exists() and "NoNewPrivs" in shown.read_text(), 15)
     checker, vrrp = daemon.pid_of("checkers"), daemon.pid_of("vrrp")
     assert os.sched_getscheduler(checker) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR
@@ -129,6 +129,7 @@ def test_the_checker_has_settings_of_its_own(pair: Pair, monkeypatch: pytest.Mon
     assert resource.prlimit(checker, resource.RLIMIT_RTTIME)[0] == 200000
     assert int(status(checker, "VmLck").split()[0]) > 1000
     assert [comm(checker), comm(vrrp)] == ["balances", "keepalived_vrrp"]
+    pair.rig.wait(lambda: f"Netlink: address {VIP4}/24 added on eth0" in daemon.log, 10)
     assert os.sched_getscheduler(vrrp) == os.SCHED_OTHER
     assert os.sched_getaffinity(vrrp) == os.sched_getaffinity(0)
     found = shown.read_text()
@@ -228,9 +229,15 @@ def test_umask(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
 # options, capabilities, stalls ----------------------------------------------------------------------------------------
 
 
+OTHERS = ("-b", "bfd.pid", "-O", "--flush-log-file", "--config-fd=3")
+
+
 def test_options_without_effect_say_so(pair: Pair) -> None:
-    daemon = master(pair, fast(150), "-X", "-B", "-x", "-A", "tcp:1:2", "--no-mem-check", "--perf", "--debug=D")
-    for name in ("release-vips", "no_bfd", "snmp", "snmp-agent-socket", "perf", "debug"):
+    daemon = master(
+        pair, fast(150), "-X", "-B", "-x", "-A", "tcp:1:2", "--no-mem-check", "--perf", "--debug=D", *OTHERS
+    )
+    names = ("release-vips", "no_bfd", "bfd_pid", "snmp", "snmp-agent-socket", "perf", "debug")
+    for name in (*names, "openssl-mem-check", "flush-log-file", "config-fd"):
         assert f"Option --{name} has no effect: " in daemon.log
     assert daemon.stop() == 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -19,10 +20,27 @@ STATS_CLEAR, JSON = signal.SIGRTMAX - 1, signal.SIGRTMIN + 2
 MEANT = {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, STATS_CLEAR, JSON}
 
 
-def master(pair: Pair, program: str, *options: str) -> Daemon:
-    daemon = pair.one.start(program, fast(150), *options)
+def master(pair: Pair, program: str, *options: str, more: str = "") -> Daemon:
+    daemon = pair.one.start(program, fast(150, more), *options)
     pair.rig.wait(lambda: pair.one.has(VIP4), 10)
     return daemon
+
+
+def test_what_scripts_leave_behind_is_collected(pair: Pair) -> None:
+    """The parent is a subreaper."""
+    orphan = pair.rig.directory / "orphan"
+    orphan.write_text(f"#!/bin/sh\nsleep 1 &\necho $! > {orphan}.pid\n")
+    orphan.chmod(0o755)
+    daemon = master(pair, OURS, more=f'notify_master "{orphan}" root')
+    written = Path(f"{orphan}.pid")
+    pair.rig.wait(lambda: written.exists() and written.read_text().endswith("\n"), 5)
+    left = int(written.read_text())
+    pair.rig.wait(lambda: left in direct_children(daemon.process.pid), 1)
+    pair.rig.wait(lambda: not Path(f"/proc/{left}").exists(), 3)
+
+
+def direct_children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.parametrize("program", [OURS, THEIRS])

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,40 @@ def run(
     loop.close()
     assert hook.pid == 0
     return len(calls), calls[0] - begun
+
+
+class Recorder(asyncio.SelectorEventLoop):
+    """Its timers run one after the other as soon as they are asked for; when each would have run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[tuple[float, Callable[[], None]]] = []
+
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+        self.waiting.append((delay, callback))
+        return asyncio.TimerHandle(delay, callback, args, self)
+
+
+def test_the_times_are_keepalived_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM at the limit, SIGKILL 2 s later and again after 2 s, given up after 10 s."""
+    monkeypatch.undo()
+    loop, sent, done = Recorder(), list[int](), list[float]()
+    monkeypatch.setattr(os, "killpg", lambda pid, number: sent.append(number))
+    hook = Hook("startup_script", shell("exec sleep 60"), 7.0, loop, lambda: done.append(1))
+    process = start(shell("exec sleep 60"))
+    hook.start(lambda script: process)
+    told = []
+    while loop.waiting:
+        delay, callback = loop.waiting.pop()
+        callback()
+        told.append((delay, *sent))
+        sent.clear()
+    os.kill(process.pid, signal.SIGKILL)
+    os.waitpid(process.pid, 0)
+    loop.close()
+    term, kill = signal.SIGTERM, signal.SIGKILL
+    assert told == [(7.0, term), (2.0, kill), (2.0, kill), (10.0,)]
+    assert done == [1]
 
 
 def test_it_is_waited_for(tmp_path: Path) -> None:

@@ -249,6 +249,17 @@ def test_names_of_dumps(wanted: str, instance: str, part: str, path: str, monkey
     assert dumpfile.state_path(defs, part) == path
 
 
+def test_tmpdir_counts_where_it_is_an_absolute_path_of_a_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    for value, directory in (("", "/tmp"), (f"{tmp_path}/none", "/tmp"), (f"{tmp_path}/file", "/tmp"), (".", "/tmp")):
+        monkeypatch.setenv("TMPDIR", value)
+        assert dumpfile.temporary_directory() == directory
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert dumpfile.temporary_directory() == str(tmp_path)
+
+
 def test_a_dump_replaces_a_link_and_obeys_the_umask(tmp_path: Path) -> None:
     target = tmp_path / "precious"
     target.write_text("precious")

@@ -221,11 +221,14 @@ def outcome(script: Script, *args: str, limit: float = 2.0, **environment: str) 
 
 
 def test_a_script_gets_arguments_environment_and_a_group_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LD_PRELOAD", "")
+    for name in ("LD_PRELOAD", "LD_LIBRARY_PATH", "IFS"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("ELSE", "else")
     scripts._own_environment.cache_clear()
-    found = outcome(shell('echo "$1 $2 $WHY ${LD_PRELOAD-unset}"; ps -o pgid= $$'), "a b", "c", WHY="because")
-    first, second = found.output.split("\n")
-    assert first == "a b c because unset"
+    shown = 'echo "$1 $2 $WHY $ELSE ${LD_PRELOAD-unset} ${LD_LIBRARY_PATH-unset}"; ps -o pgid= $$; env | grep -c ^IFS='
+    first, second, third = outcome(shell(shown), "a b", "c", WHY="because").output.split("\n")
+    assert first == "a b c because else unset unset"
+    assert third == "0"
     assert int(second) != os.getpgid(0)
 
 

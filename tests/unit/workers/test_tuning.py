@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import subprocess
@@ -14,8 +15,11 @@ import pytest
 
 from keepalived_py.config import model
 from keepalived_py.config.model import CheckerSlice, Fifo, GlobalDefs, NotifyScripts, Script, VrrpConfig, VrrpSlice
+from keepalived_py.values import ExitCode
 from tests.unit.vrrp.builders import instance
 from workers import privileges
+from workers.vrrp.worker import VrrpWorker
+from workers.worker import WorkerError
 
 MODEL = [kind for kind in vars(model).values() if isinstance(kind, type) and is_dataclass(kind)]
 START = """
@@ -190,6 +194,22 @@ def test_open_files_are_allowed_as_needed() -> None:
     if hard != resource.RLIM_INFINITY:
         shown = run(f"tuning.raise_descriptors({hard})\nprint(resource.getrlimit(resource.RLIMIT_NOFILE)[0])")
         assert shown.splitlines() == [f"{hard + 200} open files may be needed, the limit is {hard}", str(hard)]
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (WorkerError("no IPVS"), 1),
+        (WorkerError("no interface", ExitCode.CONFIG), 2),
+        (WorkerError("no permission", ExitCode.NO_PERMISSION), 4),
+        (OSError(errno.EMFILE, "too many"), 70),
+        (ValueError("a bug"), 70),
+        (MemoryError(), 204),
+    ],
+)
+def test_how_a_worker_ends(failure: Exception, code: int) -> None:
+    """cli-and-signals.md 3; the supervisor decides by it whether there is another one."""
+    assert VrrpWorker._failed(VrrpWorker.__new__(VrrpWorker), failure) == code
 
 
 def test_missing_capabilities_are_named() -> None:
