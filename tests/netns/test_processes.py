@@ -229,13 +229,13 @@ def test_umask(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
 # options, capabilities, stalls ----------------------------------------------------------------------------------------
 
 
-OTHERS = ("-b", "bfd.pid", "-O", "--flush-log-file", "--config-fd=3")
+WITHOUT_EFFECT = """
+-X -B -b bfd.pid -x -A tcp:1:2 --no-mem-check --perf --debug=D -O --flush-log-file --config-fd=3
+"""
 
 
 def test_options_without_effect_say_so(pair: Pair) -> None:
-    daemon = master(
-        pair, fast(150), "-X", "-B", "-x", "-A", "tcp:1:2", "--no-mem-check", "--perf", "--debug=D", *OTHERS
-    )
+    daemon = master(pair, fast(150), *WITHOUT_EFFECT.split())
     names = ("release-vips", "no_bfd", "bfd_pid", "snmp", "snmp-agent-socket", "perf", "debug")
     for name in (*names, "openssl-mem-check", "flush-log-file", "config-fd"):
         assert f"Option --{name} has no effect: " in daemon.log
