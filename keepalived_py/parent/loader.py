@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import os
 import signal
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 NICE = 10
 """Reading a large file must not take the processor from whoever has an advert to send."""
 
+PR_SET_PDEATHSIG = 1
+
 
 class Loader:
     """One at a time. `done` hears what was found, `failed` why nothing was; one of both is called for each start."""
@@ -32,11 +35,12 @@ class Loader:
         self._channel: Channel | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self, load: Callable[[], ConfigLoaded], keep: Set[int], limit: float | None) -> None:
+    def start(self, load: Callable[[], ConfigLoaded], keep: Set[int], limit: float) -> None:
         """Fork, outside of the loop. After `limit` seconds the process is killed; `keep`: descriptors it inherits."""
 
         def body(sock: socket.socket) -> int:
             os.nice(NICE)
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody else would end it where the file hangs
             frame = encode(load())
             sock.sendall(len(frame).to_bytes(4) + frame)
             return 0
@@ -46,10 +50,15 @@ class Loader:
         except OSError as exc:
             self._failed(f"no process for it: {exc.strerror}")
             return
-        self._channel = Channel(sock, Peer.LOADER, self._found, lambda reason: None)
+        self._channel = Channel(sock, Peer.LOADER, self._found, self._broken)
         self._channel.attach(self._loop)
-        if limit is not None:
-            self._timer = self._loop.call_later(limit, self._late, limit)
+        self._timer = self._loop.call_later(limit, self._late, limit)
+
+    def stop(self) -> None:
+        """Read no more and call nobody."""
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+        self._close()
 
     def ended(self, pid: int, code: int) -> bool:
         """Whether the process that was collected is the loader. Its message may still wait in the socket."""
@@ -64,6 +73,12 @@ class Loader:
     def _found(self, found: ConfigLoaded) -> None:
         self._close()
         self._done(found)
+
+    def _broken(self, reason: str) -> None:
+        """An end without a reason is that of a process: how it ended comes with its status."""
+        if reason:
+            self._close()
+            self._failed(reason)
 
     def _late(self, limit: float) -> None:
         logger.error("Reading the configuration takes longer than %gs", limit)

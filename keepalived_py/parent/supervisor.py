@@ -64,8 +64,8 @@ RELAYS = {VrrpStateChanged: Peer.CHECKER, VirtualServerStateChanged: Peer.VRRP}
 RETRY_FORK = 1.0
 SERVICES_LIMIT = 5.0
 """Seconds that VRRP waits at the start for the services of the checker."""
-CHECK_LIMIT = 5.0
-"""Seconds that the reading may take with reload_check_config."""
+READ_LIMIT, CHECK_LIMIT = 300.0, 5.0
+"""Seconds that the reading may take before it counts as hanging, and with reload_check_config."""
 
 
 CLEANERS = 3
@@ -378,13 +378,13 @@ class Supervisor:
             self._later(self._start_loader)
 
     def _start_loader(self) -> None:
+        if self._stopping:
+            return
         current = self.reload.current
         defs = current.config.global_defs
-        checked = defs.reload.check_config is not None
+        limit = READ_LIMIT if defs.reload.check_config is None else CHECK_LIMIT
         create(reload_file(defs))
-        self._loader.start(
-            partial(self.plan.load, current), self.plan.open_descriptors, CHECK_LIMIT if checked else None
-        )
+        self._loader.start(partial(self.plan.load, current), self.plan.open_descriptors, limit)
 
     def _load_failed(self, reason: str) -> None:
         remove(reload_file(self.reload.current.config.global_defs))
@@ -445,6 +445,8 @@ class Supervisor:
         if self._stopping:
             return
         self._stopping = True
+        self._loader.stop()
+        remove(reload_file(self.reload.current.config.global_defs))
         checker = self.roles.get(Peer.CHECKER)
         if checker is not None and checker.child is not None:
             checker.child.send(Drain())

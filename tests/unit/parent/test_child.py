@@ -9,11 +9,13 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ipc.messages import ConfigLoaded, Peer
+from ipc.messages import ConfigLoaded, Peer, Stop
 from keepalived_py.parent.child import BLOCKED, collected, fork_process
 from keepalived_py.parent.core_dump import CorePattern
 from keepalived_py.parent.loader import Loader
@@ -49,7 +51,7 @@ def test_children_are_collected_with_how_they_ended() -> None:
     other.close()
 
 
-def loading(load: Callable[[], ConfigLoaded], limit: float | None) -> list[str]:
+def loading(load: Callable[[], Any], limit: float = 3.0) -> list[str]:
     """Run a loader to its end; what was told."""
     told: list[str] = []
 
@@ -75,7 +77,7 @@ def loading(load: Callable[[], ConfigLoaded], limit: float | None) -> list[str]:
 
 
 def test_what_the_loader_finds_arrives() -> None:
-    assert loading(lambda: ConfigLoaded(config=None, problems=("one", "two"), errors=()), 3) == ["found 2"]
+    assert loading(lambda: ConfigLoaded(config=None, problems=("one", "two"), errors=())) == ["found 2"]
 
 
 def test_a_loader_that_takes_too_long_is_killed(caplog: pytest.LogCaptureFixture) -> None:
@@ -91,7 +93,29 @@ def test_a_loader_that_breaks() -> None:
     def load() -> ConfigLoaded:
         raise ValueError("broken")
 
-    assert loading(load, None) == ["loader ended with 70"]
+    assert loading(load) == ["loader ended with 70"]
+
+
+def test_a_loader_that_talks_nonsense() -> None:
+    assert loading(Stop) == ["protocol error: loader may not send worker.stop"]
+
+
+def test_a_loader_that_is_stopped_calls_nobody() -> None:
+    told: list[object] = []
+    loop = asyncio.new_event_loop()
+    before = os.listdir("/proc/self/fd")
+    loader = Loader(loop, told.append, told.append)
+    loader.stop()
+    wait: Callable[[], Any] = partial(time.sleep, 30)
+    loader.start(wait, set(), 3.0)
+    pid = loader._pid
+    loader.stop()
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert [loader.ended(*each) for each in collected()] == [True]
+    loop.run_until_complete(asyncio.sleep(0))
+    assert os.listdir("/proc/self/fd") == before
+    loop.close()
+    assert told == []
 
 
 def test_a_loader_that_cannot_be_forked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +123,7 @@ def test_a_loader_that_cannot_be_forked(monkeypatch: pytest.MonkeyPatch) -> None
         raise BlockingIOError(errno.EAGAIN, "no more processes")
 
     monkeypatch.setattr(os, "fork", refuse)
-    assert loading(lambda: ConfigLoaded(config=None, problems=(), errors=()), None) == [
+    assert loading(lambda: ConfigLoaded(config=None, problems=(), errors=())) == [
         "no process for it: no more processes"
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -11,9 +12,9 @@ from typing import Any
 import pytest
 
 from ipc.channel import Channel
-from ipc.messages import ApplyConfig, ConfigApplied, ConfigLoaded, ConfigRefused, Peer, VrrpStateChanged
+from ipc.messages import ApplyConfig, ConfigApplied, ConfigLoaded, ConfigRefused, Peer, Stop, VrrpStateChanged
 from keepalived_py.config.delta import difference
-from keepalived_py.config.model import CheckerConfig, Config, GlobalDefs, VirtualServer, VrrpConfig
+from keepalived_py.config.model import CheckerConfig, Config, GlobalDefs, ReloadSettings, VirtualServer, VrrpConfig
 from keepalived_py.parent import supervisor as module
 from keepalived_py.parent.reload import Applied
 from keepalived_py.parent.roles import Plan
@@ -224,3 +225,28 @@ def test_a_worker_that_confirmed_and_died_has_not_refused(daemon: Daemon) -> Non
     daemon.turn()
     assert daemon.parent.reload.current.generation == 2
     assert daemon.worker(Peer.VRRP).generation == 2
+
+
+def test_a_stop_while_the_configuration_is_read_ends_the_reading(
+    daemon: Daemon, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker = tmp_path / "reading"
+    reload = ReloadSettings(file=str(marker))
+    daemon.parent.reload.current = Applied(1, config(reload=reload))
+    daemon.start()
+    daemon.parent.request_reload()
+    daemon.turn()
+    assert marker.exists()
+    daemon.parent._loader._pid = 99
+    daemon.parent.request_stop()
+    assert (99, signal.SIGKILL) in daemon.killed
+    assert not marker.exists()
+    assert daemon.worker(Peer.VRRP).sent(Stop)
+
+
+def test_no_reading_begins_in_a_stop(daemon: Daemon) -> None:
+    daemon.start()
+    daemon.parent.request_reload()
+    daemon.parent.request_stop()
+    daemon.turn()
+    assert daemon.loaders == 0
