@@ -7,6 +7,7 @@ DumpRequest. It ends when told to, on SIGTERM, or when its parent is gone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import errno
 import gc
@@ -52,6 +53,8 @@ from .tuning import Tuner, no_new_privileges, raise_descriptors
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_INTERVAL = 1.0
+PATIENCE = 1.0
+"""Seconds that a stop waits for the end of a change that is under way."""
 PR_SET_PDEATHSIG = 1
 PLAIN_NAME = "keepalived"
 """What every process is called without process_names."""
@@ -118,6 +121,8 @@ class Worker(ABC, Generic[Slice]):
         self.generation = context.generation
         self._stopping = asyncio.Event()
         self._drained = False
+        self._turn = asyncio.Lock()
+        """Start, changes of the configuration, drain and stop come one after the other."""
         self._lateness = 0.0
         """The worst since the last heartbeat."""
         self._of_loop = vitals.Lateness()
@@ -278,7 +283,8 @@ class Worker(ABC, Generic[Slice]):
         loop.set_exception_handler(self._unhandled)
         self.channel.attach(loop)
         self.channel.send(Hello(pid=os.getpid(), generation=self.generation))
-        await self.start()
+        async with self._turn:
+            await self.start()
         gc.collect()
         gc.freeze()
         self._memory.start()
@@ -293,6 +299,8 @@ class Worker(ABC, Generic[Slice]):
     _exit_code: int = ExitCode.OK
 
     async def _shut_down(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._turn.acquire(), PATIENCE)  # and nobody else has a turn
         await self.stop()
         self._memory.report("the stop")
         for task in self._tasks:
@@ -342,7 +350,7 @@ class Worker(ABC, Generic[Slice]):
     def _received(self, msg: Any) -> None:
         match msg:
             case ApplyConfig():
-                self.spawn(self._apply(msg))
+                self.spawn(self._obey_apply(msg))
             case Drain():
                 self.spawn(self._obey_drain())
             case Stop():
@@ -351,6 +359,11 @@ class Worker(ABC, Generic[Slice]):
                 self._dump(msg.kind)
             case _:
                 self.on_message(msg)
+
+    async def _obey_apply(self, msg: ApplyConfig) -> None:
+        async with self._turn:
+            if not (self._drained or self._stopping.is_set()):
+                await self._apply(msg)
 
     async def _apply(self, msg: ApplyConfig) -> None:
         if type(msg.config.rest) is not type(self.config) or msg.base not in (0, self.generation):
@@ -382,7 +395,8 @@ class Worker(ABC, Generic[Slice]):
 
     async def _obey_drain(self) -> None:
         self._drained = True
-        await self.drain()
+        async with self._turn:
+            await self.drain()
         self.channel.send(Drained())
 
     def _parent_gone(self, reason: str) -> None:
