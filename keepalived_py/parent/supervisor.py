@@ -445,6 +445,7 @@ class Supervisor:
         if self._stopping:
             return
         self._stopping = True
+        self._watch.kills = False  # that is for child_wait_time now
         self._loader.stop()
         remove(reload_file(self.reload.current.config.global_defs))
         checker = self.roles.get(Peer.CHECKER)

@@ -30,6 +30,8 @@ class StallWatch:
     restart_after = 0.0
     """restart_stalled: seconds without a word after which a worker is killed; 0: never."""
 
+    kills = True
+
     def __init__(
         self, loop: asyncio.AbstractEventLoop, roles: Mapping[Peer, Role], changed: Callable[[], None]
     ) -> None:
@@ -73,6 +75,6 @@ class StallWatch:
             logger.warning("%s child process(%d) does not answer", name, child.pid)
             role.stalled = True
             self._changed()
-        if child.ready and 0 < self.restart_after < silent:
+        if self.kills and child.ready and 0 < self.restart_after < silent:
             logger.error("%s child process(%d) said nothing for %.1fs - killing it", name, child.pid, silent)
             os.kill(child.pid, signal.SIGKILL)

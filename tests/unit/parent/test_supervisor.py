@@ -250,3 +250,15 @@ def test_no_reading_begins_in_a_stop(daemon: Daemon) -> None:
     daemon.parent.request_stop()
     daemon.turn()
     assert daemon.loaders == 0
+
+
+def test_who_takes_long_in_a_stop_is_not_killed_as_stalled(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon.parent.reload.current = Applied(1, config(restart_stalled=2.0))
+    daemon.start()
+    vrrp = daemon.parent.roles[Peer.VRRP].child
+    assert vrrp is not None
+    daemon.parent.request_stop()
+    daemon.parent._watch.start()
+    vrrp.last_beat -= 3.0
+    daemon.parent._watch._look()
+    assert daemon.killed == []
