@@ -9,7 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Any
 
-from ipc.messages import ConfigLoaded, Peer, VirtualServerStateChanged
+from ipc.messages import (
+    ConfigLoaded,
+    Peer,
+    RealServerStateChanged,
+    ScriptStateChanged,
+    VirtualServerStateChanged,
+    VrrpStateChanged,
+)
 from keepalived_py.config.model import Config, Script
 from keepalived_py.records import dataclass
 
@@ -76,6 +83,30 @@ class Role:
     unclean: bool = False
     """The last worker died without taking away what was its, and there is no other yet."""
     deaths: int = 0
+
+    def forget(self, config: Config) -> None:
+        """Drop reports about what `config` does not have, once they are more than those that it can have.
+
+        What reloads take away is told of for the last time and would be remembered for ever.
+        """
+        vrrp, servers = config.vrrp, config.checker.virtual_servers
+        possible = len(vrrp.instances) + len(vrrp.sync_groups) + len(vrrp.scripts) + len(servers)
+        if len(self.reports) > possible + sum(len(server.real_servers) for server in servers):
+            known = subjects(config)
+            self.reports = {key: report for key, report in self.reports.items() if key in known}
+
+
+def subjects(config: Config) -> set[tuple[Any, ...]]:
+    """The `merge_key` of every report that can come of `config`."""
+    found: set[tuple[Any, ...]] = set()
+    found.update((VrrpStateChanged, "INSTANCE", each.name) for each in config.vrrp.instances)
+    found.update((VrrpStateChanged, "GROUP", each.name) for each in config.vrrp.sync_groups)
+    found.update((ScriptStateChanged, each.name) for each in config.vrrp.scripts)
+    for server in config.checker.virtual_servers:
+        service = str(server.key)
+        found.add((VirtualServerStateChanged, service))
+        found.update((RealServerStateChanged, service, real.key.text(server.protocol)) for real in server.real_servers)
+    return found
 
 
 def last_words(roles: Mapping[Peer, Role], peer: Peer) -> tuple[Any, ...]:

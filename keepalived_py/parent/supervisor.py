@@ -157,6 +157,8 @@ class Supervisor:
         if config is not self._adopted:
             if self._adopted is not None:
                 self._expected.clear()
+                for role in self.roles.values():
+                    role.forget(config)
                 self.plan.last_good.confirm()
             self._adopted = config
             self.plan.adopt(config)

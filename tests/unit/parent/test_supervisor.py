@@ -7,14 +7,33 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ipc.channel import Channel
-from ipc.messages import ApplyConfig, ConfigApplied, ConfigLoaded, ConfigRefused, Peer, Stop, VrrpStateChanged
+from ipc.messages import (
+    ApplyConfig,
+    ConfigApplied,
+    ConfigLoaded,
+    ConfigRefused,
+    Peer,
+    RealServerStateChanged,
+    Stop,
+    VirtualServerStateChanged,
+    VrrpStateChanged,
+)
 from keepalived_py.config.delta import difference
-from keepalived_py.config.model import CheckerConfig, Config, GlobalDefs, ReloadSettings, VirtualServer, VrrpConfig
+from keepalived_py.config.model import (
+    CheckerConfig,
+    Config,
+    GlobalDefs,
+    RealServer,
+    ReloadSettings,
+    VirtualServer,
+    VrrpConfig,
+)
 from keepalived_py.parent import supervisor as module
 from keepalived_py.parent.reload import Applied
 from keepalived_py.parent.roles import Plan
@@ -262,3 +281,33 @@ def test_who_takes_long_in_a_stop_is_not_killed_as_stalled(daemon: Daemon, monke
     vrrp.last_beat -= 3.0
     daemon.parent._watch._look()
     assert daemon.killed == []
+
+
+def test_what_is_configured_no_more_is_forgotten(daemon: Daemon) -> None:
+    daemon.start()
+    real = RealServer(address=ip_address("192.0.2.81"), port=80)
+    served = CheckerConfig(virtual_servers=(replace(SERVER, real_servers=(real,)),))
+    new = replace(config(120), checker=served)
+    vrrp, checker = daemon.worker(Peer.VRRP), daemon.worker(Peer.CHECKER)
+    for name in ("VI_1", "VI_2"):
+        vrrp.channel.send(
+            VrrpStateChanged(kind="INSTANCE", name=name, old="", new="BACKUP", priority=100, reason="", time=1.0)
+        )
+    service, there = str(SERVER.key), real.key.text(SERVER.protocol)
+    for number in range(9):
+        gone = f"[192.0.2.{number}]:tcp:80"
+        for what in (there, gone):
+            checker.channel.send(RealServerStateChanged(service=service, real=what, up=True, reason="", time=1.0))
+        checker.channel.send(VirtualServerStateChanged(service=gone, up=True, reason="", time=1.0))
+    checker.channel.send(VirtualServerStateChanged(service=service, up=True, reason="", time=1.0))
+    daemon.turn()
+    daemon.parent.request_reload()
+    daemon.turn()
+    daemon.found(new)
+    for worker in (vrrp, checker):
+        worker.channel.send(ConfigApplied(generation=2))
+    daemon.turn()
+    reports = {peer: list(role.reports.values()) for peer, role in daemon.parent.roles.items()}
+    assert [report.real for report in reports[Peer.CHECKER] if isinstance(report, RealServerStateChanged)] == [there]
+    assert [report.service for report in reports[Peer.CHECKER]] == [service, service]
+    assert len(reports[Peer.VRRP]) == 2  # so few are no burden
