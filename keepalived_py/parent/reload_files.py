@@ -50,13 +50,14 @@ def parse_time(text: str, now: float) -> ReloadTime:
     year += 2000 if year < 100 else 0
     try:
         when = datetime(year, month, day, int(found[4]), int(found[5]), int(found[6]), tzinfo=zone)
-    except ValueError as exc:
+        if found[1] is None and when.timestamp() <= now:
+            when += timedelta(days=1)
+        at = when.timestamp()
+    except ValueError as exc:  # there is no such day, or the calendar ends before
         raise BadTime(f"'{text.strip()}': {exc}") from exc
-    if found[1] is None and when.timestamp() <= now:
-        when += timedelta(days=1)
-    if when.timestamp() <= now:
+    if at <= now:
         raise BadTime(f"'{text.strip()}' has passed")
-    return ReloadTime(when.timestamp(), found[1] is not None)
+    return ReloadTime(at, found[1] is not None)
 
 
 class ReloadClock:
@@ -108,7 +109,7 @@ class ReloadClock:
         pending = self.due is not None
         self._cancel()
         try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            text = _start_of(self._path)
         except FileNotFoundError:
             if pending:
                 logger.info("Reload is no longer planned")
@@ -116,8 +117,6 @@ class ReloadClock:
         except OSError as exc:
             logger.error("reload_time_file %s: %s", self._path, exc.strerror)
             return
-        with open(descriptor, errors="replace") as file:
-            text = file.read(SIZE_LIMIT)
         try:
             self.due = parse_time(text, self._clock())
         except BadTime as exc:
@@ -149,6 +148,15 @@ class ReloadClock:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.due = None
+
+
+def _start_of(path: str) -> str:
+    """What counts of a file, whatever it is: never waits. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, SIZE_LIMIT).decode("utf-8", "replace")
+    finally:
+        os.close(descriptor)
 
 
 def reload_file(defs: GlobalDefs) -> str:

@@ -61,6 +61,7 @@ def test_times(text: str, when: str) -> None:
         ("2026-02-29 12:00:00", "day"),
         ("2026-03-04 12:00:00Z", "has passed"),
         ("26-03-04 14:00:00", "has passed"),
+        ("9999-12-31 23:59:59", "out of range"),
     ],
 )
 def test_nonsense_and_the_past(text: str, why: str) -> None:
@@ -146,6 +147,18 @@ def test_the_file_comes_changes_and_goes(tmp_path: Path) -> None:
         assert clock.due is None
 
     assert play(tmp_path, scenario) == []
+
+
+def test_what_is_no_file_plans_nothing_and_leaks_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    os.mkdir(tmp_path / "when")
+    before = os.listdir("/proc/self/fd")
+
+    async def scenario(path: Path, day: Day, clock: ReloadClock, reloads: list[str]) -> None:
+        assert clock.due is None
+
+    assert play(tmp_path, scenario) == []
+    assert "Is a directory" in caplog.text
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_time_that_comes(tmp_path: Path) -> None:
