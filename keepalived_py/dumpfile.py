@@ -66,16 +66,31 @@ def write(path: str, text: str, mode: int = PERMISSIONS) -> None:
 
 
 def save(directory: str, name: str, text: str) -> None:
-    """config_save_dir: put `text` into `directory`, which is made if only its last part is missing."""
-    if not directory:
-        return
+    """config_save_dir: put `text` into `directory`, which is made if only its last part is missing.
+
+    A name comes again where process numbers do, as in a container.
+    """
     try:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(directory, 0o700)
-        with _new(os.path.join(directory, name)) as file:
-            file.write(text)
+        make_directory(directory, 0o700)
     except OSError as exc:
         logger.error("config_save_dir %s: %s", directory, exc.strerror)
+    else:
+        write(os.path.join(directory, name), text)
+
+
+def make_directory(path: str, mode: int) -> None:
+    """See to it that `path` is there; a new one gets `mode` whatever the umask is. Raises OSError."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, mode)
+        os.chmod(path, mode)
+
+
+def make_directories(path: str, mode: int) -> None:
+    """The same with all that is missing above it."""
+    above = os.path.dirname(path)
+    if not os.path.isdir(above):
+        make_directories(above, mode)
+    make_directory(path, mode)
 
 
 def _new(path: str, mode: int = PERMISSIONS) -> TextIO:

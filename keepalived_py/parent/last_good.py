@@ -8,7 +8,7 @@ import os
 
 from keepalived_py.config.dump import dump
 from keepalived_py.config.model import Config
-from keepalived_py.dumpfile import write
+from keepalived_py.dumpfile import make_directory, write
 from keepalived_py.records import dataclass
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class LastGood:
             os.unlink(self._staged)
         if config is not None:
             with contextlib.suppress(OSError):
-                os.mkdir(os.path.dirname(self.path), 0o700)
+                make_directory(os.path.dirname(self.path), 0o700)
             write(self._staged, dump(config), PRIVATE)
 
     def confirm(self) -> None:

@@ -8,6 +8,7 @@ import os
 import struct
 from contextlib import suppress
 
+from keepalived_py.dumpfile import make_directories
 from keepalived_py.records import dataclass
 
 RUN = "/run"
@@ -28,21 +29,19 @@ class PidFile:
 
     def acquire(self) -> None:
         """Open and lock the file. Raises AlreadyRunning, or OSError when it cannot be written."""
-        directory = os.path.dirname(self.path) or "."
-        if not os.path.isdir(directory):
-            os.makedirs(directory)
-            os.chmod(directory, 0o755)  # whatever the umask is
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor = os.open(self.path, flags, 0o644)
-        os.fchmod(self._descriptor, 0o644)
-        try:
-            fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, _LOCK)
-        except OSError as exc:
-            os.close(self._descriptor)
-            self._descriptor = -1
-            if exc.errno in (errno.EACCES, errno.EAGAIN):
-                raise AlreadyRunning(self.path) from exc
-            raise
+        make_directories(os.path.dirname(os.path.abspath(self.path)), 0o755)
+        while not self.is_ours:  # whoever had it may have removed it between the opening and the lock
+            self._close()
+            self._descriptor = _locked(self.path)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the file at the path is the one that this object has open."""
+        if self._descriptor < 0:
+            return False
+        with suppress(FileNotFoundError):
+            return os.path.samestat(os.lstat(self.path), os.fstat(self._descriptor))
+        return False
 
     def write(self, pid: int) -> None:
         """Put `pid` into the file; opens it first where that has not been done."""
@@ -56,12 +55,10 @@ class PidFile:
         if self._descriptor < 0:
             return
         try:
-            os.unlink(self.path)
-        except FileNotFoundError:
-            pass
+            if self.is_ours:
+                os.unlink(self.path)
         finally:
-            os.close(self._descriptor)
-            self._descriptor = -1
+            self._close()
         if os.path.dirname(self.path) == DIRECTORY:
             with suppress(OSError):
                 os.rmdir(DIRECTORY)
@@ -72,6 +69,25 @@ class PidFile:
             with suppress(AlreadyRunning, OSError):
                 self.acquire()
                 self.remove()
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _locked(path: str) -> int:
+    """A descriptor of the file, made if it is missing, with the lock. Raises AlreadyRunning or OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _LOCK)
+        os.fchmod(descriptor, 0o644)
+    except OSError as exc:
+        os.close(descriptor)
+        if exc.errno in (errno.EACCES, errno.EAGAIN):
+            raise AlreadyRunning(path) from exc
+        raise
+    return descriptor
 
 
 def default_path(name: str, instance: str, use_directory: bool) -> str:

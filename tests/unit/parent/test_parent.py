@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ipc.messages import ConfigLoaded, Peer
 from keepalived_py.config.delta import difference
 from keepalived_py.config.model import Config, GlobalDefs, RootSettings, VrrpConfig
+from keepalived_py.dumpfile import save
 from keepalived_py.parent import pidfile
 from keepalived_py.parent.pidfile import AlreadyRunning, PidFile, default_path
 from keepalived_py.parent.reload import Applied, ReloadCoordinator
@@ -153,6 +156,52 @@ def test_only_what_nobody_holds_is_discarded(tmp_path: Path, monkeypatch: pytest
     assert [each.name for each in directory.iterdir()] == ["held.pid"]
     held.remove()
     assert not directory.exists()
+
+
+def test_a_file_that_another_daemon_removes_meanwhile_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.pid"
+    old, new = PidFile(str(path)), PidFile(str(path))
+    old.write(1)
+    lock = fcntl.fcntl
+
+    def slowly(descriptor: int, *arguments: Any) -> Any:
+        old.remove()  # between the opening and the lock
+        return lock(descriptor, *arguments)
+
+    monkeypatch.setattr(fcntl, "fcntl", slowly)
+    new.write(2)
+    assert path.read_text() == "2\n"
+    with pytest.raises(AlreadyRunning):
+        PidFile(str(path)).acquire()
+
+
+def test_a_file_of_another_daemon_is_not_removed(tmp_path: Path) -> None:
+    path = tmp_path / "a.pid"
+    old, new = PidFile(str(path)), PidFile(str(path))
+    old.write(1)
+    path.unlink()
+    new.write(2)
+    old.remove()
+    assert path.read_text() == "2\n"
+
+
+def test_directories_can_be_entered_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o177)
+    try:
+        PidFile(str(tmp_path / "a" / "b" / "c.pid")).acquire()
+        save(str(tmp_path / "saved"), "name", "text")
+    finally:
+        os.umask(before)
+    modes = [each.stat().st_mode & 0o777 for each in (tmp_path / "a", tmp_path / "a" / "b", tmp_path / "saved")]
+    assert modes == [0o755, 0o755, 0o700]
+
+
+def test_a_copy_of_the_same_name_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    for text in ("old", "new"):
+        save(str(tmp_path), "keepalived.conf.1.1", text)
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("keepalived.conf.1.1", "new")]
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
