@@ -21,6 +21,8 @@ NEXT_SIGNAL = 2.0
 SIGNALS = (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL)
 GIVE_UP = 10.0
 """Seconds after the last signal in which the program may still go."""
+GRACE = len(SIGNALS) * NEXT_SIGNAL + GIVE_UP
+"""Seconds from the limit to the end in any case."""
 
 
 class Hook:

@@ -48,6 +48,7 @@ from keepalived_py.values import ExitCode
 from .absence import give_up_mastership, masters, patience
 from .child import Child, collected, fork_process
 from .fifos import Fifos
+from .hook import GRACE as HOOK_GRACE
 from .hook import Hooks
 from .loader import Loader
 from .reload import Applied, ReloadCoordinator
@@ -62,6 +63,8 @@ logger = logging.getLogger(__name__)
 PR_SET_CHILD_SUBREAPER = 36
 RELAYS = {VrrpStateChanged: Peer.CHECKER, VirtualServerStateChanged: Peer.VRRP}
 RETRY_FORK = 1.0
+START_LIMIT = 60.0
+"""Seconds that workers may take to start after startup_script, as in the unit."""
 SERVICES_LIMIT = 5.0
 """Seconds that VRRP waits at the start for the services of the checker."""
 READ_LIMIT, CHECK_LIMIT = 300.0, 5.0
@@ -104,10 +107,9 @@ class Supervisor:
         self._adopt()
         self._fifos.expect(self.reload.current.config)
         self.plan.systemd.attend(self._loop)
-        defs = self.reload.current.config.global_defs
-        remove(reload_file(defs))
+        remove(reload_file(self.reload.current.config.global_defs))
         keep_copy(self.reload.current)
-        self._hooks.run("startup_script", defs.startup_script, defs.startup_script_timeout, self._start_workers)
+        self._run_startup_script()
         self._watch.start()
         while not self._finished:
             jobs, self._jobs = self._jobs, []
@@ -121,6 +123,12 @@ class Supervisor:
             pid_file.remove()
         logger.info("Stopped")
         return self.exit_code
+
+    def _run_startup_script(self) -> None:
+        defs = self.reload.current.config.global_defs
+        if defs.startup_script is not None:
+            self.plan.systemd.extend(defs.startup_script_timeout + HOOK_GRACE + START_LIMIT)
+        self._hooks.run("startup_script", defs.startup_script, defs.startup_script_timeout, self._start_workers)
 
     def _start_workers(self) -> None:
         """The start-up script is over."""
@@ -456,8 +464,10 @@ class Supervisor:
         if not self._hooks.stop():
             self._stop_next()  # farewell first
         logger.info("Stopping")
+        defs = self.reload.current.config.global_defs
+        wait = defs.root.child_wait_time
         self.plan.systemd.stopping()
-        wait = self.reload.current.config.global_defs.root.child_wait_time
+        self.plan.systemd.extend(wait + CLEANERS + defs.shutdown_script_timeout + HOOK_GRACE)
         self._loop.call_later(wait, self._kill_all)
 
     def _stop_next(self) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import MutableMapping
 
 logger = logging.getLogger(__name__)
 
+PASSING = frozenset((errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+"""Errors of a manager, or a machine, that is too busy at the moment."""
+RETRY = 0.2
+MOST_WAITING = 20
 VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
@@ -28,6 +34,9 @@ class Systemd:
         self.watchdog = int(limit) / 2e6 if limit.isdecimal() and ours else 0.0
         self._status = ""
         self._busy = True
+        self._waiting: deque[str] = deque(maxlen=MOST_WAITING)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def now(self, status: str, busy: bool) -> None:
         """How things are in one line for people, told only when it is another.
@@ -53,17 +62,36 @@ class Systemd:
         """A worker cannot run at all; an errno value."""
         self._send(f"ERRNO={number}")
 
+    def extend(self, seconds: float) -> None:
+        """The start or the stop that is under way may take so long, whatever the limit of the unit is."""
+        self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
+
     def attend(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Signs of life from now on, as long as `loop` turns."""
+        """Signs of life from now on, as long as `loop` turns; and what the manager was too busy for is told again."""
+        self._loop = loop
         if self.watchdog:
             self._send("WATCHDOG=1")
             loop.call_later(self.watchdog, self.attend, loop)
 
     def _send(self, text: str) -> None:
-        if not self._address:
-            return
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as sock:
-                sock.sendto(text.encode(), self._address)
-        except OSError as exc:
-            logger.debug("the service manager cannot be told: %s", exc.strerror)
+        if self._address:
+            self._waiting.append(text)
+            self._flush()
+
+    def _flush(self) -> None:
+        """Say what waits, in order. A start whose READY is lost is ended by the service manager as one that hangs."""
+        self._timer = None
+        while self._waiting:
+            try:
+                with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+                    sock.sendto(self._waiting[0].encode(), self._address)
+            except OSError as exc:
+                if exc.errno in PASSING:
+                    self._try_again()
+                    return
+                logger.debug("the service manager cannot be told: %s", exc.strerror)
+            self._waiting.popleft()
+
+    def _try_again(self) -> None:
+        if self._loop is not None:
+            self._timer = self._timer or self._loop.call_later(RETRY, self._flush)

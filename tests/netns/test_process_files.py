@@ -78,13 +78,13 @@ def test_the_service_manager_hears_of_start_reload_and_stop(
     pair.rig.wait(lambda: len(manager.told()) == 5, 10)
     assert manager.told()[4] == ready
     daemon.stop()
-    assert manager.told()[5:] == ["STOPPING=1"]
+    assert manager.told()[5:] == ["STOPPING=1", "EXTEND_TIMEOUT_USEC=34000000"]
 
 
 def test_the_service_manager_hears_of_a_worker_that_cannot_run(pair: Pair, manager: Manager) -> None:
     daemon = pair.one.start(OURS, fast(150).replace("eth0", "nothere0"))
     assert daemon.process.wait(5) == 2
-    assert manager.told() == ["ERRNO=22", "STOPPING=1"]
+    assert manager.told() == ["ERRNO=22", "STOPPING=1", "EXTEND_TIMEOUT_USEC=34000000"]
 
 
 # reload ---------------------------------------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ from keepalived_py.config.model import (
     GlobalDefs,
     RealServer,
     ReloadSettings,
+    RootSettings,
+    Script,
     VirtualServer,
     VrrpConfig,
 )
@@ -311,3 +313,17 @@ def test_what_is_configured_no_more_is_forgotten(daemon: Daemon) -> None:
     assert [report.real for report in reports[Peer.CHECKER] if isinstance(report, RealServerStateChanged)] == [there]
     assert [report.service for report in reports[Peer.CHECKER]] == [service, service]
     assert len(reports[Peer.VRRP]) == 2  # so few are no burden
+
+
+def test_the_service_manager_gives_scripts_and_workers_the_time_that_is_configured(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+    monkeypatch.setattr(daemon.parent.plan.systemd, "extend", told.append)
+    limits: dict[str, Any] = {"startup_script_timeout": 100, "shutdown_script_timeout": 200}
+    limits |= {"startup_script": Script(argv=("/bin/true",)), "root": RootSettings(child_wait_time=50)}
+    daemon.parent.reload.current = Applied(1, config(**limits))
+    daemon.parent._run_startup_script()
+    assert told[0] >= 100 + 60
+    daemon.parent.request_stop()
+    assert told[1] >= 50 + 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import time
@@ -77,6 +78,27 @@ def test_a_manager_that_does_not_read_costs_no_time(manager: socket.socket) -> N
         systemd.stopping()
     assert time.monotonic() - started < 2
     assert 0 < len(heard(manager)) < 5000
+
+
+def test_what_the_manager_was_too_busy_for_is_told_later(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keepalived_py.parent.systemd.RETRY", 0.0)
+    systemd = Systemd({"NOTIFY_SOCKET": manager.getsockname()})
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as others:
+        with contextlib.suppress(BlockingIOError):
+            while others.sendto(b"X=1", manager.getsockname()):
+                pass
+
+        async def scenario() -> list[str]:
+            systemd.attend(asyncio.get_running_loop())
+            systemd.now("on", busy=False)
+            assert "STATUS=on" not in heard(manager)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            return heard(manager)
+
+        assert asyncio.run(scenario()) == ["STATUS=on", f"READY=1\nMAINPID={os.getpid()}"]
 
 
 @pytest.mark.parametrize(
