@@ -79,9 +79,7 @@ async def run(
         try:
             timed_out = await _wait(process, limit)
         finally:
-            if process.poll() is None:
-                _signal(process, signal.SIGKILL)
-                process.wait()
+            _kill(process)
         return Outcome(process.returncode, timed_out, "" if said is None else said.text())
 
 
@@ -128,9 +126,7 @@ async def serve(script: Script, args: tuple[str, ...], stop: asyncio.Event) -> t
             _signal(process, signal.SIGTERM)
             await asyncio.wait((ended,), timeout=KILL_AFTER)
     finally:
-        if process.poll() is None:
-            _signal(process, signal.SIGKILL)
-            process.wait()
+        _kill(process)
         ended.cancel()
         told.cancel()
         await asyncio.wait((ended, told))
@@ -197,14 +193,8 @@ class Child:
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        return self._reap(os.WNOHANG)
-
-    def wait(self) -> int | None:
-        return self._reap(0)
-
-    def _reap(self, how: int) -> int | None:
         if self.returncode is None:
-            pid, status = os.waitpid(self.pid, how)
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 self.returncode = os.waitstatus_to_exitcode(status)
         return self.returncode
@@ -310,6 +300,25 @@ async def _ended_by_asking(process: Process, within: float | None) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+def _kill(process: Process) -> None:
+    """End it without waiting: one that hangs in the kernel, on a file server that is gone, ends when that comes back.
+
+    Until then it has a descriptor, so that it is collected.
+    """
+    if process.poll() is not None:
+        return
+    _signal(process, signal.SIGKILL)
+    with contextlib.suppress(OSError):  # without a descriptor it is collected when this process has ended
+        pidfd = os.pidfd_open(process.pid)
+        asyncio.get_running_loop().add_reader(pidfd, _collect, process, pidfd)
+
+
+def _collect(process: Process, pidfd: int) -> None:
+    asyncio.get_running_loop().remove_reader(pidfd)
+    os.close(pidfd)
+    process.poll()
 
 
 def _signal(process: Process, number: signal.Signals) -> None:

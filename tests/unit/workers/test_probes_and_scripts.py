@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import os
@@ -325,6 +326,39 @@ def test_scripts_of_one_subject_run_in_order_one_at_a_time(tmp_path: Path, caplo
     assert log.read_text().split() == [word for n in "01234" for word in ("start", n, "end", n)]
     assert "(VI_2) script /bin/sh -c echo heard; exit 3 sh: heard" in caplog.text
     assert "exited with status 3" in caplog.text
+
+
+def children_left() -> bool:
+    """Whether any process has not been collected."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return True
+    return False
+
+
+def test_nobody_waits_for_what_even_sigkill_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a process does not that hangs on a file server; here nobody sends it a signal."""
+    monkeypatch.setattr(scripts, "KILL_AFTER", 0.02)
+    monkeypatch.setattr(scripts, "_signal", lambda process, number: None)
+    before = os.listdir("/proc/self/fd")
+
+    async def main() -> tuple[list[scripts.Outcome], float]:
+        started, told = time.monotonic(), asyncio.Event()
+        told.set()
+        run = await scripts.run(shell("exec sleep 0.4"), limit=0.02)
+        served, _ = await scripts.serve(shell("exec sleep 0.4"), (), told)
+        took = time.monotonic() - started
+        for _ in range(200):
+            if not children_left():
+                break
+            await asyncio.sleep(0.01)
+        return [run, served], took
+
+    outcomes, took = asyncio.run(main())
+    assert outcomes == [scripts.Outcome(None, timed_out=True), scripts.Outcome(None)]
+    assert took < 0.35
+    assert not children_left()
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_what_does_not_finish_at_a_stop_is_ended() -> None:
