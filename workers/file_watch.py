@@ -147,13 +147,20 @@ class FileWatcher:
 def create_files(files: Iterable[TrackFile]) -> None:
     """init_file: write the first value where the file does not exist or may be overwritten. For the start only."""
     for config in files:
-        if config.init_value is None or (os.path.exists(config.file) and not config.init_overwrite):
+        there = os.path.exists(config.file)
+        if config.init_value is None or (there and not config.init_overwrite):
             continue
         try:
-            with open(config.file, "w") as file:
+            with open(_writable(config.file, new=not there), "w") as file:
                 file.write(f"{config.init_value}\n")
         except OSError as exc:
             logger.error("track_file %s: %s cannot be written: %s", config.name, config.file, exc.strerror)
+
+
+def _writable(path: str, new: bool) -> int:
+    """A descriptor of the file, emptied. A new one is not made where a link points; a FIFO is not waited for."""
+    how = os.O_CREAT | os.O_EXCL if new else os.O_TRUNC
+    return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | how, 0o666)
 
 
 def _nearest(path: str) -> tuple[str, str]:

@@ -285,3 +285,15 @@ def test_files_are_made_at_start(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     )
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"new": "-4\n", "kept": "9", "over": "2\n"}
     assert "nowhere/f cannot be written" in caplog.text
+
+
+def test_first_values_are_not_written_through_links_and_to_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    link, fifo = tmp_path / "link", tmp_path / "fifo"
+    link.symlink_to(tmp_path / "precious")
+    os.mkfifo(fifo)
+    create_files(TrackFile(name=path.name, file=str(path), init_value=1, init_overwrite=True) for path in (link, fifo))
+    assert not (tmp_path / "precious").exists()
+    assert "link cannot be written: File exists" in caplog.text
+    assert "fifo cannot be written: No such device or address" in caplog.text
