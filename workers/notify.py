@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 STOP_LIMIT = 1.0
 """Seconds that scripts get at a stop."""
+MOST_WAITING = 200
+"""Runs per subject that may wait: with a script that takes its whole time limit they came hours late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,11 @@ class Notifier:
         """Queue `script` for `subject`; None is nothing to do."""
         if script is None:
             return
-        self._queues.setdefault(subject, deque()).append(_Job(script, args, environment or {}))
+        queue = self._queues.setdefault(subject, deque())
+        if len(queue) >= MOST_WAITING:
+            queue.popleft()
+            logger.warning("(%s) more than %d scripts wait: the oldest are not run", subject, MOST_WAITING)
+        queue.append(_Job(script, args, environment or {}))
         if subject not in self._tasks:
             self._tasks[subject] = asyncio.get_running_loop().create_task(self._work(subject))
 

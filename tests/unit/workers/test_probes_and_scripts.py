@@ -19,7 +19,7 @@ from keepalived_py.checks.state import CheckerState
 from keepalived_py.config.model import CheckTiming, Endpoint, HttpCheck, HttpUrl, MiscCheck, Script, TcpCheck
 from keepalived_py.values import RealKey, ServiceKey, ip_address
 from tests.unit.workers.helpers_check import descriptors, probe
-from workers import scripts
+from workers import notify, scripts
 from workers.checker.http import HttpChecker, HttpClient
 from workers.checker.misc import MiscChecker
 from workers.checker.probe import Result
@@ -326,6 +326,23 @@ def test_scripts_of_one_subject_run_in_order_one_at_a_time(tmp_path: Path, caplo
     assert log.read_text().split() == [word for n in "01234" for word in ("start", n, "end", n)]
     assert "(VI_2) script /bin/sh -c echo heard; exit 3 sh: heard" in caplog.text
     assert "exited with status 3" in caplog.text
+
+
+def test_of_scripts_that_cannot_keep_up_the_newest_are_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notify, "MOST_WAITING", 3)
+    log = tmp_path / "log"
+
+    async def main() -> None:
+        notifier = Notifier(time_limit=5.0)
+        for number in range(100):
+            notifier.run("VI_1", shell(f"echo $1 >> {log}"), (str(number),))
+        await notifier.finish(5.0)
+
+    asyncio.run(main())
+    assert log.read_text().split() == ["97", "98", "99"]
+    assert "(VI_1) more than 3 scripts wait: the oldest are not run" in caplog.text
 
 
 def children_left() -> bool:
