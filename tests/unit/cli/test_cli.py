@@ -225,7 +225,7 @@ sys.exit(main(sys.argv[1:]))
     ("pid_file", "options", "status", "told"),
     [
         ("k.pid", (), 1, "keepalived-py: no process in the background: no more processes\n"),
-        ("file/k.pid", ("-n", "-l"), 0, "File exists\n"),
+        ("file/k.pid", ("-n", "-l"), 0, "Not a directory\n"),
         ("link", ("-n", "-l"), 0, "Too many levels of symbolic links\n"),
     ],
 )
