@@ -32,7 +32,8 @@ class RestartPolicy:
     """Delays 0, 1, 2, 4 and so on to 60 s; a worker that ran for a minute starts the row afresh."""
 
     respawn: bool = True
-    _failures: int = field(default=0, init=False)
+    _next: float = field(default=0.0, init=False)
+    """Delay after the next death, in seconds."""
 
     def child_exited(self, code: int, ran_for: float) -> Restart | GiveUp:
         """`code` is the exit code, or minus the signal that ended the worker; `ran_for` in seconds."""
@@ -40,6 +41,6 @@ class RestartPolicy:
             return GiveUp(code, f"permanent error {ExitCode(code).name}")
         if not self.respawn:
             return GiveUp(0, "respawning is switched off")
-        self._failures = 1 if ran_for >= HEALTHY_AFTER else self._failures + 1
-        delay = 0.0 if self._failures == 1 else min(2.0 ** (self._failures - 2), MAX_DELAY)
+        delay = 0.0 if ran_for >= HEALTHY_AFTER else self._next
+        self._next = min(2 * delay or 1.0, MAX_DELAY)
         return Restart(delay)

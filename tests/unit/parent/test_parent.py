@@ -25,7 +25,9 @@ def test_delays_grow_and_a_healthy_minute_starts_afresh() -> None:
     policy = RestartPolicy()
     delays = [policy.child_exited(-9, 1.0) for _ in range(9)]
     assert delays == [Restart(float(each)) for each in (0, 1, 2, 4, 8, 16, 32, 60, 60)]
+    assert {policy.child_exited(-9, 1.0) for _ in range(2000)} == {Restart(60.0)}
     assert policy.child_exited(70, 61.0) == Restart(0.0)
+    assert policy.child_exited(70, 1.0) == Restart(1.0)
 
 
 @pytest.mark.parametrize("code", [1, 2, 4])
