@@ -322,7 +322,7 @@ def _collect(process: Process, pidfd: int) -> None:
 
 
 def _signal(process: Process, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
 
 

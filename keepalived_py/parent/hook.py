@@ -83,7 +83,7 @@ class Hook:
 
     def _signal(self) -> None:
         number = self._signals.popleft() if self._signals else signal.SIGKILL
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
         delay, then = (NEXT_SIGNAL, self._signal) if self._signals else (GIVE_UP, self._give_up)
         self._timer = self._loop.call_later(delay, then)

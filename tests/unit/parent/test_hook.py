@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -100,6 +101,22 @@ def test_it_is_waited_for(tmp_path: Path) -> None:
     assert count == 1
     assert 0.2 <= lasted < 2
     assert (tmp_path / "out").read_text() == "done\n"
+
+
+def test_one_that_may_not_be_signalled_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without CAP_KILL, and the script is another user's."""
+
+    def refuse(pid: int, number: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "killpg", refuse)
+    count, lasted = run(shell("exec sleep 1.2"), 0.1)
+    os.wait()
+    assert count == 1
+    assert lasted < 1.1
+    assert "cannot be ended" in caplog.text
 
 
 def test_a_failure_is_told_and_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -17,6 +18,7 @@ import pytest
 
 from keepalived_py.checks.state import CheckerState
 from keepalived_py.config.model import CheckTiming, Endpoint, HttpCheck, HttpUrl, MiscCheck, Script, TcpCheck
+from keepalived_py.parent.child import collected
 from keepalived_py.values import RealKey, ServiceKey, ip_address
 from tests.unit.workers.helpers_check import descriptors, probe
 from workers import notify, scripts
@@ -326,6 +328,21 @@ def test_scripts_of_one_subject_run_in_order_one_at_a_time(tmp_path: Path, caplo
     assert log.read_text().split() == [word for n in "01234" for word in ("start", n, "end", n)]
     assert "(VI_2) script /bin/sh -c echo heard; exit 3 sh: heard" in caplog.text
     assert "exited with status 3" in caplog.text
+
+
+def test_a_script_that_may_not_be_signalled_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without CAP_KILL, and the script is another user's."""
+
+    def refuse(pid: int, number: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(scripts, "KILL_AFTER", 0.02)
+    monkeypatch.setattr(os, "killpg", refuse)
+    outcome = asyncio.run(scripts.run(shell("exec sleep 0.5"), limit=0.02))
+    assert outcome == scripts.Outcome(None, timed_out=True)
+    while children_left():
+        list(collected())
+        time.sleep(0.01)
 
 
 def test_of_scripts_that_cannot_keep_up_the_newest_are_run(
