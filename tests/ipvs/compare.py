@@ -24,12 +24,12 @@ def clear() -> None:
     subprocess.run(["ipvsadm", "-C"], check=True)
 
 
-def wait(condition: Callable[[], object], within: float = 20) -> None:
+def wait(condition: Callable[[], object], within: float = 20, every: float = 0.05) -> None:
     """AssertionError when `condition` does not hold in time. A guest kernel is slow: times here mean nothing."""
     until = time.monotonic() + within
     while not condition():
         assert time.monotonic() < until, f"not within {within:g}s; the table is {table()}"
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 class Checker:

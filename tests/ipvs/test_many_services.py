@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import csv
 import re
-import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import SHARED
-from tests.ipvs.compare import wait
-from tests.netns.rig import OURS, THEIRS, Daemon, Host, Rig
+from tests.ipvs.twins import Rows, Twins
+from tests.netns.rig import Rig
 
 pytestmark = pytest.mark.ipvs
 
-Rows = list[str]
 SCHEDULERS = ("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "fo", "ovf", "sed", "nq")
 TUNNELS = (
     "TUN",
@@ -162,55 +159,6 @@ def changed(text: str) -> str:
         assert old in text, old
         text = text.replace(old, new)
     return text
-
-
-class Twins:
-    """The two programs at work on one text."""
-
-    def __init__(self, rig: Rig) -> None:
-        self.rig = rig
-        self.hosts: dict[str, Host] = {program: rig.host(program[-2:]) for program in (OURS, THEIRS)}
-        self.daemons: dict[str, Daemon] = {}
-
-    def start(self, text: str) -> None:
-        self.daemons = {program: host.start(program, text, "-C") for program, host in self.hosts.items()}
-
-    def reload(self, text: str) -> None:
-        for daemon in self.daemons.values():
-            daemon.rewrite(text)
-            daemon.signal(signal.SIGHUP)
-
-    def stop(self) -> None:
-        for daemon in self.daemons.values():
-            daemon.stop(30)
-
-    def tables(self) -> tuple[Rows, Rows]:
-        ours, theirs = (sorted(host.run("ipvsadm", "-Sn").splitlines()) for host in self.hosts.values())
-        return ours, theirs
-
-    def agree(self, effect: Callable[[Rows], bool], within: float = 40) -> Rows:
-        """Wait until the effect is there for both and the tables are equal; they must stay so."""
-        found: tuple[Rows, Rows] = ([], [])
-
-        def settled() -> bool:
-            nonlocal found
-            found = self.tables()
-            return effect(found[0]) and effect(found[1])
-
-        def equal() -> bool:
-            return settled() and found[0] == found[1]
-
-        try:
-            wait(settled, within)
-            wait(equal, 5)
-        except AssertionError:
-            ours, theirs = map(set, found)
-            log = self.daemons[OURS].log[-1000:]
-            only = f"ours only: {sorted(ours - theirs)[:20]}, theirs only: {sorted(theirs - ours)[:20]}"
-            raise AssertionError(f"{only}; our log ends in {log}") from None
-        time.sleep(0.3)
-        assert equal()
-        return found[0]
 
 
 @pytest.fixture
