@@ -66,7 +66,7 @@ class Kind:
     marked: bool = False
     """A group with a mark."""
     engine: str = ""
-    """A reload that changes it costs the service in 2.2.7."""
+    """Stays: where the kernel does not have it there is no service, and 2.2.7 makes none when a reload takes it out."""
     waiting: tuple[str, ...] = ()
     """A sorry server with inhibit: 2.2.7 leaves it as it was, whatever a reload makes of it."""
 
@@ -176,7 +176,7 @@ class Author:
         return Real(address, self.port_of(kind), weight, self.inhibits(), (*lines, *checks))
 
     def inhibits(self) -> bool:
-        """Where all is well before a reload: 2.2.7 leaves a failed one that is gone, others get their weight back."""
+        """Where all is well before a reload: 2.2.7 gives failed ones of changed groups or checks their weight back."""
         return self.sorry and self.often(0.3)
 
     def method(self, kind: Kind) -> str:
@@ -337,7 +337,7 @@ class Author:
         have = {each.address for each in virtual.reals}
         more = [self.real(kind, each) for each in self.addresses(kind, 2) if each not in have]
         if kind.marked:
-            # 2.2.7 leaves the settings of the mark of a group as they are
+            # settings of the mark of a group that lost its persistence were left as they are by 2.2.7
             return replace(virtual, reals=(*virtual.reals, *more))
         reals = (*kept, *more)
         return Virtual(kind, tuple(self.settings_of(kind, reals)), reals)

@@ -1,6 +1,6 @@
 """Random files, failures, recoveries, weights and reloads: our table and that of Debian's keepalived after every step.
 
-More than the few seeds of every run: `python -m tests.ipvs.uml .venv/bin/python -m tests.ipvs.test_stories FIRST LAST`.
+More than the few seeds of every run: `python -m tests.ipvs.uml .venv/bin/python -m tests.ipvs.test_stories FIRST END`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from tests.netns.rig import Rig
 
 pytestmark = pytest.mark.ipvs
 
-SEEDS = range(1, 4)
+SEEDS = (3, 8)
+"""Without and with sorry servers."""
 GROUPED = r"\b10\.[23]\.|\bfd0[23]:"
 """Addresses of groups."""
 
@@ -60,9 +61,9 @@ class Player:
         self.at = "stop"
         self.twins.stop()
         ours, theirs = self.twins.tables()
-        # a group of two protocols that was reloaded leaves services in 2.2.7
+        # 2.2.7 can leave services of a group that was reloaded
         left = [row for row in theirs if not re.search(GROUPED, row)]
-        assert (ours, left) == ([], [])
+        assert (ours, left) == ([], []), (ours, left)
 
     def _write(self, values: dict[str, int]) -> None:
         for name, value in values.items():
@@ -83,12 +84,12 @@ class Player:
         return older + "\n".join(lines)
 
 
-def tell(seed: int) -> str:
+def tell(seed: int, steps: int = 8) -> str:
     """ "" when both programs agree all the time, else what happened."""
     with Rig() as rig, tempfile.TemporaryDirectory() as directory:
         player = Player(Twins(rig), Path(directory))
         try:
-            player.play(story(seed))
+            player.play(story(seed, steps))
         except AssertionError as exc:
             return f"seed {seed}, {player.at}: {exc}\n{player.files()}"
     return ""
@@ -96,7 +97,7 @@ def tell(seed: int) -> str:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_both_programs_tell_the_same_story(seed: int) -> None:
-    assert not (found := tell(seed)), found
+    assert not (found := tell(seed, 2)), found
 
 
 def main(first: int, last: int, at_once: int = 3) -> int:

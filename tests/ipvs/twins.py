@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
 
-from keepalived_py.plan.ipvs import Table
 from tests.ipvs.compare import wait
 from tests.netns.rig import OURS, THEIRS, Daemon, Host, Rig
 from workers.checker.ipvs_kernel import IpvsKernel, resolve_family
@@ -21,8 +21,6 @@ class Twins:
         self.rig = rig
         self.hosts: dict[str, Host] = {program: rig.host(program[-2:]) for program in (OURS, THEIRS)}
         self.daemons: dict[str, Daemon] = {}
-        family = resolve_family()
-        self.kernels = [IpvsKernel(family, host.namespace) for host in self.hosts.values()]
 
     def start(self, text: str) -> None:
         self.daemons = {program: host.start(program, text, "-C") for program, host in self.hosts.items()}
@@ -45,7 +43,7 @@ class Twins:
 
     def _rows(self) -> tuple[Rows, Rows]:
         """The same with thresholds, and without a process: in a guest those take longer than the programs need."""
-        ours, theirs = (_lines(kernel.table()) for kernel in self.kernels)
+        ours, theirs = map(_rows, self.hosts.values())
         return ours, theirs
 
     def agree(self, effect: Callable[[Rows], bool], within: float = 60, equal_within: float = 8) -> Rows:
@@ -80,7 +78,9 @@ class Twins:
         return found[0]
 
 
-def _lines(table: Table) -> Rows:
+def _rows(host: Host) -> Rows:
+    with closing(IpvsKernel(resolve_family(), host.namespace)) as kernel:
+        table = kernel.table()
     found = [f"{id} {entry.service}" for id, entry in table.items()]
     for id, entry in table.items():
         found += [f"{id} {key} {row}" for key, row in entry.destinations.items()]

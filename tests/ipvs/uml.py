@@ -21,6 +21,7 @@ from pathlib import Path
 UML = "linux.uml"
 MODULES = (
     "ip_vs",
+    "ip_vs_pe_sip",
     "macvlan",
     "ipvlan",
     "vrf",
