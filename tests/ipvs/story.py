@@ -152,7 +152,7 @@ class Author:
 
     def _file_check(self, names: Sequence[str]) -> str:
         weight = self.chance.choice(("", "weight 0", "weight 1", "weight 2", "weight -3", "weight 254"))
-        # weight 0 has its reverse in a test of its own: 2.2.7 does not obey it at the start
+        # not with weight 0: 2.2.7 does not obey it at the start
         reverse = " reverse" if weight[-1:] not in ("", "0") and self.often(0.3) else ""
         return "\n  ".join(("FILE_CHECK {", f"track_file {self.chance.choice(names)}", weight + reverse, "}"))
 
