@@ -79,7 +79,7 @@ async def run(
         try:
             timed_out = await _wait(process, limit)
         finally:
-            _kill(process)
+            await _kill(process)
         return Outcome(process.returncode, timed_out, "" if said is None else said.text())
 
 
@@ -126,7 +126,7 @@ async def serve(script: Script, args: tuple[str, ...], stop: asyncio.Event) -> t
             _signal(process, signal.SIGTERM)
             await asyncio.wait((ended,), timeout=KILL_AFTER)
     finally:
-        _kill(process)
+        await _kill(process)
         ended.cancel()
         told.cancel()
         await asyncio.wait((ended, told))
@@ -302,14 +302,16 @@ async def _ended_by_asking(process: Process, within: float | None) -> bool:
     return True
 
 
-def _kill(process: Process) -> None:
-    """End it without waiting: one that hangs in the kernel, on a file server that is gone, ends when that comes back.
+async def _kill(process: Process) -> None:
+    """End it. One that hangs in the kernel, on a file server that is gone, ends when that comes back.
 
-    Until then it has a descriptor, so that it is collected.
+    Nobody waits for that; until then it has a descriptor, so that it is collected.
     """
     if process.poll() is not None:
         return
     _signal(process, signal.SIGKILL)
+    if await _ended(process, KILL_AFTER):
+        return
     with contextlib.suppress(OSError):  # without a descriptor it is collected when this process has ended
         pidfd = os.pidfd_open(process.pid)
         asyncio.get_running_loop().add_reader(pidfd, _collect, process, pidfd)

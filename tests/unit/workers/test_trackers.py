@@ -55,6 +55,8 @@ def run(
             await body(trackers, changes)
         finally:
             trackers.stop()
+            if ending := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(ending)  # or the end of the loop keeps them from collecting what they killed
 
     asyncio.run(main())
 
