@@ -54,11 +54,10 @@ class PidFile:
         """Delete the file if it is ours, and keepalived's directory when it is empty."""
         if self._descriptor < 0:
             return
-        try:
+        with suppress(OSError):
             if self.is_ours:
                 os.unlink(self.path)
-        finally:
-            self._close()
+        self._close()
         if os.path.dirname(self.path) == DIRECTORY:
             with suppress(OSError):
                 os.rmdir(DIRECTORY)

@@ -70,6 +70,11 @@ class Plan:
         except OSError as exc:
             logger.error("pid file %s: %s", pid_file.path, exc.strerror)
 
+    def remove_pid(self, peer: Peer) -> None:
+        """No such worker for a while, in which its number may become that of another process."""
+        if peer in self.pid_files:
+            self.pid_files[peer].remove()
+
 
 @dataclass(slots=True)
 class Role:

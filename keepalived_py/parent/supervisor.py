@@ -357,6 +357,7 @@ class Supervisor:
         if peer is Peer.VRRP:
             self._loop.call_later(patience(self.reload.current.config, masters(role.reports)), self._withdraw)
         if verdict.delay:
+            self.plan.remove_pid(peer)
             self._loop.call_later(verdict.delay, self._later, partial(self._spawn, peer))
         else:
             self._later(partial(self._spawn, peer))

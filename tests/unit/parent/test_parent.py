@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -177,6 +178,17 @@ def test_a_file_that_another_daemon_removes_meanwhile_is_made_anew(
     assert path.read_text() == "2\n"
     with pytest.raises(AlreadyRunning):
         PidFile(str(path)).acquire()
+
+
+def test_what_cannot_be_removed_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    mine = PidFile(str(tmp_path / "a.pid"))
+    mine.write(1)
+    monkeypatch.setattr(os, "unlink", refuse)
+    mine.remove()
+    PidFile(mine.path).acquire()
 
 
 def test_a_file_of_another_daemon_is_not_removed(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +39,7 @@ from keepalived_py.config.model import (
     VrrpConfig,
 )
 from keepalived_py.parent import supervisor as module
+from keepalived_py.parent.pidfile import PidFile
 from keepalived_py.parent.reload import Applied
 from keepalived_py.parent.roles import Plan
 from keepalived_py.parent.supervisor import Supervisor
@@ -76,6 +79,7 @@ class Daemon:
         self.forks: list[Forked] = []
         self.killed: list[tuple[int, int]] = []
         self.loaders = 0
+        self.pid_files: dict[Peer, PidFile] = {}
         self._pids = itertools.count(100)
         monkeypatch.setattr(os, "kill", lambda pid, number: self.killed.append((pid, number)))
         monkeypatch.setattr(module, "fork_process", self._fork)
@@ -86,7 +90,7 @@ class Daemon:
                 warm=nothing,
                 load=lambda applied: ConfigLoaded(config=None, problems=(), errors=()),
                 start_script=self._no_script,
-                pid_files=nothing,
+                pid_files=self.pid_files,
                 withdraw=lambda found, names: 0,
             ),
             Applied(1, first),
@@ -327,3 +331,19 @@ def test_the_service_manager_gives_scripts_and_workers_the_time_that_is_configur
     assert told[0] >= 100 + 60
     daemon.parent.request_stop()
     assert told[1] >= 50 + 200
+
+
+def test_no_pid_file_names_a_worker_that_is_dead_for_a_while(daemon: Daemon, tmp_path: Path) -> None:
+    path = tmp_path / "vrrp.pid"
+    daemon.pid_files[Peer.VRRP] = PidFile(str(path))
+    daemon.start()
+    assert path.read_text() == f"{daemon.worker(Peer.VRRP).pid}\n"
+    daemon.dies(Peer.VRRP)
+    daemon.turn()
+    assert path.read_text() == f"{daemon.worker(Peer.VRRP).pid}\n"
+    daemon.dies(Peer.VRRP)
+    daemon.turn()
+    assert not path.exists()
+    daemon.parent._later(partial(daemon.parent._spawn, Peer.VRRP))
+    daemon.turn()
+    assert path.read_text() == f"{daemon.worker(Peer.VRRP).pid}\n"
