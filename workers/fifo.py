@@ -95,11 +95,10 @@ class NotifyFifo:
             return False  # removed: whoever has it open still reads what is written
         if not self.is_open or self._identity == (found.st_dev, found.st_ino):
             return False
-        old, was = self._descriptor, self._identity
+        old = self._descriptor
         try:
             self._descriptor = self._open()
         except (OSError, ValueError):
-            self._identity = was
             return False
         os.close(old)
         return True

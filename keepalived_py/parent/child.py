@@ -95,7 +95,6 @@ class Child:
     started: float = field(default_factory=now)
     generation: int = 0
     ready: bool = False
-    stopped: bool = False
     last_beat: float = 0.0
     heartbeat: Heartbeat | None = None
 

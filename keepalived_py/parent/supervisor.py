@@ -268,8 +268,6 @@ class Supervisor:
         match msg:
             case Heartbeat():
                 self._watch.beat(peer, msg)
-            case Hello():
-                pass
             case ConfigApplied():
                 child.ready, child.generation = True, msg.generation
                 starting = bool(self._expected)
@@ -282,9 +280,7 @@ class Supervisor:
                 self._proceed()
             case ConfigRefused():
                 self._take_back(peer, msg.reason)
-            case Stopped():
-                child.stopped = True
-            case Drained():
+            case Hello() | Drained() | Stopped():
                 pass
             case _:
                 self._relay(role, msg)
