@@ -37,7 +37,7 @@ class Channel:
         self._received, self._closed = received, closed
         self._input = bytearray()
         self._output: deque[tuple[Any, bytes]] = deque()
-        self._partial = b""
+        self._partial = memoryview(b"")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writing = False
         self.open = True
@@ -118,15 +118,13 @@ class Channel:
     def _flush(self) -> None:
         try:
             while self._partial or self._output:
-                data = self._partial or self._output.popleft()[1]
-                self._partial = data
-                sent = self._sock.send(data)
-                self._partial = data[sent:]
+                self._partial = self._partial or memoryview(self._output.popleft()[1])
+                self._partial = self._partial[self._sock.send(self._partial) :]
         except BlockingIOError:
             pass
         except ConnectionError:  # nobody reads it any more
             self._output.clear()
-            self._partial = b""
+            self._partial = memoryview(b"")
         except OSError as exc:
             self.close(exc.strerror or str(exc))
             return
