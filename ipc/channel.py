@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import struct
 from collections import deque
@@ -15,6 +16,9 @@ from .types import ProtocolError
 
 _LENGTH = struct.Struct("!I")
 READ_SIZE = 1 << 18
+SHORTAGES = (errno.ENOBUFS, errno.ENOMEM)
+RETRY = 0.1
+"""Seconds until something is sent again for which the kernel had no memory."""
 
 
 class Channel:
@@ -40,6 +44,7 @@ class Channel:
         self._partial = memoryview(b"")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writing = False
+        self._retry: asyncio.TimerHandle | None = None
         self.open = True
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -126,12 +131,25 @@ class Channel:
             self._output.clear()
             self._partial = memoryview(b"")
         except OSError as exc:
-            self.close(exc.strerror or str(exc))
+            if exc.errno not in SHORTAGES or self._loop is None:
+                self.close(exc.strerror or str(exc))
+                return
+            self._await_room(False)  # there is room, but no memory
+            self._retry = self._retry or self._loop.call_later(RETRY, self._try_again)
             return
-        if self._loop is not None and self.open:
-            waiting = not self.idle
-            if waiting and not self._writing:
-                self._loop.add_writer(self._sock, self._flush)
-            elif not waiting and self._writing:
-                self._loop.remove_writer(self._sock)
-            self._writing = waiting
+        self._await_room(not self.idle)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        if self.open:
+            self._flush()
+
+    def _await_room(self, waiting: bool) -> None:
+        """Go on when the socket takes something again, or no longer ask for that."""
+        if self._loop is None:
+            return
+        if waiting and not self._writing:
+            self._loop.add_writer(self._sock, self._flush)
+        elif not waiting and self._writing:
+            self._loop.remove_writer(self._sock)
+        self._writing = waiting

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import fields
@@ -22,6 +24,7 @@ from ipc.messages import (
     ApplyConfig,
     ConfigApplied,
     ConfigLoaded,
+    Drain,
     DumpKind,
     DumpRequest,
     Heartbeat,
@@ -215,6 +218,39 @@ def test_what_who_has_ended_said_is_heard_at_once() -> None:
         assert not channel.open
 
     over_a_pair(scenario)
+
+
+class Short(socket.socket):
+    """A socket on a machine that has no memory for what is sent, a few times."""
+
+    refusals = 3
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+        return super().send(data, flags)
+
+
+def test_what_the_kernel_has_no_memory_for_is_sent_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ipc.channel.RETRY", 0.0)
+
+    async def scenario() -> None:
+        ours, theirs = socket.socketpair()
+        closed: list[str] = []
+        with theirs:
+            channel = Channel(Short(fileno=ours.detach()), Peer.VRRP, closed.append, closed.append)
+            channel.attach(asyncio.get_running_loop())
+            channel.send(Stop())
+            channel.send(Drain())
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert theirs.recv(100) == wire(encode(Stop())) + wire(encode(Drain()))
+            assert channel.idle
+            channel.close()
+        assert closed == []
+
+    asyncio.run(scenario())
 
 
 def test_a_slow_reader_gets_the_newest_report_only() -> None:
