@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import os
@@ -129,6 +130,8 @@ class Mailer:
 
     async def _deliver(self, client_of: type[SMTP], mail: Mail, settings: MailSettings) -> None:
         """One connection, one message. SMTPException, OSError or ValueError when it was not taken."""
+        from aiosmtplib import SMTPException  # which is loaded by now
+
         sender = settings.notification_email_from or f"{self._user}@{self._host}"
         secure = settings.smtp_tls != "none"
         # reading the certificates of the authorities takes long and the password may be on a slow disk
@@ -154,7 +157,8 @@ class Mailer:
                 [envelope_address(address) for address in settings.notification_email],
                 compose(mail, sender, settings.notification_email),
             )
-            await client.quit()
+            with contextlib.suppress(SMTPException, OSError):  # the mail was taken
+                await client.quit()
         finally:
             client.close()
 

@@ -207,6 +207,20 @@ def test_a_failure_is_told_and_the_next_mail_is_tried(caplog: pytest.LogCaptureF
     assert inbox.subjects == ["[R1] kept"]
 
 
+def test_a_mail_that_was_taken_has_not_failed_where_the_server_says_no_farewell(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Curt(Inbox):
+        async def handle_QUIT(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+            server.transport.abort()
+            return ""
+
+    inbox = Curt()
+    send(inbox, ONE, ONE)
+    assert len(inbox.mails) == 2
+    assert "failed" not in caplog.text
+
+
 def test_a_silent_server_costs_its_limit_and_nobody_waits(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         with socket.socket() as silent:
