@@ -16,6 +16,7 @@ from .types import ProtocolError
 
 _LENGTH = struct.Struct("!I")
 READ_SIZE = 1 << 18
+NOTHING = memoryview(b"")
 SHORTAGES = (errno.ENOBUFS, errno.ENOMEM)
 RETRY = 0.1
 """Seconds until something is sent again for which the kernel had no memory."""
@@ -41,7 +42,7 @@ class Channel:
         self._received, self._closed = received, closed
         self._input = bytearray()
         self._output: deque[tuple[Any, bytes]] = deque()
-        self._partial = memoryview(b"")
+        self._partial = NOTHING
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writing = False
         self._retry: asyncio.TimerHandle | None = None
@@ -124,12 +125,13 @@ class Channel:
         try:
             while self._partial or self._output:
                 self._partial = self._partial or memoryview(self._output.popleft()[1])
-                self._partial = self._partial[self._sock.send(self._partial) :]
+                # what is empty would still hold the whole frame
+                self._partial = self._partial[self._sock.send(self._partial) :] or NOTHING
         except BlockingIOError:
             pass
         except ConnectionError:  # nobody reads it any more
             self._output.clear()
-            self._partial = memoryview(b"")
+            self._partial = NOTHING
         except OSError as exc:
             if exc.errno not in SHORTAGES or self._loop is None:
                 self.close(exc.strerror or str(exc))
