@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 
 NLMSG = struct.Struct("=IHHII")
@@ -17,6 +19,9 @@ TYPE_MASK = 0x3FFF
 BUFFER_SIZE = 1 << 18
 SO_RCVBUFFORCE = 33
 INT_MAX = (1 << 31) - 1
+GENL = struct.Struct("=BBH")
+NETLINK_GENERIC = 16
+CTRL, GETFAMILY, FAMILY_ID, FAMILY_NAME = 0x10, 3, 1, 2
 
 logger = logging.getLogger(__name__)
 
@@ -69,3 +74,15 @@ def attributes(body: memoryview) -> dict[int, memoryview]:
         found[kind & TYPE_MASK] = body[position + RTATTR.size : position + length]
         position += length + -length % 4
     return found
+
+
+def generic_family(name: str) -> int:
+    """The number of a generic netlink family (linux/genetlink.h); the kernel loads its module. Raises OSError."""
+    body = GENL.pack(GETFAMILY, 1, 0) + attribute(FAMILY_NAME, name.encode() + b"\0")
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_GENERIC) as sock:
+        sock.send(message(CTRL, NLM_F_REQUEST, body, 1))
+        kind, _, _, answer = next(messages(sock.recv(BUFFER_SIZE)))
+    if kind != CTRL:
+        code = -int.from_bytes(answer[:4], sys.byteorder, signed=True)
+        raise OSError(code, os.strerror(code))
+    return int.from_bytes(attributes(answer[GENL.size :])[FAMILY_ID], sys.byteorder)

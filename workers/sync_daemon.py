@@ -20,21 +20,20 @@ from keepalived_py.records import dataclass
 
 from .netlink import (
     BUFFER_SIZE,
+    GENL,
     NESTED,
+    NETLINK_GENERIC,
     NLM_F_ACK,
     NLM_F_REQUEST,
     NLMSG_ERROR,
     attribute,
-    attributes,
+    generic_family,
     message,
     messages,
 )
 
 logger = logging.getLogger(__name__)
 
-GENL = struct.Struct("=BBH")
-NETLINK_GENERIC = 16
-CTRL, GETFAMILY, FAMILY_ID, FAMILY_NAME = 0x10, 3, 1, 2
 NEW_DAEMON, DEL_DAEMON = 9, 10
 CMD_DAEMON = 3
 STATE, INTERFACE, SYNC_ID, MAXLEN, GROUP, GROUP6, PORT, TTL = range(1, 9)
@@ -103,7 +102,7 @@ class SyncDaemon:
         with nullcontext() if self.namespace is None else netns.inside(self.namespace):
             sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_GENERIC)
         with sock:
-            self._family = self._family or _family(sock)
+            self._family = self._family or generic_family("IPVS")
             sock.send(message(self._family, NLM_F_REQUEST | NLM_F_ACK, GENL.pack(command, 1, 0) + body, 1))
             code = _answer(sock)
         if code and not (command == DEL_DAEMON and code == errno.ESRCH):
@@ -117,17 +116,6 @@ def _answer(sock: socket.socket) -> int:
             (code,) = struct.unpack_from("=i", body)
             return -int(code)
     return 0
-
-
-def _family(sock: socket.socket) -> int:
-    """The number of the IPVS family; the kernel loads the module. Raises OSError."""
-    body = GENL.pack(GETFAMILY, 1, 0) + attribute(FAMILY_NAME, b"IPVS\0")
-    sock.send(message(CTRL, NLM_F_REQUEST, body, 1))
-    for kind, _, _, answer in messages(sock.recv(BUFFER_SIZE)):
-        if kind == CTRL:
-            (number,) = struct.unpack_from("=H", attributes(answer[GENL.size :])[FAMILY_ID])
-            return int(number)
-    raise OSError(errno.ENOENT, "the kernel has no IPVS")
 
 
 @dataclass(slots=True)

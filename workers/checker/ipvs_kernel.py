@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from functools import cache
 
@@ -31,6 +31,7 @@ from keepalived_py.plan.ipvs import (
 )
 from keepalived_py.values import RealKey
 from workers import netlink
+from workers.netlink import GENL, NETLINK_GENERIC
 
 from .ipvs_messages import (
     CMD_DEST,
@@ -54,14 +55,16 @@ from .ipvs_messages import (
 from .ipvs_statistics import SVC_STATS64, Counters, RealUsage, Usage, decode_counters, decode_usage
 
 NLMSG = struct.Struct("=IHHII")
-GENL = struct.Struct("=BBH")
-NETLINK_GENERIC = 16
 VERSION = 1
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
-BUFFER_SIZE = 1 << 18
+SEQUENCES = 1 << 32
+BUFFER_SIZE = 1 << 16
+"""Bytes; the kernel fills 32 KB at most."""
 BATCH = 500
 """Requests per sendmsg."""
+ROOM = 1 << 20
+"""Bytes of the receive buffer: a batch may be refused as a whole, and every refusal holds the request."""
 
 
 class IpvsError(Exception):
@@ -119,8 +122,8 @@ class IpvsKernel:
         with nullcontext() if namespace is None else netns.inside(namespace):
             self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_GENERIC)
         self._sock.bind((0, 0))
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        self._buffer = bytearray(BUFFER_SIZE)
+        self._sock.setblocking(False)
+        self.resize(ROOM, True)
         self.requests = 0
 
     def resize(self, size: int, force: bool) -> None:
@@ -131,7 +134,7 @@ class IpvsKernel:
         self._sock.close()
 
     def _message(self, command: int, flags: int, body: bytes) -> bytes:
-        self._sequence += 1
+        self._sequence = (self._sequence + 1) % SEQUENCES
         size = NLMSG.size + GENL.size + len(body)
         return NLMSG.pack(size, self.family, flags, self._sequence, 0) + GENL.pack(command, VERSION, 0) + body
 
@@ -143,51 +146,83 @@ class IpvsKernel:
         return failed
 
     def _apply_batch(self, ops: list[Op]) -> list[tuple[Op, IpvsError]]:
-        first = self._sequence + 1
         last = len(ops) - 1
-        self._sock.sendmsg(
-            [
-                self._message(*_flagged(encode(op), REQUEST | (ACK if index == last else 0)))
-                for index, op in enumerate(ops)
-            ]
-        )
+        parts, asked = [], dict[int, Op]()
+        for index, op in enumerate(ops):
+            command, body = encode(op)
+            parts.append(self._message(command, REQUEST | (ACK if index == last else 0), body))
+            asked[self._sequence] = op
         self.requests += len(ops)
         failed = []
-        for sequence, code in self._answers(self._sequence):
-            op = ops[sequence - first]
-            if code and not _harmless(op, code):
-                failed.append((op, IpvsError(_describe(op), code)))
+        try:
+            self._send(parts)
+            for sequence, answer in self._acknowledgements(self._sequence):
+                refused, code = asked.get(sequence), _code(answer)
+                if refused is not None and code and not _harmless(refused, code):
+                    failed.append((refused, IpvsError(_describe(refused), code)))
+        except IpvsError as exc:
+            return [(op, exc) for op in ops]  # how many were performed is not known
         return failed
 
-    def _answers(self, last: int) -> Iterator[tuple[int, int]]:
-        """Sequence number and errno of each answer up to that of request `last`."""
-        while True:
-            size = self._sock.recv_into(self._buffer)
-            for kind, sequence, body in _messages(memoryview(self._buffer)[:size]):
-                if kind == NLMSG_ERROR:
-                    (code,) = struct.unpack_from("=i", body)
-                    yield sequence, -code
-                    if sequence == last:
-                        return
+    def _send(self, parts: Sequence[bytes]) -> None:
+        """Raises IpvsError."""
+        try:
+            self._sock.sendmsg(parts)
+        except OSError as exc:
+            raise IpvsError("asking the kernel", exc.errno or errno.EIO) from exc
 
-    def _dump(self, command: int, body: bytes) -> Iterator[memoryview]:
-        if not self.family:
-            return
-        self._sock.sendall(self._message(command, REQUEST | DUMP, body))
+    def _heard(self) -> Iterator[tuple[int, int, memoryview]]:
+        """Type, sequence number and body of what the kernel has answered. Raises IpvsError when some of it was lost.
+
+        It answers before sending returns, so nothing is ever waited for.
+        """
         while True:
-            data = memoryview(self._sock.recv(BUFFER_SIZE))
-            for kind, _, content in _messages(data):
-                if kind == NLMSG_DONE:
+            try:
+                data = self._sock.recv(BUFFER_SIZE)
+            except OSError as exc:
+                self._drain()
+                raise IpvsError("answers were lost", errno.ENOBUFS) from exc
+            yield from _messages(memoryview(data))
+
+    def _drain(self) -> None:
+        """Read what there is: the kernel says nothing more before that is done."""
+        with suppress(OSError):
+            while True:
+                self._sock.recv(BUFFER_SIZE)
+
+    def _acknowledgements(self, last: int) -> Iterator[tuple[int, memoryview]]:
+        """Sequence numbers and bodies, up to that of request `last`. Raises IpvsError."""
+        for kind, sequence, body in self._heard():
+            if kind == NLMSG_ERROR:
+                yield sequence, body
+                if sequence == last:
                     return
-                if kind == NLMSG_ERROR:
-                    (code,) = struct.unpack_from("=i", content)
-                    raise IpvsError("reading the table", -code)
-                yield content[GENL.size :]
+
+    def _ask(self, command: int, flags: int, body: bytes, what: object) -> Iterator[memoryview]:
+        """The answers to one request; what is left of earlier ones is passed over. Raises IpvsError."""
+        if not self.family:
+            raise IpvsError(what, errno.ENOENT)
+        self._send([self._message(command, flags, body)])
+        own = self._sequence
+        for kind, sequence, content in self._heard():
+            if sequence != own:
+                continue
+            if kind in (NLMSG_DONE, NLMSG_ERROR):
+                code = _code(content)
+                if code:
+                    raise IpvsError(what, code)
+                return
+            yield content[GENL.size :]
+            if not flags & (DUMP | ACK):
+                return
+
+    def _dump(self, command: int, body: bytes) -> list[memoryview]:
+        return list(self._ask(command, REQUEST | DUMP, body, "reading the table")) if self.family else []
 
     def table(self) -> Table:
         """The whole table as it is."""
         table: Table = {}
-        for body in list(self._dump(GET_SERVICE, b"")):
+        for body in self._dump(GET_SERVICE, b""):
             id, service = decode_service(attributes(body)[CMD_SERVICE])
             table[id] = Entry(service)
         for id, entry in table.items():
@@ -197,17 +232,27 @@ class IpvsKernel:
     def entry(self, id: ServiceId) -> Entry | None:
         """One service as it is, None when it is not there. Raises IpvsError."""
         request = attribute(CMD_SERVICE | NESTED, service_id(id))
-        self._sock.sendall(self._message(GET_SERVICE, REQUEST, request))
-        for kind, _, body in _messages(memoryview(self._sock.recv(BUFFER_SIZE))):
-            if kind == NLMSG_ERROR:
-                (code,) = struct.unpack_from("=i", body)
-                if -code in (errno.ENOENT, errno.ESRCH):
-                    return None
-                raise IpvsError(f"reading {id}", -code)
-            entry = Entry(decode_service(attributes(body[GENL.size :])[CMD_SERVICE])[1])
-            self._read_destinations(id, entry)
-            return entry
-        return None
+        try:
+            (body,) = self._ask(GET_SERVICE, REQUEST, request, f"reading {id}")
+        except IpvsError as exc:
+            if exc.code == errno.ENOENT:
+                self._find_family()
+            elif exc.code != errno.ESRCH:
+                raise
+            return None
+        entry = Entry(decode_service(attributes(body)[CMD_SERVICE])[1])
+        self._read_destinations(id, entry)
+        return entry
+
+    def _find_family(self) -> None:
+        """The module was removed, and with it all services; when it is loaded again its number is another.
+
+        Raises IpvsError.
+        """
+        try:
+            self.family = netlink.generic_family("IPVS")
+        except OSError as exc:
+            raise IpvsError("the kernel has no IPVS", exc.errno or errno.ENOENT) from exc
 
     def _read_destinations(self, id: ServiceId, entry: Entry) -> None:
         for body in self._dump(GET_DEST, attribute(CMD_SERVICE | NESTED, service_id(id))):
@@ -217,7 +262,7 @@ class IpvsKernel:
     def usage(self, ids: Container[ServiceId]) -> dict[ServiceId, Usage]:
         """What these services have counted, as far as they are there. Raises IpvsError."""
         counted: dict[ServiceId, Counters] = {}
-        for body in list(self._dump(GET_SERVICE, b"")):
+        for body in self._dump(GET_SERVICE, b""):
             service = attributes(body)[CMD_SERVICE]
             id, _ = decode_service(service)
             if id in ids:
@@ -231,39 +276,31 @@ class IpvsKernel:
             found[decode_destination(row, id.family)[0]] = decode_usage(attributes(row))
         return found
 
-    def _command(self, command: int, body: bytes, what: str) -> None:
-        self._need(what)
-        self._sock.sendall(self._message(command, REQUEST | ACK, body))
-        for _, code in self._answers(self._sequence):
-            if code:
-                raise IpvsError(what, code)
-
-    def _need(self, what: str) -> None:
-        if not self.family:
-            raise IpvsError(what, errno.ENOENT)
+    def _order(self, command: int, body: bytes, what: str) -> None:
+        for _ in self._ask(command, REQUEST | ACK, body, what):
+            pass
 
     def flush(self) -> None:
         """Remove every service there is."""
         if self.family:
-            self._command(FLUSH, b"", "flush")
+            self._order(FLUSH, b"", "flush")
 
     def timeouts(self) -> dict[str, int]:
-        """Connection timeouts in seconds. Raises IpvsError."""
-        self._need("timeouts")
-        self._sock.sendall(self._message(GET_CONFIG, REQUEST, b""))
-        data = memoryview(self._sock.recv(BUFFER_SIZE))
-        found = next(attributes(body[GENL.size :]) for kind, _, body in _messages(data) if kind == self.family)
+        """Connection timeouts in seconds."""
+        (body,) = self._ask(GET_CONFIG, REQUEST, b"", "timeouts")
+        found = attributes(body)
         return {name: number(found.get(kind)) for name, kind in CMD_TIMEOUTS.items()}
 
     def set_timeouts(self, values: dict[str, int]) -> None:
         """Set all three timeouts, in seconds."""
         body = b"".join(u32(CMD_TIMEOUTS[name], value) for name, value in values.items())
-        self._command(SET_CONFIG, body, "timeouts")
+        self._order(SET_CONFIG, body, "timeouts")
 
 
-def _flagged(encoded: tuple[int, bytes], flags: int) -> tuple[int, int, bytes]:
-    command, body = encoded
-    return command, flags, body
+def _code(body: memoryview) -> int:
+    """The errno in an acknowledgement or at the end of a dump, 0 for success."""
+    (code,) = struct.unpack_from("=i", body)
+    return -int(code)
 
 
 def _messages(view: memoryview) -> Iterator[tuple[int, int, memoryview]]:

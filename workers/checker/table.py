@@ -67,13 +67,16 @@ class ServiceTable:
     def clear(self, flush: bool) -> None:
         """Take all our services away; `flush`: those of others with them."""
         self.rest()
-        if flush:
-            self.kernel.flush()
-            self.rows.clear()
-        else:
-            self._perform([ipvs.DeleteService(id) for id in self.rows])
-        if self._old_timeouts:
-            self.kernel.set_timeouts(self._old_timeouts)
+        try:
+            if flush:
+                self.kernel.flush()
+                self.rows.clear()
+            else:
+                self._perform([ipvs.DeleteService(id) for id in self.rows])
+            if self._old_timeouts:
+                self.kernel.set_timeouts(self._old_timeouts)
+        except IpvsError as exc:
+            logger.error("%s", exc)
 
     def usage(self, states: Iterable[VirtualServerState]) -> dict[ServiceKey, Usage]:
         """What IPVS has counted, by the names of the configuration."""

@@ -5,6 +5,7 @@ drift, equal checks made once, ha_suspend.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import time
@@ -159,6 +160,21 @@ def test_strangers_are_not_even_looked_at(kernel: ipvs.Table) -> None:
     table.mend(pairs(state))
     table.clear(flush=False)
     assert kernel == {STRANGER: stranger}
+
+
+@pytest.mark.parametrize("flush", [False, True])
+def test_a_stop_goes_on_whatever_the_kernel_says(flush: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """People still have to be told, and the tables of nftables to go."""
+
+    def refuse(*_: object) -> None:
+        raise IpvsError("flush", errno.ENOENT)
+
+    table, state = ServiceTable(0), started(service(1, real_servers=reals(1)))
+    table.sync([state])
+    table.kernel.flush = table.kernel.set_timeouts = refuse  # type: ignore[method-assign]
+    table._old_timeouts = {"tcp": 900}
+    table.clear(flush)
+    assert "IPVS: flush: No such file or directory" in caplog.text
 
 
 def test_what_ipvs_counts_is_told_by_the_names_of_the_configuration(kernel: ipvs.Table) -> None:
