@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
-from ipc.messages import BfdSessionChanged, DumpKind, Peer, RealServerStateChanged, VrrpStateChanged
+from ipc.messages import BfdSessionChanged, DumpKind, Peer, VrrpStateChanged
 from keepalived_py import dumpfile
 from keepalived_py.checks.virtual_server import Effect, QuorumChanged, VirtualServerState, replaced
 from keepalived_py.config.diff import diff_by_key
@@ -28,6 +28,7 @@ from workers.worker import Worker, WorkerContext, WorkerError
 
 from . import describe
 from .address_log import AddressLog
+from .adoption import adopt_reports, adopt_weights
 from .connections import AnyChecker
 from .followed import Followed, FollowedCheck, follows, judge
 from .http import HttpClient
@@ -103,8 +104,10 @@ class CheckerWorker(Worker[CheckerSlice]):
         self.teller.configure(self.config)
         for config in self.config.checker.virtual_servers:
             self._add(config)
-        self._adopt_reports()
+        adopt_reports(self.states.values(), self.tasks, self.context.reported)
         await self._take_table()
+        if self.context.reported:
+            adopt_weights(self.states.values(), self.tasks, self.table.rows, self.table.marks)
         self._arrange(self.config)
         for state in self.states.values():
             self._evaluate(state, self.config.global_defs.rs_init_notifies and not self.context.reported)
@@ -189,24 +192,6 @@ class CheckerWorker(Worker[CheckerSlice]):
 
     def _checkers(self, check: Check, real: RealServer) -> tuple[AnyChecker, ...]:
         return make_checkers(check, real, self.client, self.followed)
-
-    def _adopt_reports(self) -> None:
-        """What the predecessor said last holds until a check says otherwise."""
-        said = {
-            (report.service, report.real): report.up
-            for report in self.context.reported
-            if isinstance(report, RealServerStateChanged)
-        }
-        for key, state in self.states.items():
-            for real_key, real in state.reals.items():
-                up = said.get((str(key), real_key.text(key.protocol)))
-                if up is None:
-                    continue
-                real.told = True
-                for task in self.tasks[key][real_key]:
-                    if not isinstance(task.config, FollowedCheck):
-                        task.state.up, task.state.has_run = up, True
-                        (real.failed.discard if up else real.failed.add)(_id(task))
 
     def _remove(self, key: ServiceKey) -> None:
         state = self.states.pop(key)

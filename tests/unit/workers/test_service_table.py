@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipc.messages import RealServerStateChanged
-from keepalived_py.checks.virtual_server import VirtualServerState
+from ipc.messages import RealServerStateChanged, VirtualServerStateChanged
+from keepalived_py.checks.virtual_server import Destination, VirtualServerState
 from keepalived_py.config.model import (
     CheckerConfig,
     CheckerSlice,
@@ -28,7 +28,9 @@ from keepalived_py.config.model import (
     Forwarding,
     GlobalDefs,
     GroupRange,
+    MiscCheck,
     RealServer,
+    Script,
     SorryServer,
     TcpCheck,
     VirtualServer,
@@ -288,7 +290,7 @@ def sliced(*servers: VirtualServer, **defaults: Any) -> CheckerSlice:
 def run(
     config: CheckerSlice,
     scenario: Callable[[CheckerWorker], Coroutine[Any, Any, None]],
-    reported: tuple[RealServerStateChanged, ...] = (),
+    reported: tuple[VirtualServerStateChanged | RealServerStateChanged, ...] = (),
 ) -> list[Any]:
     """A worker that has started, without a process; what it sent to its parent."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -561,6 +563,49 @@ def test_an_alpha_server_that_was_up_stays_up_for_the_successor() -> None:
     run(config, scenario, (report,))
     run(config, scenario)
     assert alive == [True, False]
+
+
+def reports(up: bool, *servers: RealServer) -> tuple[VirtualServerStateChanged | RealServerStateChanged, ...]:
+    """The last words of a predecessor: `up` is the quorum; of `servers` all are well."""
+    name = "[10.0.0.1]:tcp:80"
+    wells = (real.key.text(Protocol.TCP) for real in servers)
+    return (
+        VirtualServerStateChanged(service=name, up=up, reason="", time=0.0),
+        *(RealServerStateChanged(service=name, real=real, up=True, reason="", time=0.0) for real in wells),
+    )
+
+
+@pytest.mark.parametrize("had", [True, False])
+def test_a_quorum_within_the_hysteresis_is_what_it_was_for_the_successor(had: bool) -> None:
+    """Live weight 2 of quorum 2 with hysteresis 1: what it is depends on what it was."""
+    sorry = SorryServer(address=ip_address("10.1.9.9"), port=80)
+    config = service(1, real_servers=reals(1, 1), quorum=2, hysteresis=1, sorry_server=sorry)
+    rows: list[set[RealKey]] = []
+
+    async def scenario(worker: CheckerWorker) -> None:
+        rows.extend(set(entry.destinations) for entry in FakeKernel.shared.values())
+
+    run(sliced(config), scenario, reports(had, *config.real_servers))
+    assert rows == [{real.key for real in config.real_servers} if had else {sorry.key}]
+
+
+@pytest.mark.parametrize(("dynamic", "restarted", "weight"), [(True, True, 50), (True, False, 3), (False, True, 3)])
+def test_a_weight_that_a_script_has_set_stays_for_the_successor(dynamic: bool, restarted: bool, weight: int) -> None:
+    """Until the script says something else; at a start it has said nothing yet."""
+    script = MiscCheck(
+        timing=CheckTiming(delay_loop=3600, warmup=3600), script=Script(argv=("true",)), timeout=1, dynamic=dynamic
+    )
+    config = service(1, real_servers=reals(3, checks=(script,)))
+    (id,) = ipvs.service_ids(config)
+    (real,) = config.real_servers
+    FakeKernel.shared[id] = ipvs.Entry(ipvs.Service("rr"), {real.key: Destination(50, Forwarding())})
+    found: list[int] = []
+
+    async def scenario(worker: CheckerWorker) -> None:
+        found.append(FakeKernel.shared[id].destinations[real.key].weight)
+
+    run(sliced(config), scenario, reports(True, real) if restarted else ())
+    assert found == [weight]
 
 
 def test_a_first_failure_is_reported_once() -> None:
