@@ -286,6 +286,10 @@ class CheckerWorker(Worker[CheckerSlice]):
         if result.success and result.points is None and not changed and not first:
             return  # as nearly all are
         state = self.states[task.service]
+        # before the server comes up: it does so with this weight
+        if result.points is not None and task.points != result.points:
+            task.points = result.points
+            self._absorb(state, task.real, state.weight_changed(task.real, _id(task), result.points))
         if changed:
             logger.info(
                 "%s on service %s %s",
@@ -302,10 +306,6 @@ class CheckerWorker(Worker[CheckerSlice]):
                 self._absorb(state, task.real, state.first_failure(task.real, f"{task.checker.name} {result.failure}"))
             if task.state.timing.log_all_failures:
                 logger.info("%s on service %s failed: %s", task.checker.name, self._name(task), result.failure)
-        if result.points is not None and task.points != result.points:
-            task.points = result.points
-            self._absorb(state, task.real, state.weight_changed(task.real, _id(task), result.points))
-
         if first and not changed and isinstance(task.config, MiscCheck):
             self._mail(task, state, result, moved=False)  # keepalived mails the first result of a script in any case
 

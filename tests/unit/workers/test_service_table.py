@@ -42,6 +42,7 @@ from workers.checker import table as table_module
 from workers.checker import task as task_module
 from workers.checker.ipvs_kernel import IpvsError, IpvsKernel
 from workers.checker.ipvs_statistics import Counters, RealUsage, Usage
+from workers.checker.probe import Result
 from workers.checker.table import ServiceTable
 from workers.checker.worker import CheckerWorker
 from workers.worker import WorkerContext, WorkerError, WorkerOptions
@@ -606,6 +607,28 @@ def test_a_weight_that_a_script_has_set_stays_for_the_successor(dynamic: bool, r
 
     run(sliced(config), scenario, reports(True, real) if restarted else ())
     assert found == [weight]
+
+
+def test_a_server_comes_up_with_the_weight_it_has_then() -> None:
+    """A script that says well and weight 0 in one word gains no quorum, which would be lost in the same breath."""
+    script = MiscCheck(
+        timing=CheckTiming(delay_loop=3600, warmup=3600, alpha=True),
+        script=Script(argv=("true",)),
+        timeout=1,
+        dynamic=True,
+    )
+    rows: list[int] = []
+
+    async def scenario(worker: CheckerWorker) -> None:
+        (task,) = worker._all_tasks()
+        worker._checked(task, Result(points=-1))
+        worker._sync()
+        rows.extend(row.weight for entry in FakeKernel.shared.values() for row in entry.destinations.values())
+
+    told = run(sliced(service(1, real_servers=reals(1, checks=(script,)))), scenario)
+    assert [each.up for each in told if isinstance(each, RealServerStateChanged)] == [True]
+    assert [each.up for each in told if isinstance(each, VirtualServerStateChanged)] == [False]
+    assert rows == [0]
 
 
 def test_a_first_failure_is_reported_once() -> None:
