@@ -48,7 +48,9 @@ class Answer:
     ended: bool = False
 
     def take(self, event: Event) -> None:
-        """Raises CheckFailed."""
+        """Raises CheckFailed. What comes behind the end is no part of it: many a server hangs up in the same breath."""
+        if self.ended:
+            return
         match event:
             case ResponseReceived(headers=headers) | TrailersReceived(headers=headers):
                 self.headers |= {_text(name): _text(value) for name, value in headers or ()}

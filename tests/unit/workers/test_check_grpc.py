@@ -178,6 +178,22 @@ def test_what_is_no_health_service_fails_on_time(serve: Serve, failure: str) -> 
     assert peak_memory() - before < 32 << 20
 
 
+SERVES = (
+    PREFACE
+    + ONE_HEADER.replace(b"\1\1\0", b"\1\1\4")
+    + b"\0\0\7\0\0\0\0\0\1\0\0\0\0\2\x08\1"
+    + b"\0\0\x0f\1\5\0\0\0\1\0\x0bgrpc-status\x010"
+)
+GO_AWAY = b"\0\0\x08\7\0\0\0\0\0\0\0\0\1" + bytes(4)  # no error, stream 1 was the last
+
+
+@pytest.mark.parametrize("end", [b"", GO_AWAY, b"\0\0\4\3\0\0\0\0\1" + bytes(4)], ids=["", "go-away", "reset"])
+def test_what_comes_behind_a_complete_answer_is_no_part_of_it(end: bytes) -> None:
+    """A server may end the connection, or say that it reads no more, in the same breath (RFC 9113 6.8 and 8.1)."""
+    result, _ = against(says(SERVES + end), hostile(PATIENT))
+    assert result.failure == ""
+
+
 def test_one_that_hangs_up() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1000)
