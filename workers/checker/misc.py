@@ -25,9 +25,11 @@ class MiscChecker:
 
     async def check(self) -> int | None:
         outcome = await scripts.run(self.config.script, limit=self.config.timeout)
+        if outcome.timed_out:  # one that cannot even be killed has no status
+            raise CheckFailed(str(outcome))
         if outcome.status is None:
             raise CheckNotMade(str(outcome))
-        if self.config.dynamic and not outcome.timed_out and 2 <= outcome.status <= 255:
+        if self.config.dynamic and 2 <= outcome.status <= 255:
             return outcome.status - 2 - self.weight
         if not outcome.success:
             raise CheckFailed(str(outcome))

@@ -292,6 +292,15 @@ def test_a_script_that_ignores_sigterm_is_killed() -> None:
     assert 2.0 < time.monotonic() - started < 4.0
 
 
+def test_a_script_that_cannot_be_killed_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that hangs in the kernel, on a file server that is gone, has no exit status; here no signal reaches it."""
+    monkeypatch.setattr(scripts, "_signal", lambda process, number: None)
+    monkeypatch.setattr(scripts, "KILL_AFTER", 0.1)
+    config = MiscCheck(timing=TIMING, script=shell("exec sleep 1"), timeout=0.1)
+    result = asyncio.run(probe(MiscChecker(config, 1)))
+    assert (result.made, result.failure) == (True, "timed out")
+
+
 def test_output_is_limited_and_never_blocks() -> None:
     found = outcome(shell("yes | head -c 1000000"))
     assert found.success
