@@ -300,7 +300,9 @@ class ServerBuilder:
             self.report("wrong-family", f"sorry server {address} is of another family", "sorry_server", 1)
             return None
         inhibit = draft.get("sorry_server_inhibit", False)
-        key = RealKey(address, own_port or self.port)
+        # DR and TUN: that of the service, and none for marks; with a group each service has its own
+        fixed = method.method != "NAT" and (self.group is None or self.marks_only)
+        key = RealKey(address, self.port if fixed else own_port or self.port)
         twin = next((real for real in reals if real.key == key), None)
         if twin is not None and twin.inhibit_on_failure != inhibit:
             self.report(

@@ -110,9 +110,8 @@ def service_ids(config: VirtualServer, marks: Marks = NO_MARKS) -> tuple[Service
     key = config.key
     if key.group:
         mark = marks.get((key.group, key.protocol), 0)
-        if mark:
-            return tuple(dict.fromkeys(id for entry in config.group_entries for id in _marked(entry, key, mark)))
-        return tuple(id for entry in config.group_entries for id in _services_of(entry, key))
+        found = (_marked(entry, key, mark) if mark else _services_of(entry, key) for entry in config.group_entries)
+        return tuple(dict.fromkeys(id for ids in found for id in ids))
     if key.address is None:
         return (ServiceId(family=key.family, fwmark=key.fwmark),)
     return (ServiceId(family=key.address.version, protocol=key.protocol, address=key.address, port=key.port),)
@@ -156,7 +155,9 @@ def desired_table(states: Iterable[VirtualServerState], marks: Marks = NO_MARKS)
     """What the kernel should hold."""
     table: Table = {}
     for state in states:
-        table.update(_entries(state, service_ids(state.config, marks)))
+        rows = state.destinations()
+        for id in service_ids(state.config, marks):
+            _add(table, id, state, rows)
     return table
 
 
@@ -164,15 +165,20 @@ def desired_entries(pairs: Iterable[tuple[VirtualServerState, ServiceId]]) -> Ta
     """The same for some services of virtual servers only."""
     table: Table = {}
     for state, id in pairs:
-        table.update(_entries(state, (id,)))
+        _add(table, id, state, state.destinations())
     return table
 
 
-def _entries(state: VirtualServerState, ids: Iterable[ServiceId]) -> Iterator[tuple[ServiceId, Entry]]:
-    rows = state.destinations()
-    for id in ids:
-        destinations = {_placed(key, id, row.forwarding): row for key, row in rows.items()}
-        yield id, Entry(service_of(state.config, id.family), destinations)
+def _add(table: Table, id: ServiceId, state: VirtualServerState, rows: Mapping[RealKey, Destination]) -> None:
+    """Where several mean the same service the first says how it works, and the greatest weight of a row counts."""
+    entry = table.get(id)
+    if entry is None:
+        entry = table[id] = Entry(service_of(state.config, id.family))
+    for key, row in rows.items():
+        place = _placed(key, id, row.forwarding)
+        known = entry.destinations.get(place)
+        if known is None or known.weight < row.weight:
+            entry.destinations[place] = row
 
 
 def placements(state: VirtualServerState, marks: Marks = NO_MARKS) -> Iterator[tuple[ServiceId, RealKey, RealKey]]:
@@ -216,7 +222,7 @@ def reconcile_rows(
     state: VirtualServerState, keys: Collection[RealKey], actual: Table, marks: Marks = NO_MARKS
 ) -> Iterator[Op]:
     """The same for some real servers of a virtual server: one that changed among thousands is all that is looked at."""
-    if state.config.sorry_server is not None:
+    if state.config.sorry_server is not None or _is_crowded(state.config):
         yield from reconcile(desired_table([state], marks), actual, ())
         return
     rows = state.destinations(keys)
@@ -228,6 +234,12 @@ def reconcile_rows(
         places = {key: _placed(key, id, state.reals[key].config.forwarding) for key in keys if key in state.reals}
         known = {place: have.destinations[place] for place in places.values() if place in have.destinations}
         yield from _reconcile_destinations(id, {places[key]: row for key, row in rows.items()}, known)
+
+
+def _is_crowded(config: VirtualServer) -> bool:
+    """Whether real servers may be one row: those of a group with one address and several ports."""
+    reals = config.real_servers
+    return bool(config.key.group) and len({real.address for real in reals}) < len(reals)
 
 
 def compare(desired: Table, put: Table, actual: Table) -> tuple[list[Op], list[Op]]:

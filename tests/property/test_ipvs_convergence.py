@@ -21,6 +21,7 @@ from keepalived_py.config.model import (
     Check,
     CheckTiming,
     Endpoint,
+    Forwarding,
     GroupRange,
     RealServer,
     SorryServer,
@@ -94,7 +95,10 @@ def real_servers(draw: st.DrawFn) -> tuple[RealServer, ...]:
 
 @st.composite
 def virtual_servers(draw: st.DrawFn) -> tuple[VirtualServer, ...]:
-    """Up to three; the last is a group of two addresses and a mark."""
+    """Up to three; the last is a group of addresses and a mark. One of them may be the address of the first.
+
+    With DR all its servers of one address are one row, whatever their ports.
+    """
     found = []
     for number in sorted(draw(st.sets(st.integers(1, 3), min_size=1))):
         values: dict[str, Any] = {
@@ -107,9 +111,13 @@ def virtual_servers(draw: st.DrawFn) -> tuple[VirtualServer, ...]:
             inhibit = draw(st.booleans())
             values["sorry_server"] = SorryServer(address=ip_address(f"10.1.0.{last}"), port=80, inhibit=inhibit)
         if number == 3:
-            first = ip_address("10.0.1.1")
+            first = ip_address(draw(st.sampled_from(["10.0.1.1", "10.0.0.1"])))
+            if draw(st.booleans()):
+                direct = [replace(real, forwarding=Forwarding(method="DR")) for real in values["real_servers"]]
+                values["real_servers"] = (*direct, *(replace(real, port=81) for real in direct[:2]))
             values["group_entries"] = (
                 GroupRange(first=first, last=first + draw(st.integers(0, 1)), port=80),
+                GroupRange(first=first, last=first, port=80),
                 GroupRange(fwmark=draw(st.integers(5, 6)), family=4),
             )
             key = ServiceKey(protocol=Protocol.TCP, group="g", family=4)
@@ -133,7 +141,12 @@ def meant(worker: CheckerWorker) -> ipvs.Table:
     for key, state in worker.states.items():
         rows = destinations(worker, key, state)
         for id in ipvs.service_ids(state.config):
-            table[id] = ipvs.Entry(ipvs.Service(state.config.scheduler), dict(rows))
+            entry = table.setdefault(id, ipvs.Entry(ipvs.Service(state.config.scheduler)))
+            for real, row in rows.items():
+                place = real if row.forwarding.method == "NAT" else RealKey(real.address, id.port)
+                known = entry.destinations.get(place)
+                if known is None or known.weight < row.weight:
+                    entry.destinations[place] = row
     return table
 
 

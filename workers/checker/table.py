@@ -35,6 +35,8 @@ class ServiceTable:
         self.kernel = IpvsKernel(family, namespace)
         self.rows: ipvs.Table = {}
         self.marks = ipvs.NO_MARKS
+        self.shared: dict[ipvs.ServiceId, list[VirtualServerState]] = {}
+        """Services that are those of several virtual servers."""
         self.repaired = 0
         """Operations that put back what others had changed."""
         self._old_timeouts: dict[str, int] = {}
@@ -43,12 +45,22 @@ class ServiceTable:
         self._epoch = 0
         self._resting = False
 
-    def ids(self, states: Iterable[VirtualServerState]) -> set[ipvs.ServiceId]:
-        return {id for state in states for id in ipvs.service_ids(state.config, self.marks)}
+    def know(self, states: Iterable[VirtualServerState]) -> Collection[ipvs.ServiceId]:
+        """The services of all virtual servers there are, and which of them are those of several."""
+        first: dict[ipvs.ServiceId, VirtualServerState] = {}
+        self.shared = {}
+        for state in states:
+            for id in ipvs.service_ids(state.config, self.marks):
+                other = first.setdefault(id, state)
+                if other is not state:
+                    self.shared.setdefault(id, [other]).append(state)
+        for names in dict.fromkeys(" and ".join(str(one.config.key) for one in each) for each in self.shared.values()):
+            logger.warning("VS %s share services of IPVS, which get the real servers of all", names)
+        return first.keys()
 
     def adopt(self, states: Iterable[VirtualServerState]) -> None:
         """What stands from before and is of our services is ours. Raises IpvsError."""
-        ours = self.ids(states)
+        ours = self.know(states)
         self.rows = {id: entry for id, entry in self.kernel.table().items() if id in ours}
 
     def sync(
@@ -59,10 +71,19 @@ class ServiceTable:
     ) -> None:
         """Bring the services of `states` to what they should be, of others some `rows`, and take `gone` away."""
         self._refused.clear()
-        ops = list(ipvs.reconcile(ipvs.desired_table(states, self.marks), self.rows, gone))
-        for state, keys in rows:
+        whole, some = list(states), list(rows)
+        if self.shared:  # with those of others, which are looked at as a whole
+            whole, some = [*whole, *(state for state, _ in some)], []
+        desired = self._with_those_of_others(ipvs.desired_table(whole, self.marks))
+        ops = list(ipvs.reconcile(desired, self.rows, gone))
+        for state, keys in some:
             ops += ipvs.reconcile_rows(state, keys, self.rows, self.marks)
         self._perform(ops)
+
+    def _with_those_of_others(self, desired: ipvs.Table) -> ipvs.Table:
+        """`desired` with all real servers of services that several virtual servers share."""
+        shared = ((state, id) for id, states in self.shared.items() if id in desired for state in states)
+        return desired | ipvs.desired_entries(shared) if self.shared else desired
 
     def clear(self, flush: bool) -> None:
         """Take all our services away; `flush`: those of others with them."""
@@ -81,7 +102,7 @@ class ServiceTable:
     def usage(self, states: Iterable[VirtualServerState]) -> dict[ServiceKey, Usage]:
         """What IPVS has counted, by the names of the configuration."""
         states = list(states)
-        found = self.kernel.usage(self.ids(states))
+        found = self.kernel.usage({id for state in states for id in ipvs.service_ids(state.config, self.marks)})
         return {state.config.key: self._usage_of(state, found) for state in states}
 
     def _usage_of(self, state: VirtualServerState, found: Mapping[ipvs.ServiceId, Usage]) -> Usage:
@@ -140,7 +161,7 @@ class ServiceTable:
 
     def mend(self, pairs: Pairs) -> None:
         """Put back what others changed in these services, try again what was refused. Raises IpvsError."""
-        desired = ipvs.desired_entries(pairs)
+        desired = self._with_those_of_others(ipvs.desired_entries(pairs))
         actual = {id: entry for id in desired if (entry := self.kernel.entry(id)) is not None}
         put = {id: self.rows[id] for id in desired if id in self.rows}
         ops, drift = ipvs.compare(desired, put, actual)

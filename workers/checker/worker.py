@@ -231,8 +231,9 @@ class CheckerWorker(Worker[CheckerSlice]):
         self._mark(*(config.key for config in changes.added))
         for task in self._all_tasks():
             self._judge_again(task)  # a track_file may be another one now
-        ours = self.table.ids(self.states.values())
-        if self.table.marks != before:
+        sharing = bool(self.table.shared)
+        ours = self.table.know(self.states.values())
+        if self.table.marks != before or sharing or self.table.shared:
             self._mark(*self.states)
         self._sync([id for id in self.table.rows if id not in ours])
         self.table.look_again()

@@ -154,6 +154,22 @@ def test_corrections_of_virtual_servers(tmp_path: Path, inner: str, problem: str
     assert problem in [each.id for each in load_text(tmp_path, text).problems]
 
 
+@pytest.mark.parametrize(("method", "port", "inhibit"), [("DR", 80, False), ("NAT", 8080, True)])
+def test_a_sorry_server_is_the_real_server_whose_row_it_would_get(
+    tmp_path: Path, method: str, port: int, inhibit: bool
+) -> None:
+    """With DR there is one port only, so that it is a second row, of weight 0, for the same server."""
+    inner = f"""sorry_server 10.1.0.1 8080
+    sorry_server_lvs_method {method}
+    sorry_server_inhibit
+    real_server 10.1.0.1 80 {{
+        lvs_method {method}
+    }}"""
+    found = server(tmp_path, inner).sorry_server
+    assert found is not None
+    assert (found.port, found.inhibit) == (port, inhibit)
+
+
 def test_ports_follow_the_forwarding_method(tmp_path: Path) -> None:
     reals = """real_server 10.1.0.1 {
     }
