@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from keepalived_py.config.model import GroupRange, VirtualServer
-from keepalived_py.values import Protocol
+from keepalived_py.config.model import VirtualServer
+from keepalived_py.values import IPAddress, IPv4Address, IPv6Address, Protocol
 
+from .disjoint import Range, disjoint
 from .ipvs import Marks
 
 FAMILIES = {4: "ip", 6: "ip6"}
 PROTOCOLS = (Protocol.TCP, Protocol.UDP, Protocol.SCTP)
-ALL_PORTS = "0-65535"
+ADDRESSES: dict[int, Callable[[int], IPAddress]] = {4: IPv4Address, 6: IPv6Address}
+MOST = 2**32 - 1
 
 
-def assign(servers: Iterable[VirtualServer], first: int, before: Marks) -> Marks:
-    """A mark for each group with addresses and protocol, from `first` upward; one that had a mark keeps it."""
+def assign(servers: Sequence[VirtualServer], first: int, before: Marks) -> Marks:
+    """A mark for each group with addresses and protocol, from `first` upward; one that had a mark keeps it.
+
+    Marks that stand in the file are not taken. Where they end, groups get none.
+    """
     wanted = dict.fromkeys(
         (server.key.group, server.key.protocol)
         for server in servers
         if server.key.group and any(entry.first is not None for entry in server.group_entries)
     )
-    marks = {key: before[key] for key in wanted if before.get(key, 0) >= first}
-    used = set(marks.values())
+    used = {server.key.fwmark for server in servers}
+    used |= {entry.fwmark for server in servers for entry in server.group_entries if entry.first is None}
+    marks = {key: mark for key in wanted if (mark := before.get(key, 0)) >= first and mark not in used}
+    used |= set(marks.values())
     mark = first
     for key in wanted:
         if key not in marks:
             while mark in used:
                 mark += 1
-            marks[key] = mark
-            used.add(mark)
+            if mark <= MOST:
+                marks[key] = mark
+                used.add(mark)
     return marks
 
 
@@ -48,18 +56,25 @@ def ruleset(table: str, priority: int, servers: Iterable[VirtualServer], marks: 
 
 def _elements(servers: Iterable[VirtualServer], marks: Marks) -> dict[tuple[int, Protocol], dict[str, int]]:
     """By family and protocol: mark by address and port, as nft writes them."""
-    found: dict[tuple[int, Protocol], dict[str, int]] = {}
+    entries: dict[tuple[int, Protocol], list[tuple[Range, int, int]]] = {}
     for server in servers:
         mark = marks.get((server.key.group, server.key.protocol), 0)
         for entry in server.group_entries if mark else ():
-            if entry.first is not None:
-                found.setdefault((entry.first.version, server.key.protocol), {}).setdefault(_key(entry), mark)
-    return found
+            if entry.first is not None and entry.last is not None:
+                found = entries.setdefault((entry.first.version, server.key.protocol), [])
+                found.append(((int(entry.first), int(entry.last)), entry.port, mark))
+    return {
+        kind: {_key(ADDRESSES[kind[0]], part, ports): mark for part, ports, mark in disjoint(found)}
+        for kind, found in entries.items()
+    }
 
 
-def _key(entry: GroupRange) -> str:
-    addresses = str(entry.first) if entry.first == entry.last else f"{entry.first}-{entry.last}"
-    return f"{addresses} . {entry.port or ALL_PORTS}"
+def _key(address: Callable[[int], IPAddress], addresses: Range, ports: Range) -> str:
+    return f"{_written(*map(address, addresses))} . {_written(*ports)}"
+
+
+def _written(first: object, last: object) -> str:
+    return str(first) if first == last else f"{first}-{last}"
 
 
 def _table(family: int, priority: int, maps: dict[Protocol, dict[str, int]]) -> Iterator[str]:

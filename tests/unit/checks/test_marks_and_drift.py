@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from keepalived_py.checks.presence import is_suspended
 from keepalived_py.checks.virtual_server import Destination, VirtualServerState
 from keepalived_py.config.model import Forwarding, GroupRange, RealServer, VirtualServer
+from keepalived_py.plan.disjoint import disjoint
 from keepalived_py.plan.ipvs import (
     AddDestination,
     AddService,
@@ -92,6 +93,36 @@ def test_the_rule_set() -> None:
     assert "meta mark set ip daddr . udp dport map @udp_map" in text
     assert "meta mark set ip6 daddr . tcp dport map @tcp_map" in text
     assert "fwmark" not in text
+
+
+RANGES = st.tuples(st.integers(0, 9), st.integers(0, 5)).map(lambda each: (each[0], each[0] + each[1]))
+
+
+@given(st.lists(st.tuples(RANGES, st.sampled_from([0, 0, 1, 80, 81, 65535]), st.integers(1, 3)), max_size=8))
+def test_parts_do_not_overlap_and_mean_what_the_entries_mean(entries: list[tuple[tuple[int, int], int, int]]) -> None:
+    parts = list(disjoint(entries))
+    in_order = [each for each in entries if each[1]] + [each for each in entries if not each[1]]
+    for address in range(16):
+        for port in (0, 1, 2, 79, 80, 81, 82, 65534, 65535):
+            found = [mark for (a, b), (c, d), mark in parts if a <= address <= b and c <= port <= d]
+            meant = [mark for (a, b), own, mark in in_order if a <= address <= b and own in (0, port)]
+            assert found == meant[:1]
+
+
+def test_ranges_of_groups_that_overlap() -> None:
+    """nft would refuse all tables for it, and every address would become a service."""
+    servers = (group("a", TCP, RANGE, entry("10.0.0.2")), group("b", TCP, entry("10.0.0.3", "10.0.0.5")))
+    text = ruleset("mine", -5, servers, assign(servers, 1000, {}))
+    assert "elements = { 10.0.0.1-10.0.0.3 . 80 : 1000,\n  10.0.0.4-10.0.0.5 . 80 : 1001 }" in text
+
+
+def test_marks_of_others_are_left_to_them() -> None:
+    """A service of a mark that stands in the file, alone or in a group, is another one; there are 32 bits."""
+    one, two = group("a", TCP, RANGE, MARK), group("b", TCP, ONE)
+    five, six = (VirtualServer(key=ServiceKey(fwmark=mark, family=4), real_servers=one.real_servers) for mark in (5, 6))
+    assert assign((one, two, six), 4, {}) == {("a", TCP): 4, ("b", TCP): 7}
+    assert assign((one, two, five), 4, {("a", TCP): 5, ("b", TCP): 8}) == {("a", TCP): 4, ("b", TCP): 8}
+    assert assign((one, two), 2**32 - 1, {}) == {("a", TCP): 2**32 - 1}
 
 
 def test_without_marks_the_tables_only_go() -> None:
