@@ -13,6 +13,8 @@ NLMSG = struct.Struct("=IHHII")
 RTATTR = struct.Struct("=HH")
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
+NLM_F_DUMP_INTR = 0x10
+"""In answers: something changed during the dump, which may have missed what was there all the time."""
 NLM_F_EXCL, NLM_F_CREATE = 0x200, 0x400
 NESTED = 0x8000
 TYPE_MASK = 0x3FFF

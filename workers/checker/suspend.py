@@ -16,6 +16,7 @@ from workers import netlink
 from workers.netlink import (
     BUFFER_SIZE,
     NLM_F_DUMP,
+    NLM_F_DUMP_INTR,
     NLM_F_REQUEST,
     NLMSG_DONE,
     NLMSG_ERROR,
@@ -37,6 +38,7 @@ SETTLE = 0.1
 """Seconds that notices are collected for: an instance brings its addresses by the thousand."""
 RECEIVE_BUFFER = 4 << 20
 SO_RCVBUFFORCE = 33
+TRIES = 5
 Place = tuple[IPAddress, int, int]
 """Address, prefix length and interface: what the kernel holds once."""
 
@@ -144,14 +146,25 @@ def _socket(groups: int) -> socket.socket:
 
 
 def _dump() -> set[Place]:
-    """All addresses of this network namespace."""
-    found: set[Place] = set()
+    """All addresses of this network namespace. What changes while it is read is read again, but not for ever."""
     with _socket(0) as sock:
-        sock.send(message(RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP, IFADDRMSG.pack(0, 0, 0, 0, 0), 1))
-        while True:
-            for kind, _, _, body in messages(sock.recv(BUFFER_SIZE)):
-                if kind in (NLMSG_DONE, NLMSG_ERROR):
-                    return found
-                place = decode(body) if kind == RTM_NEWADDR else None
-                if place is not None:
-                    found.add(place)
+        for _ in range(TRIES):
+            sock.send(message(RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP, IFADDRMSG.pack(0, 0, 0, 0, 0), 1))
+            found, whole = _read(sock)
+            if whole:
+                break
+    return found
+
+
+def _read(sock: socket.socket) -> tuple[set[Place], bool]:
+    """The answer to one request, and whether nothing changed meanwhile."""
+    found: set[Place] = set()
+    whole = True
+    while True:
+        for kind, flags, _, body in messages(sock.recv(BUFFER_SIZE)):
+            whole = whole and not flags & NLM_F_DUMP_INTR
+            if kind in (NLMSG_DONE, NLMSG_ERROR):
+                return found, whole
+            place = decode(body) if kind == RTM_NEWADDR else None
+            if place is not None:
+                found.add(place)
