@@ -212,12 +212,15 @@ class Connections:
 
     def _connect(self, connection: Connection) -> None:
         target = connection.target
+        sock = None
         try:
             sock = target.open()
+            code = probe.begin_connecting(sock, target.address)
         except CheckNotMade as excuse:
+            if sock is not None:
+                sock.close()
             self._finish(connection, Result(str(excuse), made=False))
             return
-        code = sock.connect_ex(target.address)
         if code and code != errno.EINPROGRESS:
             sock.close()
             self._finish(connection, _not_connected(code))

@@ -102,12 +102,20 @@ def prepare_socket(sock: socket.socket, endpoint: Endpoint) -> None:
 
 async def connect(sock: socket.socket, endpoint: Endpoint) -> None:
     """Raises CheckFailed and CheckNotMade. The loop's own sock_connect takes twice as long: it looks numbers up."""
-    code = sock.connect_ex((str(endpoint.address), endpoint.port))
+    code = begin_connecting(sock, (str(endpoint.address), endpoint.port))
     if code == errno.EINPROGRESS:
         await _writable(sock.fileno())
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
         raise (CheckNotMade if code in OURS else CheckFailed)(f"connect: {os.strerror(code)}")
+
+
+def begin_connecting(sock: socket.socket, address: tuple[str, int]) -> int:
+    """An errno, 0 or EINPROGRESS. Raises CheckNotMade for a scope that is no interface now."""
+    try:
+        return sock.connect_ex(address)
+    except OSError as exc:
+        raise CheckNotMade(f"connect: {exc.strerror}") from exc
 
 
 async def _writable(descriptor: int) -> None:

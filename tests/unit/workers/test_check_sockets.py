@@ -103,3 +103,10 @@ def test_a_host_without_descriptors_says_nothing_about_the_server(name: str) -> 
     assert "Too many open files" in none.failure
     assert two.made
     assert one.made or "Too many open files" in one.failure
+
+
+@pytest.mark.parametrize("name", [name for name in MAKE if name not in ("HTTP_GET", "SSL_GET")])
+def test_the_scope_of_an_interface_that_is_gone_says_nothing_about_the_server(name: str) -> None:
+    """It may come back; until then the address cannot even be named."""
+    result, _ = alone(lambda client: MAKE[name](endpoint(9, "fe80::1%nosuch0"), client))
+    assert (result.made, result.failure) == (False, "connect: Name or service not known")
