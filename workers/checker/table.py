@@ -78,7 +78,8 @@ class ServiceTable:
         ops = list(ipvs.reconcile(desired, self.rows, gone))
         for state, keys in some:
             ops += ipvs.reconcile_rows(state, keys, self.rows, self.marks)
-        self._perform(ops)
+        if not self._perform(ops):
+            self.look_again()  # the rows may be others than we think
 
     def _with_those_of_others(self, desired: ipvs.Table) -> ipvs.Table:
         """`desired` with all real servers of services that several virtual servers share."""
@@ -112,9 +113,10 @@ class ServiceTable:
         counters = (found[id].counters for id in ipvs.service_ids(state.config, self.marks) if id in found)
         return Usage(sum(counters, Counters()), reals)
 
-    def _perform(self, ops: list[ipvs.Op]) -> None:
+    def _perform(self, ops: list[ipvs.Op]) -> bool:
+        """Whether all was done."""
         if not ops:
-            return
+            return True
         failed = self.kernel.apply(ops)
         refused = {id(op) for op, _ in failed}
         for _, error in failed:
@@ -124,6 +126,7 @@ class ServiceTable:
         for op in ops:
             if id(op) not in refused:
                 ipvs.apply(op, self.rows)
+        return not failed
 
     # the watch ----------------------------------------------------------------------------------------------------
 

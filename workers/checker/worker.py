@@ -383,7 +383,8 @@ class CheckerWorker(Worker[CheckerSlice]):
         await self.scheduler.stop()
         self.table.rest()
         self.addresses.watch(False)
-        if not self.options.keep_ipvs:
+        # after an error of its own another worker goes on with what stands, as after any other death
+        if not self.options.keep_ipvs and self._exit_code == ExitCode.OK:
             self._take_services_away()
             self.sync_daemon.set(None, BOTH)
             await self.marks.close()

@@ -653,6 +653,35 @@ def test_first_states_where_they_are_wanted() -> None:
     ]
 
 
+def test_what_is_refused_is_looked_at_at_once() -> None:
+    """Somebody has taken the row that a new weight is for: it is there again before the watch would have come by."""
+
+    async def scenario(worker: CheckerWorker) -> None:
+        await asyncio.sleep(0.05)  # the watch rests for seconds now
+        (state,) = worker.states.values()
+        (id,) = FakeKernel.shared
+        key = next(iter(state.reals))
+        FakeKernel.shared[id].destinations.pop(key)
+        worker.table.kernel.refuse.add(id)  # type: ignore[attr-defined]
+        worker._absorb(state, key, state.weight_changed(key, 0, 5))
+        await asyncio.sleep(0)
+        worker.table.kernel.refuse.clear()  # type: ignore[attr-defined]
+        await until(lambda: FakeKernel.shared[id].destinations.get(key), 2)
+        assert FakeKernel.shared[id].destinations[key].weight == 6
+
+    run(sliced(service(1, real_servers=reals(1))), scenario)
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_a_worker_that_fails_leaves_its_services_to_the_successor(broken: bool) -> None:
+    async def scenario(worker: CheckerWorker) -> None:
+        if broken:
+            worker._unhandled(asyncio.get_running_loop(), {"message": "a bug"})
+
+    run(sliced(service(1, real_servers=reals(1))), scenario)
+    assert len(FakeKernel.shared) == broken
+
+
 def test_the_watch_finds_drift_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_module, "WATCH_PAUSE", 0.05)
 
