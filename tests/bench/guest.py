@@ -24,12 +24,10 @@ from workers.checker.ipvs_messages import (
     CMD_SERVICE,
     GET_DEST,
     GET_SERVICE,
-    NESTED,
-    attribute,
-    attributes,
     decode_destination,
     service_id,
 )
+from workers.netlink import NESTED, attribute, attributes
 
 CONFIG = """
 vrrp_instance VI_1 {

@@ -31,7 +31,20 @@ from keepalived_py.plan.ipvs import (
 )
 from keepalived_py.values import RealKey
 from workers import netlink
-from workers.netlink import GENL, NETLINK_GENERIC
+from workers.netlink import (
+    GENL,
+    NESTED,
+    NETLINK_GENERIC,
+    NLM_F_ACK,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    NLMSG,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    attribute,
+    attributes,
+    messages,
+)
 
 from .ipvs_messages import (
     CMD_DEST,
@@ -41,10 +54,7 @@ from .ipvs_messages import (
     GET_CONFIG,
     GET_DEST,
     GET_SERVICE,
-    NESTED,
     SET_CONFIG,
-    attribute,
-    attributes,
     decode_destination,
     decode_service,
     encode,
@@ -54,10 +64,7 @@ from .ipvs_messages import (
 )
 from .ipvs_statistics import SVC_STATS64, Counters, RealUsage, Usage, decode_counters, decode_usage
 
-NLMSG = struct.Struct("=IHHII")
 VERSION = 1
-NLMSG_ERROR, NLMSG_DONE = 2, 3
-REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
 SEQUENCES = 1 << 32
 BUFFER_SIZE = 1 << 16
 """Bytes; the kernel fills 32 KB at most."""
@@ -150,7 +157,7 @@ class IpvsKernel:
         parts, asked = [], dict[int, Op]()
         for index, op in enumerate(ops):
             command, body = encode(op)
-            parts.append(self._message(command, REQUEST | (ACK if index == last else 0), body))
+            parts.append(self._message(command, NLM_F_REQUEST | (NLM_F_ACK if index == last else 0), body))
             asked[self._sequence] = op
         self.requests += len(ops)
         failed = []
@@ -171,8 +178,8 @@ class IpvsKernel:
         except OSError as exc:
             raise IpvsError("asking the kernel", exc.errno or errno.EIO) from exc
 
-    def _heard(self) -> Iterator[tuple[int, int, memoryview]]:
-        """Type, sequence number and body of what the kernel has answered. Raises IpvsError when some of it was lost.
+    def _heard(self) -> Iterator[tuple[int, int, int, memoryview]]:
+        """Type, flags, sequence number and body of what the kernel says. Raises IpvsError when some of it was lost.
 
         It answers before sending returns, so nothing is ever waited for.
         """
@@ -182,7 +189,7 @@ class IpvsKernel:
             except OSError as exc:
                 self._drain()
                 raise IpvsError("answers were lost", errno.ENOBUFS) from exc
-            yield from _messages(memoryview(data))
+            yield from messages(data)
 
     def _drain(self) -> None:
         """Read what there is: the kernel says nothing more before that is done."""
@@ -192,7 +199,7 @@ class IpvsKernel:
 
     def _acknowledgements(self, last: int) -> Iterator[tuple[int, memoryview]]:
         """Sequence numbers and bodies, up to that of request `last`. Raises IpvsError."""
-        for kind, sequence, body in self._heard():
+        for kind, _, sequence, body in self._heard():
             if kind == NLMSG_ERROR:
                 yield sequence, body
                 if sequence == last:
@@ -204,7 +211,7 @@ class IpvsKernel:
             raise IpvsError(what, errno.ENOENT)
         self._send([self._message(command, flags, body)])
         own = self._sequence
-        for kind, sequence, content in self._heard():
+        for kind, _, sequence, content in self._heard():
             if sequence != own:
                 continue
             if kind in (NLMSG_DONE, NLMSG_ERROR):
@@ -213,11 +220,12 @@ class IpvsKernel:
                     raise IpvsError(what, code)
                 return
             yield content[GENL.size :]
-            if not flags & (DUMP | ACK):
+            if not flags & (NLM_F_DUMP | NLM_F_ACK):
                 return
 
-    def _dump(self, command: int, body: bytes) -> list[memoryview]:
-        return list(self._ask(command, REQUEST | DUMP, body, "reading the table")) if self.family else []
+    def _dump(self, command: int, body: bytes) -> Iterator[memoryview]:
+        """Rows as they come; nothing else may be asked meanwhile."""
+        return self._ask(command, NLM_F_REQUEST | NLM_F_DUMP, body, "reading the table") if self.family else iter(())
 
     def table(self) -> Table:
         """The whole table as it is."""
@@ -233,7 +241,7 @@ class IpvsKernel:
         """One service as it is, None when it is not there. Raises IpvsError."""
         request = attribute(CMD_SERVICE | NESTED, service_id(id))
         try:
-            (body,) = self._ask(GET_SERVICE, REQUEST, request, f"reading {id}")
+            (body,) = self._ask(GET_SERVICE, NLM_F_REQUEST, request, f"reading {id}")
         except IpvsError as exc:
             if exc.code == errno.ENOENT:
                 self._find_family()
@@ -277,7 +285,7 @@ class IpvsKernel:
         return found
 
     def _order(self, command: int, body: bytes, what: str) -> None:
-        for _ in self._ask(command, REQUEST | ACK, body, what):
+        for _ in self._ask(command, NLM_F_REQUEST | NLM_F_ACK, body, what):
             pass
 
     def flush(self) -> None:
@@ -287,7 +295,7 @@ class IpvsKernel:
 
     def timeouts(self) -> dict[str, int]:
         """Connection timeouts in seconds."""
-        (body,) = self._ask(GET_CONFIG, REQUEST, b"", "timeouts")
+        (body,) = self._ask(GET_CONFIG, NLM_F_REQUEST, b"", "timeouts")
         found = attributes(body)
         return {name: number(found.get(kind)) for name, kind in CMD_TIMEOUTS.items()}
 
@@ -301,16 +309,6 @@ def _code(body: memoryview) -> int:
     """The errno in an acknowledgement or at the end of a dump, 0 for success."""
     (code,) = struct.unpack_from("=i", body)
     return -int(code)
-
-
-def _messages(view: memoryview) -> Iterator[tuple[int, int, memoryview]]:
-    position = 0
-    while position + NLMSG.size <= len(view):
-        length, kind, _, sequence, _ = NLMSG.unpack_from(view, position)
-        if length < NLMSG.size:
-            return
-        yield kind, sequence, view[position + NLMSG.size : position + length]
-        position += length + -length % 4
 
 
 def _harmless(op: Op, code: int) -> bool:

@@ -22,10 +22,7 @@ from keepalived_py.plan.ipvs import (
     ServiceId,
 )
 from keepalived_py.values import IPAddress, IPv4Address, IPv6Address, Protocol, RealKey
-
-ATTRIBUTE = struct.Struct("=HH")
-NESTED = 0x8000
-TYPE_MASK = 0x3FFF
+from workers.netlink import NESTED, attribute, attributes
 
 NEW_SERVICE, SET_SERVICE, DEL_SERVICE, GET_SERVICE, NEW_DEST, SET_DEST, DEL_DEST, GET_DEST = range(1, 9)
 SET_CONFIG, GET_CONFIG = 12, 13
@@ -45,11 +42,6 @@ PROTOCOL_OF = {number: protocol for protocol, number in PROTOCOLS.items()}
 
 
 # encoding ---------------------------------------------------------------------------------------------------------
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    size = ATTRIBUTE.size + len(value)
-    return ATTRIBUTE.pack(size, kind) + value + bytes(-size % 4)
 
 
 def _u16(kind: int, value: int) -> bytes:
@@ -134,19 +126,6 @@ def encode(op: Op) -> tuple[int, bytes]:
 
 
 # decoding ---------------------------------------------------------------------------------------------------------
-
-
-def attributes(data: memoryview) -> dict[int, memoryview]:
-    """Attributes of one level by type. Malformed ends are dropped."""
-    found: dict[int, memoryview] = {}
-    position = 0
-    while position + ATTRIBUTE.size <= len(data):
-        length, kind = ATTRIBUTE.unpack_from(data, position)
-        if length < ATTRIBUTE.size:
-            break
-        found[kind & TYPE_MASK] = data[position + ATTRIBUTE.size : position + length]
-        position += length + -length % 4
-    return found
 
 
 def number(value: memoryview | None) -> int:

@@ -8,8 +8,9 @@ from dataclasses import astuple, field
 
 from keepalived_py.records import dataclass
 from keepalived_py.values import RealKey
+from workers.netlink import attributes
 
-from .ipvs_messages import attributes, number
+from .ipvs_messages import number
 
 SVC_STATS64 = DEST_STATS64 = 12
 DEST_ACTIVE, DEST_INACTIVE, DEST_PERSISTENT = 7, 8, 9

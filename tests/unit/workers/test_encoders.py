@@ -30,6 +30,7 @@ from keepalived_py.plan.ipvs import (
 from keepalived_py.plan.links import AddAddress, AddressKey, DeleteAddress, desired_addresses, reconcile
 from keepalived_py.values import Protocol, RealKey, ip_address
 from tests.unit.vrrp.builders import instance
+from workers import netlink
 from workers.checker import ipvs_kernel, ipvs_messages, ipvs_statistics
 from workers.vrrp import rtnetlink
 from workers.vrrp.announce import gratuitous_arp, unsolicited_na
@@ -186,7 +187,7 @@ def test_destinations_for_ipvs(kind: Any, command: int) -> None:
 )
 def test_a_service_reads_back_as_it_was_written(id: ServiceId, service: Service) -> None:
     _, body = ipvs_messages.encode(AddService(id, service))
-    inner = ipvs_messages.attributes(memoryview(body))[ipvs_messages.CMD_SERVICE]
+    inner = netlink.attributes(memoryview(body))[ipvs_messages.CMD_SERVICE]
     assert ipvs_messages.decode_service(inner) == (id, service)
 
 
@@ -202,18 +203,18 @@ def test_a_service_reads_back_as_it_was_written(id: ServiceId, service: Service)
 def test_a_destination_reads_back_as_it_was_written(forwarding: Forwarding) -> None:
     row = Destination(7, forwarding, 3, 2)
     _, body = ipvs_messages.encode(AddDestination(V4, REAL, row))
-    inner = ipvs_messages.attributes(memoryview(body))[ipvs_messages.CMD_DEST]
+    inner = netlink.attributes(memoryview(body))[ipvs_messages.CMD_DEST]
     assert ipvs_messages.decode_destination(inner, 4) == (REAL, row)
 
 
 def test_counters_are_read_in_64_bits() -> None:
     def u64(*values: int) -> bytes:
         parts = enumerate(values, 1)
-        return b"".join(ipvs_messages.attribute(kind, struct.pack("=Q", value)) for kind, value in parts)
+        return b"".join(netlink.attribute(kind, struct.pack("=Q", value)) for kind, value in parts)
 
     body = b"".join(ipvs_messages.u32(kind, value) for kind, value in ((7, 4), (8, 5), (9, 6)))
-    body += ipvs_messages.attribute(12, u64(2**40, 2**33, 3, 2**63, 5, 100, 100))
-    found = ipvs_messages.attributes(memoryview(body))
+    body += netlink.attribute(12, u64(2**40, 2**33, 3, 2**63, 5, 100, 100))
+    found = netlink.attributes(memoryview(body))
     counters = ipvs_statistics.Counters(2**40, 2**33, 3, 2**63, 5)
     assert ipvs_statistics.decode_usage(found) == ipvs_statistics.RealUsage(4, 5, 6, counters)
     assert ipvs_statistics.decode_usage({}) == ipvs_statistics.RealUsage()

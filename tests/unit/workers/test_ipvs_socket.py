@@ -12,8 +12,9 @@ import pytest
 from keepalived_py.plan.ipvs import AddService, DeleteService, Service, ServiceId
 from keepalived_py.values import Protocol, ip_address
 from workers import netlink
-from workers.checker.ipvs_kernel import BATCH, GENL, NLMSG, NLMSG_DONE, NLMSG_ERROR, IpvsError, IpvsKernel
+from workers.checker.ipvs_kernel import BATCH, IpvsError, IpvsKernel
 from workers.checker.ipvs_messages import encode
+from workers.netlink import GENL, NLMSG, NLMSG_DONE, NLMSG_ERROR
 
 FAMILY = 30
 ONE, TWO = (ServiceId(4, Protocol.TCP, ip_address(f"10.0.0.{number}"), 80) for number in (1, 2))
