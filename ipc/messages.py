@@ -222,6 +222,16 @@ class RealServerStateChanged:
     time: float
 
 
+@message("checker.mark", Peer.CHECKER, merge_by=("group", "protocol"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupMarked:
+    """The firewall mark of a virtual_server_group for a protocol (nftables_ipvs), 0 for none; a successor keeps it."""
+
+    group: str
+    protocol: str
+    mark: int
+
+
 @message("config.loaded", Peer.LOADER)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigLoaded:
@@ -253,10 +263,11 @@ Message = (
     | BfdSessionChanged
     | VirtualServerStateChanged
     | RealServerStateChanged
+    | GroupMarked
     | ConfigLoaded
 )
 
-StateMessage = VrrpStateChanged | ScriptStateChanged | VirtualServerStateChanged | RealServerStateChanged
+StateMessage = VrrpStateChanged | ScriptStateChanged | VirtualServerStateChanged | RealServerStateChanged | GroupMarked
 """Reports of which the parent keeps the newest per subject, for the worker that has to be restarted."""
 
 

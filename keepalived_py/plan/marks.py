@@ -28,8 +28,12 @@ def assign(servers: Sequence[VirtualServer], first: int, before: Marks) -> Marks
     )
     used = {server.key.fwmark for server in servers}
     used |= {entry.fwmark for server in servers for entry in server.group_entries if entry.first is None}
-    marks = {key: mark for key in wanted if (mark := before.get(key, 0)) >= first and mark not in used}
-    used |= set(marks.values())
+    marks = {}
+    for key in wanted:
+        mark = before.get(key, 0)
+        if mark >= first and mark not in used:
+            marks[key] = mark
+            used.add(mark)
     mark = first
     for key in wanted:
         if key not in marks:

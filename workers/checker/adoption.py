@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ipc.messages import RealServerStateChanged, StateMessage, VirtualServerStateChanged
+from ipc.messages import GroupMarked, RealServerStateChanged, StateMessage, VirtualServerStateChanged
 from keepalived_py.checks.virtual_server import VirtualServerState
 from keepalived_py.config.model import MiscCheck
 from keepalived_py.plan import ipvs
-from keepalived_py.values import RealKey, ServiceKey
+from keepalived_py.values import Protocol, RealKey, ServiceKey
 
 from .followed import FollowedCheck
 from .task import CheckerTask
@@ -40,6 +40,12 @@ def adopt_reports(states: Iterable[VirtualServerState], tasks: Tasks, reports: I
                 if not isinstance(task.config, FollowedCheck):
                     task.state.up, task.state.has_run = up, True
                     (real.failed.discard if up else real.failed.add)(task.number)
+
+
+def adopted_marks(reports: Iterable[StateMessage]) -> ipvs.Marks:
+    """The marks that groups had."""
+    said = (report for report in reports if isinstance(report, GroupMarked) and report.mark)
+    return {(report.group, Protocol(report.protocol)): report.mark for report in said}
 
 
 def adopt_weights(states: Iterable[VirtualServerState], tasks: Tasks, rows: ipvs.Table, marks: ipvs.Marks) -> None:

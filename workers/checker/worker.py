@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
-from ipc.messages import BfdSessionChanged, DumpKind, Peer, VrrpStateChanged
+from ipc.messages import BfdSessionChanged, DumpKind, GroupMarked, Peer, VrrpStateChanged
 from keepalived_py import dumpfile
 from keepalived_py.checks.virtual_server import Effect, QuorumChanged, VirtualServerState, replaced
 from keepalived_py.config.diff import diff_by_key
@@ -28,7 +28,7 @@ from workers.worker import Worker, WorkerContext, WorkerError
 
 from . import describe
 from .address_log import AddressLog
-from .adoption import adopt_reports, adopt_weights
+from .adoption import adopt_reports, adopt_weights, adopted_marks
 from .connections import AnyChecker
 from .followed import Followed, FollowedCheck, follows, judge
 from .http import HttpClient
@@ -116,13 +116,14 @@ class CheckerWorker(Worker[CheckerSlice]):
 
     async def _take_table(self) -> None:
         """What stands from before stays, as far as it is ours. Raises WorkerError."""
-        servers, settings = self.config.checker.virtual_servers, self.config.global_defs.ipvs
+        settings = self.config.global_defs.ipvs
         try:
             self.table = ServiceTable(self._family, self.config.global_defs.root.net_namespace_ipvs)
             if settings.flush and not self.context.reported:
                 self.table.kernel.flush()
-            self.marks.restorer.limit = self.config.global_defs.restore_lost
-            self.table.marks = await self.marks.apply(settings, servers)
+            if settings.nftables_table:
+                self.marks.marks = adopted_marks(self.context.reported)
+            await self._give_marks(self.config)
             self.table.adopt(self.states.values())
         except (IpvsError, OSError) as exc:
             raise WorkerError(f"{exc}; CAP_NET_ADMIN is needed", ExitCode.FATAL) from exc
@@ -134,6 +135,17 @@ class CheckerWorker(Worker[CheckerSlice]):
             self.table.kernel.family = await asyncio.to_thread(resolve_family)
         except IpvsError as exc:
             raise WorkerError(str(exc)) from exc
+
+    async def _give_marks(self, config: CheckerSlice) -> None:
+        """To groups, with nftables_ipvs; a successor hears of them."""
+        before = self.marks.marks
+        self.marks.restorer.limit = config.global_defs.restore_lost
+        marks = await self.marks.apply(config.global_defs.ipvs, config.checker.virtual_servers)
+        for group, protocol in dict.fromkeys((*before, *marks)):
+            mark = marks.get((group, protocol), 0)
+            if before.get((group, protocol)) != mark:
+                self.channel.send(GroupMarked(group=group, protocol=protocol.value, mark=mark))
+        self.table.marks = marks
 
     def _arrange(self, config: CheckerSlice) -> None:
         """What concerns all virtual servers: timeouts, the sync daemon, addresses that ha_suspend looks at."""
@@ -215,8 +227,7 @@ class CheckerWorker(Worker[CheckerSlice]):
         waiting = [task for task in self._all_tasks() if not isinstance(task.config, FollowedCheck)]
         self.scheduler.share(new.global_defs.checker_share_probes, waiting)
         before, init_notifies = self.table.marks, new.global_defs.rs_init_notifies
-        self.marks.restorer.limit = new.global_defs.restore_lost
-        self.table.marks = await self.marks.apply(new.global_defs.ipvs, new.checker.virtual_servers)
+        await self._give_marks(new)
         for config in changes.removed:
             self._remove(config.key)
         for config in changes.added:

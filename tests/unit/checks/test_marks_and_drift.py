@@ -122,6 +122,7 @@ def test_marks_of_others_are_left_to_them() -> None:
     five, six = (VirtualServer(key=ServiceKey(fwmark=mark, family=4), real_servers=one.real_servers) for mark in (5, 6))
     assert assign((one, two, six), 4, {}) == {("a", TCP): 4, ("b", TCP): 7}
     assert assign((one, two, five), 4, {("a", TCP): 5, ("b", TCP): 8}) == {("a", TCP): 4, ("b", TCP): 8}
+    assert assign((one, two), 4, {("a", TCP): 8, ("b", TCP): 8}) == {("a", TCP): 8, ("b", TCP): 4}
     assert assign((one, two), 2**32 - 1, {}) == {("a", TCP): 2**32 - 1}
 
 

@@ -18,7 +18,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipc.messages import RealServerStateChanged, VirtualServerStateChanged
+from ipc.messages import (
+    GroupMarked,
+    RealServerStateChanged,
+    StateMessage,
+    VirtualServerStateChanged,
+    merge_key,
+)
 from keepalived_py.checks.virtual_server import Destination, VirtualServerState
 from keepalived_py.config.model import (
     CheckerConfig,
@@ -28,6 +34,7 @@ from keepalived_py.config.model import (
     Forwarding,
     GlobalDefs,
     GroupRange,
+    IpvsSettings,
     MiscCheck,
     RealServer,
     Script,
@@ -37,6 +44,7 @@ from keepalived_py.config.model import (
 )
 from keepalived_py.plan import ipvs
 from keepalived_py.values import IPAddress, Protocol, RealKey, ServiceKey, ip_address
+from workers import nftables
 from workers.checker import describe, suspend
 from workers.checker import table as table_module
 from workers.checker import task as task_module
@@ -291,7 +299,7 @@ def sliced(*servers: VirtualServer, **defaults: Any) -> CheckerSlice:
 def run(
     config: CheckerSlice,
     scenario: Callable[[CheckerWorker], Coroutine[Any, Any, None]],
-    reported: tuple[VirtualServerStateChanged | RealServerStateChanged, ...] = (),
+    reported: tuple[StateMessage, ...] = (),
 ) -> list[Any]:
     """A worker that has started, without a process; what it sent to its parent."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -607,6 +615,36 @@ def test_a_weight_that_a_script_has_set_stays_for_the_successor(dynamic: bool, r
 
     run(sliced(config), scenario, reports(True, real) if restarted else ())
     assert found == [weight]
+
+
+def test_groups_keep_their_marks_for_the_successor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would count anew, and give the mark of one group, with its connections, to another."""
+
+    async def load(*_: object) -> bool:
+        return True
+
+    def group(name: str, address: str) -> VirtualServer:
+        entry = GroupRange(first=ip_address(address), last=ip_address(address), port=80, family=4)
+        key = ServiceKey(protocol=Protocol.TCP, group=name, family=4)
+        return service(1, key=key, group_entries=(entry,), real_servers=reals(1))
+
+    monkeypatch.setattr(nftables, "load", load)
+    on = IpvsSettings(nftables_table="mine")
+    one, two, three = group("a", "10.0.0.1"), group("b", "10.0.0.2"), group("c", "10.0.0.3")
+    seen: list[set[int]] = []
+
+    async def predecessor(worker: CheckerWorker) -> None:
+        await worker.apply(sliced(two, ipvs=on))
+
+    async def successor(worker: CheckerWorker) -> None:
+        seen.append({id.fwmark for id in FakeKernel.shared})
+        assert worker.table.marks[("b", Protocol.TCP)] == 1001
+
+    said = run(sliced(one, two, ipvs=on), predecessor)
+    newest = {merge_key(each): each for each in said if isinstance(each, GroupMarked)}
+    run(sliced(two, three, ipvs=on), successor, tuple(newest.values()))
+    assert seen == [{1000, 1001}]
+    run(sliced(three, two), lambda worker: asyncio.sleep(0), tuple(newest.values()))
 
 
 def test_a_server_comes_up_with_the_weight_it_has_then() -> None:
