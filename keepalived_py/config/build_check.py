@@ -10,6 +10,7 @@ from keepalived_py.values import IPAddress, Protocol, RealKey, ServiceKey
 from .build_checkers import CheckBuilder
 from .converters import parse_address, parse_integer
 from .model import (
+    MOST_SERVICES,
     BfdCheck,
     Forwarding,
     GlobalDefs,
@@ -152,6 +153,9 @@ class ServerBuilder:
             self.group = self.groups.get(words[2])
             if self.group is None:
                 raise Bad("unknown-server-group", f"virtual_server_group '{words[2]}' does not exist", 2)
+            size = sum(entry.size for entry in self.group.entries)
+            if size > MOST_SERVICES and not self.defaults.ipvs.nftables_table:
+                raise Bad("too-many-addresses", f"{size} addresses are too many without nftables_ipvs", 2)
         elif words[1] == "fwmark":
             self.fwmark = parse_integer(words[2], 0, 2**32 - 1, 2)
         else:

@@ -212,6 +212,7 @@ GROUPS: tuple[tuple[str, dict[str, str]], ...] = (
             "duplicate-virtual-server": "The same virtual server stands twice; the second is left out.",
             "duplicate-real-server": "The same real server stands twice; the second is left out.",
             "unknown-server-group": "No virtual_server_group of that name.",
+            "too-many-addresses": "More than a million addresses in a group; with nftables_ipvs they are one service.",
             "empty-server-group": "A virtual_server_group without entry is left out.",
             "mark-without-family": "In a group of both families marks need inet or inet6.",
             "family-of-mixed-group": "A group of both families has no ip_family.",

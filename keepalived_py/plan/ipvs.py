@@ -11,7 +11,7 @@ from dataclasses import field, replace
 from types import MappingProxyType
 
 from keepalived_py.checks.virtual_server import Destination, VirtualServerState, replaced
-from keepalived_py.config.model import Forwarding, GroupRange, VirtualServer
+from keepalived_py.config.model import MOST_SERVICES, Forwarding, GroupRange, VirtualServer
 from keepalived_py.records import dataclass
 from keepalived_py.values import IPAddress, Protocol, RealKey, ServiceKey
 
@@ -106,10 +106,15 @@ NO_MARKS: Marks = MappingProxyType({})
 
 
 def service_ids(config: VirtualServer, marks: Marks = NO_MARKS) -> tuple[ServiceId, ...]:
-    """The services that a virtual server becomes: one, or one for every address and mark of its group."""
+    """The services that a virtual server becomes: one, or one for every address and mark of its group.
+
+    None where those are more than anybody has memory for.
+    """
     key = config.key
     if key.group:
         mark = marks.get((key.group, key.protocol), 0)
+        if not mark and sum(entry.size for entry in config.group_entries) > MOST_SERVICES:
+            return ()
         found = (_marked(entry, key, mark) if mark else _services_of(entry, key) for entry in config.group_entries)
         return tuple(dict.fromkeys(id for ids in found for id in ids))
     if key.address is None:

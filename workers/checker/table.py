@@ -50,7 +50,10 @@ class ServiceTable:
         first: dict[ipvs.ServiceId, VirtualServerState] = {}
         self.shared = {}
         for state in states:
-            for id in ipvs.service_ids(state.config, self.marks):
+            ids = ipvs.service_ids(state.config, self.marks)
+            if not ids:
+                logger.error("VS %s has too many addresses for a service each: it has none", state.config.key)
+            for id in ids:
                 other = first.setdefault(id, state)
                 if other is not state:
                     self.shared.setdefault(id, [other]).append(state)

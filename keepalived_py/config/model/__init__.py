@@ -11,6 +11,7 @@ from keepalived_py.records import dataclass
 
 from .bfd import BfdInstance
 from .check import (
+    MOST_SERVICES,
     BfdCheck,
     Check,
     CheckTiming,
@@ -138,6 +139,7 @@ class CheckerSlice:
 
 __all__ = [
     "FOREVER",
+    "MOST_SERVICES",
     "Address",
     "AuthHmac",
     "Authentication",

@@ -12,6 +12,9 @@ from keepalived_py.values import IPAddress, Protocol, RealKey, ServiceKey
 
 from .common import Script
 
+MOST_SERVICES = 1 << 20
+"""Of one group: a service takes half a kilobyte in the kernel, and more here."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forwarding:
@@ -226,6 +229,11 @@ class GroupRange:
     fwmark: int = 0
     family: int = 0
     """Of a firewall mark: 4, 6 or 0 for that of the real servers."""
+
+    @property
+    def size(self) -> int:
+        """How many services it is."""
+        return 1 if self.first is None or self.last is None else int(self.last) - int(self.first) + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

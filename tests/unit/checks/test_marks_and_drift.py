@@ -74,6 +74,13 @@ def test_a_mark_stands_for_all_addresses_of_a_family() -> None:
     assert len(service_ids(config)) == len(service_ids(config, {("a", UDP): 1000})) == 6
 
 
+def test_a_network_is_one_service_with_a_mark_and_none_without() -> None:
+    """Where nft has failed nobody has memory for 2^64 services."""
+    wide = group("a", TCP, entry("fd00::", "fd00::ffff:ffff:ffff:ffff"))
+    assert service_ids(wide, {("a", TCP): 1000}) == (ServiceId(6, fwmark=1000),)
+    assert service_ids(wide) == ()
+
+
 @pytest.mark.parametrize(("method", "port"), [("NAT", 8080), ("DR", 0)])
 def test_ports_behind_a_mark(method: str, port: int) -> None:
     state = VirtualServerState(group("a", TCP, RANGE, method=method, port=80 if method == "DR" else 8080))

@@ -132,6 +132,7 @@ MISTAKES: list[tuple[str, str, str, int]] = [
     ("root", SERVER % "192.0.2.80", "no-port", 1),
     ("root", SERVER % "fwmark 5", "protocol-of-fwmark", 0),
     ("root", SERVER % "group nowhere", "unknown-server-group", 22),
+    ("root", "virtual_server_group wide {\n10.0.0.0/8 80\n}\n" + SERVER % "group wide", "too-many-addresses", 0),
     ("root", (SERVER % "192.0.2.81 80").replace("protocol TCP\n", ""), "no-protocol", 1),
     ("root", (SERVER % "192.0.2.81 80").replace("lvs_sched rr\n", ""), "no-scheduler", 1),
     ("root", (SERVER % "192.0.2.81 80").replace("lvs_method NAT\n", ""), "no-forwarding", 1),
