@@ -96,10 +96,13 @@ class VirtualServerState:
         `init_notifies`: of real servers that are up from the start that is told too (rs_init_notifies).
         """
         self.started = True
-        live = self.live_weight
+        live, config = self.live_weight, self.config
+        # a quorum that a predecessor had and that would not be gained now is no news
+        kept = self.had_quorum and live < config.quorum + config.hysteresis
         self.had_quorum = self._has_quorum()
         effects = self._introduce(self.reals) if init_notifies else list[Effect]()
-        if self.had_quorum or self.config.sorry_server:
+        told = not kept if self.had_quorum else config.sorry_server is not None
+        if told:
             effects.append(QuorumChanged(self.had_quorum, live, starting=True))
         return effects
 

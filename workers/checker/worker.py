@@ -348,11 +348,11 @@ class CheckerWorker(Worker[CheckerSlice]):
             self._dirty_rows.setdefault(key, set()).update(reals)
 
     def _evaluate(self, state: VirtualServerState, init_notifies: bool) -> None:
-        """The quorum for the first time. VRRP hears of a missing one even where nobody else is told."""
+        """The quorum for the first time. VRRP hears of it even where nobody else is told."""
         effects = state.start(init_notifies)
         self._tell_later(state, effects)
         if not any(isinstance(effect, QuorumChanged) for effect in effects):
-            self.teller.report(state.config, False, state.live_weight)
+            self.teller.report(state.config, state.had_quorum, state.live_weight)
 
     def _tell_later(self, state: VirtualServerState, effects: list[Effect]) -> None:
         self._told += [(state, effect) for effect in effects]

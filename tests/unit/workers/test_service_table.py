@@ -585,8 +585,11 @@ def reports(up: bool, *servers: RealServer) -> tuple[VirtualServerStateChanged |
 
 
 @pytest.mark.parametrize("had", [True, False])
-def test_a_quorum_within_the_hysteresis_is_what_it_was_for_the_successor(had: bool) -> None:
+def test_a_quorum_within_the_hysteresis_is_what_it_was_for_the_successor(
+    had: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """Live weight 2 of quorum 2 with hysteresis 1: what it is depends on what it was."""
+    caplog.set_level("INFO")
     sorry = SorryServer(address=ip_address("10.1.9.9"), port=80)
     config = service(1, real_servers=reals(1, 1), quorum=2, hysteresis=1, sorry_server=sorry)
     rows: list[set[RealKey]] = []
@@ -594,7 +597,9 @@ def test_a_quorum_within_the_hysteresis_is_what_it_was_for_the_successor(had: bo
     async def scenario(worker: CheckerWorker) -> None:
         rows.extend(set(entry.destinations) for entry in FakeKernel.shared.values())
 
-    run(sliced(config), scenario, reports(had, *config.real_servers))
+    told = run(sliced(config), scenario, reports(had, *config.real_servers))
+    assert [each.up for each in told if isinstance(each, VirtualServerStateChanged)] == [had]
+    assert ("Gained quorum" in caplog.text, "Lost quorum" in caplog.text) == (False, not had)
     assert rows == [{real.key for real in config.real_servers} if had else {sorry.key}]
 
 
