@@ -26,11 +26,11 @@ logger = logging.getLogger(__name__)
 BLOCKED = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
-def fork_process(peer: Peer, keep: set[int], body: Callable[[socket.socket], int]) -> tuple[int, socket.socket]:
+def fork_process(peer: Peer, body: Callable[[socket.socket], int]) -> tuple[int, socket.socket]:
     """Fork; the child runs `body` with its end of a socket pair and exits. Call it outside of any event loop.
 
-    `keep` are descriptors that stay open in the child. Signals stay blocked there until it has its own handlers, so
-    that none is lost or handled by a copy of the parent's. Gives the pid and the parent's end. Raises OSError when
+    Of the parent's descriptors nothing but stdio stays open there. Signals stay blocked until it has its own handlers,
+    so that none is lost or handled by a copy of the parent's. Gives the pid and the parent's end. Raises OSError when
     there can be no further process or descriptor.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -45,7 +45,7 @@ def fork_process(peer: Peer, keep: set[int], body: Callable[[socket.socket], int
     if pid == 0:
         code: int = ExitCode.PROGRAM_ERROR
         try:
-            _leave_parent_behind(keep | {theirs.fileno()})
+            _leave_parent_behind(theirs.fileno())
             code = body(theirs)
         except BaseException:
             logger.exception("%s: internal error", peer.value)
@@ -66,7 +66,7 @@ def _undo_preparations(*unused: socket.socket) -> None:
         sock.close()
 
 
-def _leave_parent_behind(keep: set[int]) -> None:
+def _leave_parent_behind(kept: int) -> None:
     """Close what is the parent's and forget its signal handlers.
 
     Its event loop is left alone, object and all: to close it would change the epoll set that the parent still uses.
@@ -78,7 +78,7 @@ def _leave_parent_behind(keep: set[int]) -> None:
         signal.signal(real_time, pass_over)
     for name in os.listdir("/proc/self/fd"):
         descriptor = int(name)
-        if descriptor > 2 and descriptor not in keep:
+        if descriptor > 2 and descriptor != kept:
             try:
                 os.close(descriptor)
             except OSError:

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Set
+from collections.abc import Callable
 
 from ipc.channel import Channel
 from ipc.codec import encode
@@ -35,8 +35,8 @@ class Loader:
         self._channel: Channel | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self, load: Callable[[], ConfigLoaded], keep: Set[int], limit: float) -> None:
-        """Fork, outside of the loop. After `limit` seconds the process is killed; `keep`: descriptors it inherits."""
+    def start(self, load: Callable[[], ConfigLoaded], limit: float) -> None:
+        """Fork, outside of the loop. After `limit` seconds the process is killed."""
 
         def body(sock: socket.socket) -> int:
             os.nice(NICE)
@@ -46,7 +46,7 @@ class Loader:
             return 0
 
         try:
-            self._pid, sock = fork_process(Peer.LOADER, set(keep), body)
+            self._pid, sock = fork_process(Peer.LOADER, body)
         except OSError as exc:
             self._failed(f"no process for it: {exc.strerror}")
             return

@@ -57,8 +57,6 @@ class Plan:
     respawn: bool = True
     ignore_sigint: bool = False
     run_all: bool = False
-    open_descriptors: frozenset[int] = frozenset()
-    """Descriptors that children inherit (log files)."""
 
     def write_pid(self, peer: Peer, pid: int) -> None:
         """A failure is logged: the worker runs."""

@@ -234,9 +234,7 @@ class Supervisor:
         reports, parent = last_words(self.roles, peer), os.getpid()
         main = self.plan.mains[peer]
         try:
-            pid, sock = fork_process(
-                peer, set(self.plan.open_descriptors), lambda theirs: main(theirs, applied, reports, parent)
-            )
+            pid, sock = fork_process(peer, lambda theirs: main(theirs, applied, reports, parent))
         except OSError as exc:
             self._not_forked(peer, applied, exc)
             return
@@ -391,7 +389,7 @@ class Supervisor:
         defs = current.config.global_defs
         limit = READ_LIMIT if defs.reload.check_config is None else CHECK_LIMIT
         create(reload_file(defs))
-        self._loader.start(partial(self.plan.load, current), self.plan.open_descriptors, limit)
+        self._loader.start(partial(self.plan.load, current), limit)
 
     def _load_failed(self, reason: str) -> None:
         remove(reload_file(self.reload.current.config.global_defs))

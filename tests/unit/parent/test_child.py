@@ -28,7 +28,7 @@ def test_a_refused_fork_leaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     before = os.listdir("/proc/self/fd")
     monkeypatch.setattr(os, "fork", refuse)
     with pytest.raises(BlockingIOError):
-        fork_process(Peer.LOADER, set(), lambda sock: 0)
+        fork_process(Peer.LOADER, lambda sock: 0)
     assert os.listdir("/proc/self/fd") == before
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(BLOCKED)
 
@@ -38,8 +38,8 @@ def test_children_are_collected_with_how_they_ended() -> None:
         sock.recv(1)
         return 7
 
-    first, sock = fork_process(Peer.LOADER, set(), body)
-    second, other = fork_process(Peer.LOADER, {sock.fileno()}, body)
+    first, sock = fork_process(Peer.LOADER, body)
+    second, other = fork_process(Peer.LOADER, body)
     assert list(collected()) == []
     os.kill(second, signal.SIGKILL)
     os.waitid(os.P_PID, second, os.WEXITED | os.WNOWAIT)
@@ -65,7 +65,7 @@ def loading(load: Callable[[], Any], limit: float = 3.0) -> list[str]:
     loop = asyncio.new_event_loop()
     try:
         loader = Loader(loop, lambda found: told.append(f"found {len(found.problems)}"), told.append)
-        loader.start(load, set(), limit)
+        loader.start(load, limit)
         assert not loader.ended(1, 0)
         loop.run_until_complete(wait(loader))
     finally:
@@ -107,7 +107,7 @@ def test_a_loader_that_is_stopped_calls_nobody() -> None:
     loader = Loader(loop, told.append, told.append)
     loader.stop()
     wait: Callable[[], Any] = partial(time.sleep, 30)
-    loader.start(wait, set(), 3.0)
+    loader.start(wait, 3.0)
     pid = loader._pid
     loader.stop()
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)

@@ -105,7 +105,7 @@ class Daemon:
     def _main(sock: socket.socket, applied: Applied, reports: tuple[Any, ...], parent: int) -> int:
         return applied.generation
 
-    def _fork(self, peer: Peer, keep: set[int], body: Any) -> tuple[int, socket.socket]:
+    def _fork(self, peer: Peer, body: Any) -> tuple[int, socket.socket]:
         ours, theirs = socket.socketpair()
         self.forks.append(Forked(peer, next(self._pids), theirs, body(theirs)))
         return self.forks[-1].pid, ours
