@@ -228,12 +228,12 @@ class Supervisor:
             self._fork(peer, applied)
 
     def _fork(self, peer: Peer, applied: Applied) -> None:
-        if peer in self.plan.warm:
-            self.plan.warm[peer]()
         role = self.roles[peer]
         reports, parent = last_words(self.roles, peer), os.getpid()
         main = self.plan.mains[peer]
         try:
+            if peer in self.plan.warm:
+                self.plan.warm[peer]()
             pid, sock = fork_process(peer, lambda theirs: main(theirs, applied, reports, parent))
         except OSError as exc:
             self._not_forked(peer, applied, exc)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import socket
 import struct
 from collections.abc import Container, Iterator, Sequence
@@ -89,12 +90,22 @@ def resolve_family() -> int:
     pyroute2 does it in a process of its own: it takes 22 MB, for one question that is asked once.
     """
     reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        logging.disable()  # it tells its whole life
-        os.write(writing, str(_ask_pyroute2()).encode())
-        os._exit(0)
-    os.close(writing)
+    # its signals would be heard by our loop, whose descriptor for them it has: one that is meant to end it ended us
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                logging.disable()  # it tells its whole life
+                os.write(writing, str(_ask_pyroute2()).encode())
+            finally:
+                os._exit(0)  # whatever happens: it must not go on as a second one of us
+    except OSError:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     with open(reading, "rb") as pipe:
         answer = int(pipe.read() or -errno.ENOENT)
     with suppress(ChildProcessError):  # the supervisor may have collected it

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -80,14 +81,14 @@ class Daemon:
         self.killed: list[tuple[int, int]] = []
         self.loaders = 0
         self.pid_files: dict[Peer, PidFile] = {}
+        self.warm: dict[Peer, Callable[[], None]] = {}
         self._pids = itertools.count(100)
         monkeypatch.setattr(os, "kill", lambda pid, number: self.killed.append((pid, number)))
         monkeypatch.setattr(module, "fork_process", self._fork)
-        nothing: dict[Any, Any] = {}
         self.parent = Supervisor(
             Plan(
                 mains=dict.fromkeys((Peer.CHECKER, Peer.VRRP), self._main),
-                warm=nothing,
+                warm=self.warm,
                 load=lambda applied: ConfigLoaded(config=None, problems=(), errors=()),
                 start_script=self._no_script,
                 pid_files=self.pid_files,
@@ -347,3 +348,17 @@ def test_no_pid_file_names_a_worker_that_is_dead_for_a_while(daemon: Daemon, tmp
     daemon.parent._later(partial(daemon.parent._spawn, Peer.VRRP))
     daemon.turn()
     assert path.read_text() == f"{daemon.worker(Peer.VRRP).pid}\n"
+
+
+def test_a_preparation_that_fails_for_want_of_something_is_tried_again(daemon: Daemon) -> None:
+    def fail() -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    daemon.warm[Peer.CHECKER] = fail
+    daemon.parent._start_workers()
+    daemon.turn()
+    assert daemon.forks == []
+    daemon.warm.clear()
+    daemon.parent._later(partial(daemon.parent._spawn, Peer.CHECKER))
+    daemon.turn()
+    assert [each.peer for each in daemon.forks] == [Peer.CHECKER]
