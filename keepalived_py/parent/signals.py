@@ -20,3 +20,9 @@ def pass_over_all() -> None:
     """None of these ends this process, or one that it forks; those that mean something get their handlers later."""
     for number in MEANINGLESS:
         signal.signal(number, pass_over)
+
+
+def ignore_all() -> None:
+    """The daemon has stopped: the interpreter gives up its handlers, and a late signal would be how it ended."""
+    for number in MEANINGLESS | OBEYED:
+        signal.signal(number, signal.SIG_IGN)

@@ -56,6 +56,7 @@ from .reload_files import ReloadClock, create, reload_file, remove
 from .report import dump_parent, keep_copy, status
 from .restart import PERMANENT, GiveUp, RestartPolicy
 from .roles import NAMES, Plan, Role, last_words
+from .signals import ignore_all
 from .watch import StallWatch
 
 logger = logging.getLogger(__name__)
@@ -116,6 +117,7 @@ class Supervisor:
             for job in jobs:
                 job()
             self._loop.run_until_complete(self._until_woken())
+        ignore_all()
         self._watch.stop()
         self._clock.close()
         self._fifos.remove()

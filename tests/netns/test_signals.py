@@ -93,3 +93,14 @@ def test_without_respawning_a_dead_worker_ends_the_daemon(pair: Pair) -> None:
     os.kill(daemon.pid_of("vrrp"), signal.SIGKILL)
     assert daemon.process.wait(5) == 0
     assert not pair.one.has(VIP4)
+
+
+def test_late_signals_are_not_how_a_stop_ends(pair: Pair) -> None:
+    """The interpreter gives up its handlers some milliseconds before the end."""
+    daemon = master(pair, OURS)
+    daemon.signal(signal.SIGTERM)
+    pair.rig.wait(lambda: "Stopped" in daemon.log, 5, 0.0)
+    while daemon.process.poll() is None:
+        for number in (signal.SIGUSR1, signal.SIGTERM, JSON):
+            daemon.signal(number)
+    assert daemon.process.returncode == 0
