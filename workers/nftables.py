@@ -37,11 +37,12 @@ async def load(text: str, without: str, namespace: str | None = None, started: C
             started(process.pid)
             _, said = await process.communicate(text.encode())
     except (OSError, TimeoutError) as exc:
+        logger.error("nft cannot be run (%s): %s", exc or "no answer", without)
+        return False
+    finally:
         if process is not None and process.returncode is None:
             process.kill()
             await process.wait()
-        logger.error("nft cannot be run (%s): %s", exc or "no answer", without)
-        return False
     if process.returncode:
         logger.error("nft: %s", said.decode(errors="replace").partition("\n")[0] or process.returncode)
     return process.returncode == 0
