@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import itertools
 import os
 import random
 import re
-import stat
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import field
-from functools import lru_cache, partial
+from functools import partial
 
 from keepalived_py.records import dataclass
 
 from .chapters import LONG, Long, long_block, revised
+from .include_paths import MAX_ALTERNATIVES, expand_braces, unreadable
 from .lexer import (
     MAX_LINE,
     QuoteError,
@@ -35,6 +34,7 @@ from .lexer import (
 )
 from .plain import is_plain
 from .problems import Problems, Severity
+from .repetition import listed, sequence
 from .tree import CLOSE, Folded, Mark, Piece, Statement
 
 DIGEST_SIZE = 16
@@ -42,8 +42,6 @@ MAX_GROWN = 1_000_000
 """Lines of one load that repetition, multi-line definitions and files read again make; 50 bytes more count as one."""
 MAX_FILES = 10_000
 """Files read in one load, a file read again counted again."""
-MAX_ALTERNATIVES = 1000
-"""Patterns that the braces of one include make."""
 MAX_INCLUDE_DEPTH = 64
 MAX_SUBSTITUTIONS = 200
 """References replaced in one line; a definition that names itself is found this way."""
@@ -61,9 +59,6 @@ _INCLUDE = re.compile(r"(include[rmwba]?)[ \t]+(.*)")
 _DEFINITION = re.compile(r"\$([A-Za-z_]\w*)=[ \t]*(.*)", re.DOTALL | re.ASCII)
 _REFERENCE = re.compile(r"\$(?:\{([A-Za-z_]\w*)((?:[ \t]+[^{}]*)?)\}|([A-Za-z_]\w*)(?=[ \t,)]|$))", re.ASCII)
 _CONDITION = re.compile(r"@(\^?)(\S*)[ \t]+(.+)", re.DOTALL | re.ASCII)
-_SEQ = re.compile(r"~SEQ(x?)[ \t]*\(([^()]*)\)[ \t]*(.*)", re.DOTALL)
-_LST = re.compile(r"~LST[ \t]*\(([^()]*)\)[ \t]*(.*)", re.DOTALL)
-_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _UNUSUAL = re.compile(r"[$@~]|^[ \t]*include")
 _FOLDED = "virtual_server "
 """Blocks that begin so at the left margin are read later, and not again when nothing in them changed."""
@@ -72,7 +67,6 @@ _MAX_FOLDED = 200_000
 end."""
 _CLOSING_LINE = f"\n{CLOSE}\n"
 _FOLDED_HEAD = re.compile(r"[^{}]*(?= *\{[ \t]*$)")
-_LST_ITEM = re.compile(r"[ \t]*(?:\{([^{}]*)\}|([^,{}\s]*))[ \t]*(,|$)", re.ASCII)
 
 
 class TooMuch(Exception):
@@ -139,7 +133,7 @@ class Preprocessor:
 
     def _readable(self, path: str, *, main: bool = False, where: SourceLine | None = None, checks: str = "rmw") -> bool:
         """Whether `path` is a file to read; what is wrong with it is reported as the checks in force ask for."""
-        why = _unreadable(path)
+        why = unreadable(path)
         if not why:
             return True
         if main:
@@ -381,7 +375,10 @@ class Preprocessor:
         if not text.startswith(("~SEQ", "~LST")):
             return False
         try:
-            rounds, rest = self._sequence(text, line) if text.startswith("~SEQ") else self._list(text)
+            if text.startswith("~SEQ"):
+                rounds, rest = sequence(text, MAX_GROWN, lambda part: self._substituted(part, line))
+            else:
+                rounds, rest = listed(text)
         except ValueError as exc:
             self.problems.add(
                 "bad-repetition", Severity.SYNTAX, f"Invalid {text[:4]} specification: {exc}", line.find("~", 0)
@@ -389,39 +386,6 @@ class Preprocessor:
             return True
         waiting.append(text for values in rounds for text in (*(f"${name}={value}" for name, value in values), rest))
         return True
-
-    def _sequence(self, text: str, line: SourceLine) -> tuple[Iterable[list[tuple[str, str]]], str]:
-        found = _SEQ.fullmatch(text)
-        if found is None:
-            raise ValueError("needs ~SEQ(name, [start, [step,]] end) and text to repeat")
-        parts = [part.strip(" \t") for part in found[2].split(",")]
-        if not 2 <= len(parts) <= 4 or not _NAME.fullmatch(parts[0]):
-            raise ValueError("takes a name and one to three numbers")
-        numbers = [_c_integer(self._substituted(part, line)) for part in parts[1:]]
-        start, end = (1 if numbers[-1] >= 0 else -1, numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[-1])
-        step = numbers[1] if len(numbers) == 3 else (1 if end >= start else -1)
-        if step == 0 or (end - start) * step < 0:
-            raise ValueError("the step never reaches the end")
-        if found[1] and min(start, end) < 0:
-            raise ValueError("~SEQx counts from 0 upwards")
-        if abs(end - start) // abs(step) >= MAX_GROWN:
-            raise ValueError(f"more than {MAX_GROWN} rounds")
-        shape = "{:x}" if found[1] else "{}"
-        values = range(start, end + (1 if step > 0 else -1), step)
-        return ([(parts[0], shape.format(value))] for value in values), found[3]
-
-    @staticmethod
-    def _list(text: str) -> tuple[Iterable[list[tuple[str, str]]], str]:
-        found = _LST.fullmatch(text)
-        items = _list_items(found[1]) if found else []
-        if found is None or len(items) < 2:
-            raise ValueError("needs ~LST(name, value, ...) and text to repeat")
-        names, rounds = items[0], items[1:]
-        if not all(_NAME.fullmatch(name) for name in names):
-            raise ValueError("names are letters, digits and _")
-        if any(len(values) > len(names) for values in rounds):
-            raise ValueError("more values in a set than names")
-        return [list(itertools.zip_longest(names, values, fillvalue="")) for values in rounds], found[2]
 
     # substitution -------------------------------------------------------------------------------------------------
 
@@ -531,63 +495,3 @@ def _placed(pieces: tuple[tuple[tuple[str, ...], str], ...], line: SourceLine) -
         start = position if found < 0 else found
         yield words, piece, line.beginning_at(start) if position else line
         position = start + len(piece)
-
-
-def _unreadable(path: str) -> str:
-    """Why a file is not read, "" when it is fine: it must be a regular file without execute bits."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError as exc:
-        return f"cannot be read: {exc.strerror}"
-    if stat.S_ISDIR(mode):
-        return "is a directory"
-    if not stat.S_ISREG(mode):
-        return "is not a regular file"
-    if mode & 0o111:
-        return "is executable, so it is not taken for a configuration file"
-    return "" if os.access(path, os.R_OK) else "cannot be read: permission denied"
-
-
-@lru_cache(maxsize=256)
-def expand_braces(pattern: str) -> tuple[str, ...]:
-    """`a{b,c}d` as `abd`, `acd`, the innermost braces first, as glob(3) does; not much more than MAX_ALTERNATIVES."""
-    patterns = {pattern: None}
-    while len(patterns) <= MAX_ALTERNATIVES:
-        grown = dict.fromkeys(itertools.chain.from_iterable(map(_expanded, patterns)))
-        if grown.keys() == patterns.keys():
-            break
-        patterns = grown
-    return tuple(patterns)
-
-
-def _expanded(pattern: str) -> list[str]:
-    """One pair of braces expanded."""
-    found = re.search(r"\{([^{}]*)\}", pattern)
-    if found is None:
-        return [pattern]
-    return [pattern[: found.start()] + part + pattern[found.end() :] for part in found[1].split(",")]
-
-
-def _c_integer(text: str) -> int:
-    """A number in any C base. Raises ValueError."""
-    sign, digits = (-1, text[1:]) if text.startswith("-") else (1, text.removeprefix("+"))
-    if re.fullmatch(r"0[0-7]+", digits):
-        return sign * int(digits, 8)
-    if not re.fullmatch(r"0[xX][0-9a-fA-F]+|[0-9]+", digits):
-        raise ValueError(f"'{text}' is no number")
-    return sign * int(digits, 0)
-
-
-def _list_items(text: str) -> list[list[str]]:
-    """Items of ~LST: `v` or `{v, w}`. Raises ValueError."""
-    items: list[list[str]] = []
-    position = 0
-    while position <= len(text):
-        found = _LST_ITEM.match(text, position)
-        if found is None:
-            raise ValueError(f"cannot read '{text[position:].strip()}'")
-        items.append([part.strip(" \t") for part in found[1].split(",")] if found[1] is not None else [found[2]])
-        position = found.end()
-        if not found[3]:
-            break
-    return items

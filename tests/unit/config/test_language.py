@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from keepalived_py.config.include_paths import expand_braces
 from keepalived_py.config.lexer import (
     EscapeError,
     QuoteError,
@@ -15,7 +16,7 @@ from keepalived_py.config.lexer import (
     split_words,
     strip_comment,
 )
-from keepalived_py.config.preprocess import Preprocessor, ReadOptions, expand_braces
+from keepalived_py.config.preprocess import Preprocessor, ReadOptions
 from keepalived_py.config.problems import Problems
 from keepalived_py.config.tree import Statement, build
 
