@@ -139,7 +139,8 @@ class ServiceTable:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._again.wait(), WATCH_PAUSE)
             self._again.clear()
-            await self._look(states())
+            if not self._resting:
+                await self._look(states())
 
     def look_again(self) -> None:
         """The configuration is another now: begin anew, soon."""

@@ -162,6 +162,18 @@ def test_what_is_refused_is_tried_again_and_said_once(caplog: pytest.LogCaptureF
     assert table.rows == FakeKernel.shared == ipvs.desired_table([state])
 
 
+def test_a_stop_right_after_a_reload_leaves_nothing(kernel: ipvs.Table) -> None:
+    """The watch was called for a look at the new table, and must not put it back."""
+
+    async def scenario(worker: CheckerWorker) -> None:
+        await asyncio.sleep(0)
+        await worker.apply(sliced(service(1, real_servers=reals(2))))
+        assert len(kernel) == 1
+
+    run(sliced(service(1, real_servers=reals(1))), scenario)
+    assert kernel == {}
+
+
 def test_strangers_are_not_even_looked_at(kernel: ipvs.Table) -> None:
     stranger = kernel[STRANGER] = ipvs.Entry(ipvs.Service("wlc"))
     table, state = ServiceTable(0), started(service(1, real_servers=reals(1)))
