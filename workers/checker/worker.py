@@ -234,6 +234,8 @@ class CheckerWorker(Worker[CheckerSlice]):
             self._add(config)
             self._evaluate(self.states[config.key], init_notifies)
             self._introduce(self.states[config.key], ())
+        # in the order of the file: where several are one service of IPVS the first says how it works
+        self.states = {config.key: self.states[config.key] for config in new.checker.virtual_servers}
         for old, config in changes.changed:
             self._reconfigure(config, init_notifies)
             self._mark_rows(config.key, ipvs.rows_that_changed(old, config))

@@ -664,6 +664,22 @@ def test_groups_keep_their_marks_for_the_successor(monkeypatch: pytest.MonkeyPat
     run(sliced(three, two), lambda worker: asyncio.sleep(0), tuple(newest.values()))
 
 
+def test_the_first_in_the_file_says_how_a_shared_service_works() -> None:
+    """Also when a reload has put it there: the next start would make another service of the same file."""
+    same = GroupRange(first=ip_address("10.0.0.1"), last=ip_address("10.0.0.1"), port=80)
+    key = ServiceKey(protocol=Protocol.TCP, group="g", family=4)
+    one, two = service(1), service(2, key=key, group_entries=(same,), scheduler="wlc")
+    found: list[str] = []
+
+    async def scenario(worker: CheckerWorker) -> None:
+        for servers in ((one, two), (two, one), (one,), (two, one), (one, two)):
+            await worker.apply(sliced(*servers))
+            found.extend(entry.service.scheduler for entry in FakeKernel.shared.values())
+
+    run(sliced(one, two), scenario)
+    assert found == ["rr", "wlc", "rr", "wlc", "rr"]
+
+
 def test_a_server_comes_up_with_the_weight_it_has_then() -> None:
     """A script that says well and weight 0 in one word gains no quorum, which would be lost in the same breath."""
     script = MiscCheck(
