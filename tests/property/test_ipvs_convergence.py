@@ -1,55 +1,85 @@
-"""The checker worker over a kernel that is a dictionary: any history of check results, reloads and edits by others.
+"""The checker worker over a kernel that is a dictionary: any story of checks, files, scripts, addresses, reloads,
+deaths of the worker, refusals of the kernel and edits by others.
 
-What the table must be is told here a second time, from the opinions of the checkers, the configuration and the memory
-of the quorum alone. While nobody else edits, the table is that after every event; after edits it is that again at the
-next look, and then nothing more is sent.
+What the table must be is told a second time in balancer.py. While nobody else edits, the table is that after every
+event; after edits and refusals it is that again at the next look, and then nothing more is sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keepalived_py.checks.virtual_server import VirtualServerState
+from ipc.messages import StateMessage, merge_key
+from keepalived_py.checks.virtual_server import Destination
 from keepalived_py.config.model import (
     Check,
     CheckTiming,
     Endpoint,
+    FileCheck,
     Forwarding,
-    GroupRange,
-    RealServer,
-    SorryServer,
+    MiscCheck,
+    Script,
     TcpCheck,
-    VirtualServer,
 )
 from keepalived_py.plan import ipvs
-from keepalived_py.values import Protocol, RealKey, ServiceKey, ip_address
-from tests.unit.workers.test_service_table import STRANGER, FakeKernel, run, sliced
+from keepalived_py.values import IPAddress, RealKey, ip_address
+from tests.unit.workers.test_service_table import STRANGER, FakeKernel, reals, run, service, sliced
+from workers import file_watch, nftables_keeper, scripts
+from workers.checker import suspend
 from workers.checker import table as table_module
 from workers.checker import task as task_module
 from workers.checker.ipvs_kernel import IpvsError
-from workers.checker.probe import Result
+from workers.checker.misc import MiscChecker
+from workers.checker.probe import Result, probe
+from workers.checker.task import CheckerTask
 from workers.checker.worker import CheckerWorker
 
-LIMIT = 2**31 - 1
-NEVER = 1e9
+from .balancer import (
+    FILES,
+    HOME,
+    LIMIT,
+    NEVER,
+    TWEAKS,
+    Plan,
+    World,
+    configurations,
+    name,
+    told,
+    tweaked,
+    weight_of,
+)
+
+Event = tuple[Any, ...]
+KILLED = ("killed",)
 
 
 class StrictKernel(FakeKernel):
-    """Refuses to edit or fill what is not there, as the kernel does. What is there or gone already is no failure."""
+    """Refuses to edit or fill what is not there, as the kernel does, and what it has no room for.
+
+    What is there or gone already is no failure.
+    """
+
+    refused: ClassVar[set[ipvs.ServiceId]] = set()
+    """Services of which nothing is taken."""
+    dead: ClassVar[bool] = False
+    """The worker was killed: it does nothing more."""
 
     def apply(self, ops: list[ipvs.Op]) -> list[tuple[ipvs.Op, IpvsError]]:
-        failed = []
-        for op in ops:
-            if isinstance(op, ipvs.AddService) and op.id in self.shared:
+        failed: list[tuple[ipvs.Op, IpvsError]] = []
+        for op in [] if self.dead else ops:
+            if op.id in self.refused and not isinstance(op, ipvs.DeleteService):
+                failed.append((op, IpvsError(op, errno.ENOMEM)))
+            elif isinstance(op, ipvs.AddService) and op.id in self.shared:
                 continue
-            if isinstance(op, ipvs.DeleteService) or self._possible(op):
+            elif isinstance(op, ipvs.DeleteService) or self._possible(op):
                 self.ops.append(op)
                 ipvs.apply(op, self.shared)
             elif not isinstance(op, ipvs.DeleteDestination):
@@ -64,116 +94,55 @@ class StrictKernel(FakeKernel):
         )
 
 
+class Outside:
+    """The world of the story that is told at the moment."""
+
+    world = World()
+    status: int | None = 0
+    """How the script ends that runs next."""
+
+    @classmethod
+    def addresses(cls) -> set[tuple[IPAddress, int, int]]:
+        return {(HOME, 32, 1)} if cls.world.here else set()
+
+    @classmethod
+    async def script(cls, *_: object, **__: object) -> scripts.Outcome:
+        return scripts.Outcome(cls.status, False, "")
+
+
+async def _loaded(*_: object) -> bool:
+    return True
+
+
 @pytest.fixture(autouse=True)
 def _by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is checked and nobody looks but when the history says so."""
+    """Nothing is checked and nobody looks but when the story says so."""
     monkeypatch.setattr(table_module, "IpvsKernel", StrictKernel)
     monkeypatch.setattr(table_module, "WATCH_PAUSE", NEVER)
     monkeypatch.setattr(table_module.ServiceTable, "look_again", lambda self: None)
     monkeypatch.setattr(task_module, "FIRST_DELAY", NEVER)
-
-
-WEIGHTS = st.sampled_from([0, 1, 3, LIMIT])
-
-
-@st.composite
-def real_servers(draw: st.DrawFn) -> tuple[RealServer, ...]:
-    found = []
-    for number in sorted(draw(st.sets(st.integers(1, 4), max_size=4))):
-        timing = CheckTiming(alpha=draw(st.booleans()), retry=draw(st.integers(0, 1)), rise=draw(st.integers(1, 2)))
-        checks: tuple[Check, ...] = tuple(
-            TcpCheck(timing=timing, endpoint=Endpoint(address=ip_address("127.0.0.1"), port=port))
-            for port in range(1, 1 + draw(st.integers(0, 2)))
-        )
-        address = ip_address(f"10.1.0.{number}")
-        inhibit = draw(st.booleans())
-        found.append(
-            RealServer(address=address, port=80, weight=draw(WEIGHTS), inhibit_on_failure=inhibit, checks=checks)
-        )
-    return tuple(found)
-
-
-@st.composite
-def virtual_servers(draw: st.DrawFn) -> tuple[VirtualServer, ...]:
-    """Up to three; the last is a group of addresses and a mark. One of them may be the address of the first.
-
-    With DR all its servers of one address are one row, whatever their ports.
-    """
-    found = []
-    for number in sorted(draw(st.sets(st.integers(1, 3), min_size=1))):
-        values: dict[str, Any] = {
-            "real_servers": draw(real_servers()),
-            "scheduler": draw(st.sampled_from(["rr", "wlc"])),
-        }
-        values["quorum"], values["hysteresis"] = draw(st.sampled_from([(1, 0), (3, 2), (4, 1), (LIMIT, 0)]))
-        if draw(st.booleans()):
-            last = draw(st.sampled_from([1, 9]))  # 1: a real server too
-            inhibit = draw(st.booleans())
-            values["sorry_server"] = SorryServer(address=ip_address(f"10.1.0.{last}"), port=80, inhibit=inhibit)
-        if number == 3:
-            first = ip_address(draw(st.sampled_from(["10.0.1.1", "10.0.0.1"])))
-            if draw(st.booleans()):
-                direct = [replace(real, forwarding=Forwarding(method="DR")) for real in values["real_servers"]]
-                values["real_servers"] = (*direct, *(replace(real, port=81) for real in direct[:2]))
-            values["group_entries"] = (
-                GroupRange(first=first, last=first + draw(st.integers(0, 1)), port=80),
-                GroupRange(first=first, last=first, port=80),
-                GroupRange(fwmark=draw(st.integers(5, 6)), family=4),
-            )
-            key = ServiceKey(protocol=Protocol.TCP, group="g", family=4)
-        else:
-            key = ServiceKey(protocol=Protocol.TCP, address=ip_address(f"10.0.0.{number}"), port=80, family=4)
-        found.append(VirtualServer(key=key, **values))
-    return tuple(found)
+    monkeypatch.setattr(suspend, "_dump", Outside.addresses)
+    monkeypatch.setattr(scripts, "run", Outside.script)
+    monkeypatch.setattr(file_watch.FileWatcher, "value", lambda self, name: Outside.world.files[name])
+    monkeypatch.setattr(nftables_keeper.TableKeeper, "load", _loaded)
+    monkeypatch.setattr(nftables_keeper.TableKeeper, "remove", _loaded)
 
 
 NUMBERS = st.integers(0, 50)
-RESULTS = st.one_of(
-    st.tuples(st.just("result"), NUMBERS, st.booleans(), st.none() | st.sampled_from([-LIMIT - 1, -1, 0, 1, LIMIT])),
-    st.tuples(st.just("reload"), virtual_servers()),
+CHECKS = st.tuples(st.just("check"), NUMBERS, st.booleans(), st.sampled_from([0, 1, 2, 3, 5, 255]))
+STORY = st.one_of(
+    CHECKS,
+    CHECKS,
+    st.tuples(st.just("file"), st.sampled_from(FILES), st.sampled_from([0, 1, -1, 2, LIMIT, -LIMIT - 1, LIMIT // 253])),
+    st.tuples(st.just("address"), st.booleans()),
+    st.tuples(st.just("reload"), configurations()),
+    st.tuples(st.just("tweak"), st.sampled_from(TWEAKS), NUMBERS),
+    st.just(KILLED),
 )
-EDITS = st.tuples(st.sampled_from(["weight", "remove", "add", "settings", "drop", "flush"]), NUMBERS)
-
-
-def meant(worker: CheckerWorker) -> ipvs.Table:
-    """The table that the opinions of the checkers and the configuration mean."""
-    table: ipvs.Table = {}
-    for key, state in worker.states.items():
-        rows = destinations(worker, key, state)
-        for id in ipvs.service_ids(state.config):
-            entry = table.setdefault(id, ipvs.Entry(ipvs.Service(state.config.scheduler)))
-            for real, row in rows.items():
-                place = real if row.forwarding.method == "NAT" else RealKey(real.address, id.port)
-                known = entry.destinations.get(place)
-                if known is None or known.weight < row.weight:
-                    entry.destinations[place] = row
-    return table
-
-
-def destinations(worker: CheckerWorker, key: ServiceKey, state: VirtualServerState) -> dict[RealKey, ipvs.Destination]:
-    config, sorry = state.config, state.config.sorry_server
-    weights, alive = {}, set()
-    for real in config.real_servers:
-        tasks = worker.tasks[key][real.key]
-        weights[real.key] = min(LIMIT, max(0, real.weight + sum(task.points for task in tasks)))
-        if all(task.state.up for task in tasks):
-            alive.add(real.key)
-    live = sum(weights[each] for each in alive)
-    if live >= config.quorum + config.hysteresis:
-        assert state.had_quorum
-    if live == 0 or live < config.quorum - config.hysteresis:
-        assert not state.had_quorum
-    fallback = sorry is not None and not state.had_quorum
-    rows = {}
-    for real in config.real_servers:
-        serves = real.key in alive and not fallback
-        if serves or real.inhibit_on_failure:
-            rows[real.key] = ipvs.Destination(weights[real.key] if serves else 0, real.forwarding)
-    if sorry is not None and fallback:
-        rows[sorry.key] = ipvs.Destination(1, sorry.forwarding)
-    elif sorry is not None and sorry.inhibit:
-        rows.setdefault(sorry.key, ipvs.Destination(0, sorry.forwarding))
-    return rows
+TROUBLE = st.one_of(
+    st.tuples(st.sampled_from(["weight", "remove", "add", "settings", "drop", "flush", "refuse"]), NUMBERS),
+    st.just(("accept",)),
+)
 
 
 def edit(kind: str, number: int) -> None:
@@ -195,84 +164,207 @@ def edit(kind: str, number: int) -> None:
         case "remove" if keys:
             del entry.destinations[keys[number % len(keys)]]
         case "add":
-            entry.destinations[RealKey(ip_address("10.9.9.8"), 80)] = ipvs.Destination(1, SORRY.forwarding)
+            entry.destinations[RealKey(ip_address("10.9.9.8"), 80)] = Destination(1, Forwarding())
         case "settings":
             entry.service = replace(entry.service, scheduler="sh", timeout=number)
         case "drop":
             del kernel[id]
+        case "refuse":
+            StrictKernel.refused.add(id)
 
 
-SORRY = SorryServer(address=ip_address("10.1.0.9"), port=80)
+async def check(worker: CheckerWorker, task: CheckerTask, well: bool, status: int) -> None:
+    """`task` makes a check, with its script where it has one."""
+    world, result = Outside.world, Result("" if well else "sick")
+    task.step = task.state.step
+    checker = task.checker
+    if isinstance(checker, MiscChecker):
+        Outside.status = status
+        result = await probe(checker)
+    opinion = world.opinion(worker, task)
+    worker.scheduler._ended(task, result)
+    if task.suspended:
+        assert world.opinion(worker, task) == opinion
+    elif isinstance(task.config, MiscCheck) and task.config.dynamic and status != 1:
+        world.said[name(task)] = status - 2 if status else None
 
 
-async def happens(worker: CheckerWorker, event: tuple[Any, ...]) -> None:
+async def happens(worker: CheckerWorker, event: Event) -> None:
+    world = Outside.world
     match event:
-        case ("result", number, well, points):
-            tasks = list(worker._all_tasks())
+        case ("check", number, well, status):
+            tasks = [task for task in worker._all_tasks() if not isinstance(task.config, FileCheck)]
             if tasks:
-                worker._checked(tasks[number % len(tasks)], Result("" if well else "sick", points=points))
-        case ("reload", servers):
-            await worker.apply(sliced(*servers))
+                await check(worker, tasks[number % len(tasks)], well, status)
+        case ("file", name, value):
+            world.files[name] = value
+            worker._subject_changed(FileCheck, name)
+        case ("address", here):
+            world.here = here
+            worker.addresses.read_all()
+        case ("reload", plan):
+            await worker.apply(plan.config)
+            world.forget(worker)
+        case ("tweak", kind, number):
+            await worker.apply(tweaked(worker.config, kind, number))
+            world.forget(worker)
+        case ("accept",):
+            StrictKernel.refused.clear()
         case (kind, number):
             edit(kind, number)
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    world.hear(worker)
+    for _ in range(2):
+        await asyncio.sleep(0)
 
 
 def look(worker: CheckerWorker) -> None:
     """What the watch does every few seconds."""
     states = worker.states.values()
-    worker.table.mend([(state, id) for state in states for id in ipvs.service_ids(state.config)])
+    worker.table.mend([(state, id) for state in states for id in ipvs.service_ids(state.config, worker.table.marks)])
 
 
-def within_limits() -> bool:
-    return all(0 <= row.weight <= LIMIT for entry in FakeKernel.shared.values() for row in entry.destinations.values())
+def ours() -> ipvs.Table:
+    return {id: row for id, row in FakeKernel.shared.items() if id != STRANGER}
 
 
-def fresh() -> None:
+def check_now(worker: CheckerWorker) -> None:
+    """All that must be so while nobody interferes."""
+    assert told(ours()) == told(Outside.world.table(worker))
+    for key, state in worker.states.items():
+        assert state.had_quorum == Outside.world.quorums[key]
+        suspended = key.address == HOME and not Outside.world.here
+        assert all(task.suspended == suspended for tasks in worker.tasks[key].values() for task in tasks)
+    marks = worker.table.marks.values()
+    in_file = {entry.fwmark for state in worker.states.values() for entry in state.config.group_entries}
+    assert not in_file.intersection(marks)
+    within_limits()
+
+
+def within_limits() -> None:
+    rows = [row for entry in FakeKernel.shared.values() for row in entry.destinations.values()]
+    assert all(0 <= row.weight <= LIMIT for row in rows)
+
+
+def sent(worker: CheckerWorker) -> list[ipvs.Op]:
+    kernel = worker.table.kernel
+    assert isinstance(kernel, StrictKernel)
+    return kernel.ops
+
+
+def lives(events: Sequence[Event]) -> Iterator[list[Event]]:
+    """What one worker after the other lives to see."""
+    life: list[Event] = []
+    for event in events:
+        if event == KILLED:
+            yield life
+            life = []
+        else:
+            life.append(event)
+    yield life
+
+
+def take_over(worker: CheckerWorker, before: World | None) -> None:
+    """What the new worker takes for true; scripts said what it found in the table."""
+    world = Outside.world
+    if before is not None:
+        world.quorums = dict(before.quorums)
+        world.said = {name(task): weight_of(worker, task) + task.points for task in worker._all_tasks() if task.points}
+    world.forget(worker)
+
+
+def _knows_less(worker: CheckerWorker) -> bool:
+    """Whether the table does not tell what a script said: its row is not there, or serves another as well."""
+    return bool(worker.table.shared) or any(
+        isinstance(task.config, MiscCheck) and task.config.dynamic for task in worker._all_tasks()
+    )
+
+
+def tell(plan: Plan, events: Sequence[Event], peaceful: bool) -> None:
+    """One story, with as many workers as it takes."""
     FakeKernel.shared = {STRANGER: ipvs.Entry(ipvs.Service("rr"))}
+    StrictKernel.refused.clear()
+    StrictKernel.dead = False
+    Outside.world = World()
+    config = plan.config
+    reported: dict[object, StateMessage] = {}
+    every = list(lives(events))
+    for number, life in enumerate(every):
+        last = number == len(every) - 1
+        now = [config]
+
+        async def history(
+            worker: CheckerWorker, life: list[Event] = life, last: bool = last, number: int = number, now: Any = now
+        ) -> None:
+            take_over(worker, Outside.world if number else None)
+            if number and peaceful and not _knows_less(worker):
+                assert sent(worker) == []
+            for event in life:
+                if peaceful:
+                    check_now(worker)
+                within_limits()
+                await happens(worker, event)
+            now[0] = worker.config
+            if last:
+                await settles(worker, peaceful)
+            elif peaceful:
+                check_now(worker)
+            StrictKernel.dead = not last
+
+        said = run(config, history, tuple(reported.values()))
+        reported.update({merge_key(each): each for each in said if isinstance(each, StateMessage)})
+        StrictKernel.dead, config = False, now[0]
+    assert FakeKernel.shared == {STRANGER: ipvs.Entry(ipvs.Service("rr"))}
 
 
-SETTINGS = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-
-
-@SETTINGS
-@given(virtual_servers(), st.lists(RESULTS, max_size=25))
-def test_the_table_is_what_health_and_configuration_mean_after_every_event(
-    servers: tuple[VirtualServer, ...], events: list[tuple[Any, ...]]
-) -> None:
-    async def history(worker: CheckerWorker) -> None:
-        for event in events:
-            assert {id: row for id, row in FakeKernel.shared.items() if id != STRANGER} == meant(worker)
-            assert within_limits()
-            await happens(worker, event)
-        assert {id: row for id, row in FakeKernel.shared.items() if id != STRANGER} == meant(worker)
-        sent = len(worker.table.kernel.ops)  # type: ignore[attr-defined]
+async def settles(worker: CheckerWorker, peaceful: bool) -> None:
+    """The table is what it means, and nothing more is sent."""
+    StrictKernel.refused.clear()
+    if not peaceful:
         look(worker)
-        await worker.apply(worker.config)
-        assert len(worker.table.kernel.ops) == sent  # type: ignore[attr-defined]
+    check_now(worker)
+    done = len(sent(worker))
+    look(worker)
+    await worker.apply(worker.config)
+    assert sent(worker)[done:] == []
+    if peaceful:
         assert worker.table.repaired == 0
+    for task in list(worker._all_tasks()):
+        for _ in range(0 if isinstance(task.config, FileCheck) or task.suspended else 6):
+            await check(worker, task, True, 0)
+        assert isinstance(task.config, FileCheck) or task.suspended or task.state.up
+    await happens(worker, ("accept",))
+    check_now(worker)
 
-    fresh()
-    run(sliced(*servers), history)
-    assert FakeKernel.shared == {STRANGER: ipvs.Entry(ipvs.Service("rr"))}
+
+SETTINGS = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
 @SETTINGS
-@given(virtual_servers(), st.lists(RESULTS | EDITS, max_size=25))
-def test_after_edits_by_others_it_converges_and_rests(
-    servers: tuple[VirtualServer, ...], events: list[tuple[Any, ...]]
-) -> None:
-    async def history(worker: CheckerWorker) -> None:
-        for event in events:
-            await happens(worker, event)
-        look(worker)
-        assert {id: row for id, row in FakeKernel.shared.items() if id != STRANGER} == meant(worker)
-        assert within_limits()
-        sent = len(worker.table.kernel.ops)  # type: ignore[attr-defined]
-        look(worker)
-        assert len(worker.table.kernel.ops) == sent  # type: ignore[attr-defined]
+@given(configurations(), st.lists(STORY, max_size=20))
+def test_the_table_is_what_health_and_configuration_mean_after_every_event(plan: Plan, events: list[Event]) -> None:
+    tell(plan, events, peaceful=True)
 
-    fresh()
-    run(sliced(*servers), history)
-    assert FakeKernel.shared == {STRANGER: ipvs.Entry(ipvs.Service("rr"))}
+
+@SETTINGS
+@given(configurations(), st.lists(STORY | TROUBLE, max_size=20))
+def test_after_edits_and_refusals_it_converges_and_rests(plan: Plan, events: list[Event]) -> None:
+    tell(plan, events, peaceful=False)
+
+
+SLOW = CheckTiming(delay_loop=NEVER, delay_before_retry=NEVER, share=False)
+ALONE = TcpCheck(timing=SLOW, endpoint=Endpoint(address=ip_address("127.0.0.1"), port=1))
+SCRIPT = MiscCheck(timing=SLOW, script=Script(argv=("true",)), timeout=1, dynamic=True)
+
+
+@pytest.mark.parametrize(
+    ("check", "events"),
+    [
+        pytest.param(ALONE, [("tweak", "alpha", 0), KILLED], id="alpha came with a reload"),
+        pytest.param(SCRIPT, [("check", 0, True, 3), ("tweak", "weight", 4)], id="said the configured weight"),
+        pytest.param(SCRIPT, [("check", 0, True, 0), ("tweak", "weight", 4)], id="said nothing"),
+        pytest.param(SCRIPT, [("check", 0, True, 9), ("check", 0, True, 0)], id="says nothing more"),
+    ],
+)
+def test_rare_stories(check: Check, events: list[Event]) -> None:
+    """That were once told wrongly."""
+    tell(Plan(sliced(service(1, real_servers=reals(1, checks=(check,))))), events, peaceful=True)

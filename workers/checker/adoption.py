@@ -60,8 +60,10 @@ def adopt_weights(states: Iterable[VirtualServerState], tasks: Tasks, rows: ipvs
             task = next((task for task in ours.get(key, ()) if _sets_weight(task)), None)
             entry, real = rows.get(id), state.reals.get(key)
             row = entry.destinations.get(placed) if entry is not None else None
-            if task is not None and row is not None and real is not None and real.alive:
-                task.points = real.points[task.number] = task.points + row.weight - real.weight
+            if task is None or row is None or real is None or not real.alive:
+                continue
+            if row.weight != real.weight:  # else it has the weight of the configuration, said or not
+                task.points = real.points[task.number] = (task.points or 0) + row.weight - real.weight
 
 
 def _sets_weight(task: CheckerTask) -> bool:

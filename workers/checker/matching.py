@@ -64,7 +64,7 @@ class TaskMaker:
         if result is None:
             self.scheduler.add(task)
         else:
-            task.state.up, task.points, task.last = result.success, result.points or 0, result
+            task.state.up, task.points, task.last = result.success, result.points, result
 
     def matched(
         self, service: ServiceKey, real: RealServer, before: Sequence[CheckerTask], old_weight: int
@@ -84,7 +84,7 @@ class TaskMaker:
             if same is not None:
                 self.scheduler.remove(same)
                 task.state.adopt(same.state)
-                if same.points:
+                if same.points is not None:
                     # the status said what the weight is to be; the points count from the configured one
                     task.points = same.points + old_weight - real.weight
             elif had_failed:

@@ -33,4 +33,4 @@ class MiscChecker:
             return outcome.status - 2 - self.weight
         if not outcome.success:
             raise CheckFailed(str(outcome))
-        return 0 if self.config.dynamic else None
+        return None

@@ -25,7 +25,7 @@ class CheckNotMade(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How one check went. `failure` "" is well; `points` are added to the server's weight, None leaves them."""
+    """How one check went. `failure` "" is well; `points` are added to the server's weight, None for none."""
 
     failure: str = ""
     points: int | None = None

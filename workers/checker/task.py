@@ -52,8 +52,8 @@ class CheckerTask:
     active: bool = True
     last: Result | None = None
     runs: int = 0
-    points: int = 0
-    """What it adds to the weight of its real server (misc_dynamic)."""
+    points: int | None = None
+    """What it adds to the weight of its real server (misc_dynamic). None: it has no say, which is more than 0 says."""
     number: int = field(default_factory=itertools.count().__next__)
     """Tells it from every other, those that are gone included."""
     measured_from_start: bool = field(default=False)

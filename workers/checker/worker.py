@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Container, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from ipc.messages import BfdSessionChanged, DumpKind, GroupMarked, Peer, VrrpStateChanged
@@ -233,7 +233,7 @@ class CheckerWorker(Worker[CheckerSlice]):
         for config in changes.added:
             self._add(config)
             self._evaluate(self.states[config.key], init_notifies)
-            self._introduce(self.states[config.key], ())
+            self._introduce(self.states[config.key], config.real_servers)
         # in the order of the file: where several are one service of IPVS the first says how it works
         self.states = {config.key: self.states[config.key] for config in new.checker.virtual_servers}
         for old, config in changes.changed:
@@ -276,14 +276,18 @@ class CheckerWorker(Worker[CheckerSlice]):
             if any(task.points for task in tasks):
                 points[key] = {_id(task): task.points for task in tasks if task.points}
         self._tell_later(state, state.reconfigure(config, failed, points, init_notifies))
-        if rows is None:
-            self._introduce(state, old_reals)
+        self._introduce(state, [real for real in reals.values() if real.key not in old_reals])
+        self._introduce(state, [real for real in reals.values() if _is_alpha(real) and real.key in old_reals], "kept")
 
-    def _introduce(self, state: VirtualServerState, known: Container[RealKey]) -> None:
-        """The parent hears of new real servers: it may remember others of that name, which were taken away."""
-        for key, real in state.reals.items():
-            if key not in known:
-                self.teller.report_real(state.config, real.config, real.alive, "added by a reload")
+    def _introduce(self, state: VirtualServerState, reals: Iterable[RealServer], how: str = "added") -> None:
+        """The parent hears of new real servers: it may remember others of that name, which were taken away.
+
+        And of those that are up already and would begin as failed in a successor.
+        """
+        for config in reals:
+            real = state.reals[config.key]
+            if how == "added" or not real.told:
+                self.teller.report_real(state.config, config, real.alive, f"{how} by a reload")
 
     # results ------------------------------------------------------------------------------------------------------
 
@@ -297,13 +301,13 @@ class CheckerWorker(Worker[CheckerSlice]):
             return
         first = not task.state.has_run
         changed = task.state.record(result.success)
-        if result.success and result.points is None and not changed and not first:
+        if result.success and result.points == task.points and not changed and not first:
             return  # as nearly all are
         state = self.states[task.service]
         # before the server comes up: it does so with this weight
-        if result.points is not None and task.points != result.points:
+        if result.success and task.points != result.points:
             task.points = result.points
-            self._absorb(state, task.real, state.weight_changed(task.real, _id(task), result.points))
+            self._absorb(state, task.real, state.weight_changed(task.real, _id(task), result.points or 0))
         if changed:
             logger.info(
                 "%s on service %s %s",
@@ -445,6 +449,10 @@ class CheckerWorker(Worker[CheckerSlice]):
         except IpvsError as exc:
             logger.error("%s", exc)
             return {}
+
+
+def _is_alpha(real: RealServer) -> bool:
+    return any(check.timing.alpha for check in real.checks)
 
 
 def _id(task: CheckerTask) -> Hashable:
