@@ -726,7 +726,7 @@ def _range(text: str) -> tuple[IPAddress, IPAddress]:
         return first, last
     bits, base = (8, 10) if first.version == 4 else (16, 16)
     try:
-        low = int(end, base)
+        low = int(end if end.isascii() and end.isalnum() else "", base)
     except ValueError:
         raise Bad("not-a-number", f"'{end}' is not the last part of an address", 0) from None
     last = parse_address(str(type(first)((int(first) >> bits << bits) + (low & (1 << bits) - 1))), 0)
