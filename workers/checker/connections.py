@@ -311,7 +311,7 @@ class Connections:
         except BlockingIOError:
             return
         except OSError as exc:
-            self._finish(connection, Result(f"send: {probe.reason(exc)}"))
+            self._finish(connection, Result(f"send: {probe.reason(exc)}", made=exc.errno not in probe.OURS))
             return
         connection.unsent = b"" if sent == len(connection.unsent) else connection.unsent[sent:]
 

@@ -137,7 +137,9 @@ class HttpChecker:
             error = exc.os_error
             if isinstance(error, ssl.SSLError):
                 raise CheckFailed(f"TLS: {tls_reason(error)}") from exc
-            raise CheckFailed(f"connect: {probe.reason(error)}") from exc
+            raise probe.failure("connect", error) from exc
+        except aiohttp.ClientOSError as exc:  # of a connection that there was
+            raise probe.failure(url.path, exc) from exc
         except aiohttp.ClientError as exc:
             raise CheckFailed(f"{url.path}: {_reason(exc)}") from exc
         except ssl.SSLError as exc:

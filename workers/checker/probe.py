@@ -118,6 +118,12 @@ def begin_connecting(sock: socket.socket, address: tuple[str, int]) -> int:
         raise CheckNotMade(f"connect: {exc.strerror}") from exc
 
 
+def failure(what: str, exc: OSError) -> CheckFailed | CheckNotMade:
+    """What to raise for an error of connecting or sending. A number that names no address has a scope that is gone."""
+    ours = exc.errno in OURS or isinstance(exc, socket.gaierror)
+    return (CheckNotMade if ours else CheckFailed)(f"{what}: {reason(exc)}")
+
+
 async def _writable(descriptor: int) -> None:
     # a number, since selectors describe an unknown socket at length to themselves
     loop = asyncio.get_running_loop()
@@ -139,7 +145,7 @@ async def send(sock: socket.socket, data: bytes) -> None:
     try:
         await asyncio.get_running_loop().sock_sendall(sock, data)
     except OSError as exc:
-        raise (CheckNotMade if exc.errno in OURS else CheckFailed)(f"send: {reason(exc)}") from exc
+        raise failure("send", exc) from exc
 
 
 async def receive(sock: socket.socket, most: int) -> bytes:
@@ -154,4 +160,6 @@ async def receive(sock: socket.socket, most: int) -> bytes:
 
 def reason(exc: OSError) -> str:
     """The system's words for an error, if it is one of the system's."""
+    if isinstance(exc, socket.gaierror):
+        return exc.strerror
     return os.strerror(exc.errno) if exc.errno and exc.errno > 0 else str(exc)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -105,8 +106,38 @@ def test_a_host_without_descriptors_says_nothing_about_the_server(name: str) -> 
     assert one.made or "Too many open files" in one.failure
 
 
-@pytest.mark.parametrize("name", [name for name in MAKE if name not in ("HTTP_GET", "SSL_GET")])
+@pytest.mark.parametrize("name", MAKE)
 def test_the_scope_of_an_interface_that_is_gone_says_nothing_about_the_server(name: str) -> None:
     """It may come back; until then the address cannot even be named."""
     result, _ = alone(lambda client: MAKE[name](endpoint(9, "fe80::1%nosuch0"), client))
     assert (result.made, result.failure) == (False, "connect: Name or service not known")
+
+
+@pytest.mark.parametrize("name", [name for name in MAKE if name not in ("UDP_CHECK", "DNS_CHECK", "PING_CHECK")])
+def test_a_host_without_a_free_port_says_nothing_about_the_server(name: str) -> None:
+    """The only one that the check may come from has a connection to the server already."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.9", 0))
+        other.connect(server.getsockname())
+        source, port = other.getsockname()
+        target = endpoint(server.getsockname()[1], bindto=ip_address(source), bind_port=port)
+        result, _ = alone(lambda client: MAKE[name](target, client))
+    assert (result.made, result.failure) == (False, "connect: Cannot assign requested address")
+
+
+@pytest.mark.parametrize(("code", "made"), [(errno.ENOBUFS, False), (errno.EHOSTUNREACH, True)])
+@pytest.mark.parametrize("name", ["HTTP_GET", "HTTP_GET, plain"])
+def test_a_request_that_there_is_no_memory_for_says_nothing_about_the_server(
+    name: str, code: int, made: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Poor(socket.socket):
+        def send(self, *args: Any) -> int:
+            raise OSError(code, os.strerror(code))
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(socket, "socket", Poor)
+        monkeypatch.setattr(socket, "SocketType", Poor)
+        port = server.getsockname()[1]
+        result, _ = alone(lambda client: MAKE[name](endpoint(port), client))
+    assert (result.made, os.strerror(code) in result.failure) == (made, True), result
