@@ -361,8 +361,24 @@ class ServerBuilder:
             virtualhost=values.get("virtualhost", server.get("virtualhost", "")),
             smtp_alert=bool(next(value for value in alert if value is not None)),
             checks=self._one_session(checks, real),
-            **real.pick("uthreshold", "lthreshold", "notify_up", "notify_down", "snmp_name"),
+            uthreshold=values.get("uthreshold", 0),
+            lthreshold=self._lower_threshold(real),
+            **real.pick("notify_up", "notify_down", "snmp_name"),
         )
+
+    def _lower_threshold(self, real: Draft) -> int:
+        """IPVS refuses a server whose lower threshold is above the upper one, and takes none for 0."""
+        upper, lower = int(real.get("uthreshold", 0)), int(real.get("lthreshold", 0))
+        if lower > upper:
+            self.context.report(
+                "lthreshold-too-high",
+                f"lthreshold {lower} is above the uthreshold, {upper or 'which is not set'}; IPVS would refuse the server",
+                real.at("lthreshold"),
+                1,
+                Severity.LINT,
+                hint=f"lthreshold {upper} is taken" if upper else "it is dropped; add a uthreshold",
+            )
+        return min(lower, upper)
 
     def _one_session(self, checks: tuple[Any, ...], real: Draft) -> tuple[Any, ...]:
         """No BFD session twice in one real server."""

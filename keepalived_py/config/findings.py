@@ -230,6 +230,7 @@ GROUPS: tuple[tuple[str, dict[str, str]], ...] = (
             "flag-of-scheduler": "A flag of another scheduler than the one set.",
             "quorum-too-high": "quorum is above the sum of weights and lowered to it.",
             "hysteresis-too-high": "hysteresis must be below quorum.",
+            "lthreshold-too-high": "lthreshold is above uthreshold and lowered to it: IPVS would refuse the server.",
             "suspend-of-fwmark": "ha_suspend needs an address.",
             "no-sorry-server": "A setting of the sorry server without one.",
             "sorry-inhibit": "A sorry server that is a real server too takes its inhibit setting.",

@@ -288,3 +288,13 @@ def test_samples_load_without_a_complaint(path: Path) -> None:
     bad = [problem.render() for problem in result.problems if problem.severity > Severity.LINT]
     assert bad == []
     assert config(result).vrrp.has_work or config(result).checker.has_work
+
+
+@pytest.mark.parametrize(
+    ("upper", "lower", "kept"), [(10, 20, 10), (10, 11, 10), (10, 10, 10), (10, 9, 9), (0, 5, 0), (0, 0, 0)]
+)
+def test_a_lower_threshold_above_the_upper_one_is_lowered(tmp_path: Path, upper: int, lower: int, kept: int) -> None:
+    """IPVS refuses such a server; no upper one is 0."""
+    inner = f"real_server 10.1.0.1 80 {{\nuthreshold {upper}\nlthreshold {lower}\n}}"
+    (real,) = server(tmp_path, inner).real_servers
+    assert (real.uthreshold, real.lthreshold) == (upper, kept)
