@@ -372,7 +372,7 @@ class ServerBuilder:
         if lower > upper:
             self.context.report(
                 "lthreshold-too-high",
-                f"lthreshold {lower} is above the uthreshold, {upper or 'which is not set'}; IPVS would refuse the server",
+                f"lthreshold {lower} is above the uthreshold, {upper or 'which is not set'}; IPVS would refuse that",
                 real.at("lthreshold"),
                 1,
                 Severity.LINT,

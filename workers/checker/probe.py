@@ -161,5 +161,5 @@ async def receive(sock: socket.socket, most: int) -> bytes:
 def reason(exc: OSError) -> str:
     """The system's words for an error, if it is one of the system's."""
     if isinstance(exc, socket.gaierror):
-        return exc.strerror
+        return exc.strerror or str(exc)
     return os.strerror(exc.errno) if exc.errno and exc.errno > 0 else str(exc)
