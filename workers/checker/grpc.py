@@ -11,7 +11,7 @@ import ssl
 from dataclasses import field
 
 from h2.config import H2Configuration
-from h2.connection import H2Connection
+from h2.connection import ConnectionInputs, H2Connection, H2ConnectionStateMachine
 from h2.events import (
     ConnectionTerminated,
     DataReceived,
@@ -39,10 +39,29 @@ FIXED = {1: 8, 5: 4}
 """Bytes of the protobuf wire types that have always as many."""
 
 
+class _State(H2ConnectionStateMachine):
+    """The other side's GOAWAY does not close the connection: streams that it names are completed (RFC 9113 6.8)."""
+
+    def process_input(self, input_: ConnectionInputs) -> list[Event]:
+        return [] if input_ is ConnectionInputs.RECV_GOAWAY else super().process_input(input_)
+
+
+class _Connection(H2Connection):
+    """One that h2 keeps open after a GOAWAY. Whether there is still something to wait for is said by the event."""
+
+    def __init__(self) -> None:
+        super().__init__(H2Configuration(client_side=True))
+        self.state_machine = _State()
+
+    def clear_outbound_data_buffer(self) -> None:
+        """h2 does it for a GOAWAY only; what was to be sent is still to be sent."""
+
+
 @dataclass(slots=True)
 class Answer:
-    """What came back on our stream so far."""
+    """What came back on `stream` so far."""
 
+    stream: int
     headers: dict[str, str] = field(default_factory=dict)
     body: bytearray = field(default_factory=bytearray)
     ended: bool = False
@@ -60,8 +79,9 @@ class Answer:
                     raise CheckFailed("the answer is no HealthCheckResponse: too long")
             case StreamReset(error_code=code):
                 raise CheckFailed(f"the server reset the stream: error {int(code or 0)}")
-            case ConnectionTerminated(error_code=code):
-                raise CheckFailed(f"the server ended the connection: error {int(code or 0)}")
+            case ConnectionTerminated(error_code=code, last_stream_id=last):
+                if code or (last or 0) < self.stream:
+                    raise CheckFailed(f"the server ended the connection: error {int(code or 0)}")
             case StreamEnded():
                 self.ended = True
 
@@ -121,12 +141,12 @@ class GrpcChecker:
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Raises CheckFailed, ProtocolError and OSError."""
-        connection = H2Connection(H2Configuration(client_side=True))
+        connection = _Connection()
         connection.initiate_connection()
         stream = connection.get_next_available_stream_id()
         connection.send_headers(stream, self._headers())
         connection.send_data(stream, request(self.config.service), end_stream=True)
-        answer = Answer()
+        answer = Answer(stream)
         while not answer.ended:
             writer.write(connection.data_to_send())
             await asyncio.sleep(0)  # one that floods us must not keep the deadline from being noticed

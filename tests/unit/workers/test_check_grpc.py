@@ -178,12 +178,12 @@ def test_what_is_no_health_service_fails_on_time(serve: Serve, failure: str) -> 
     assert peak_memory() - before < 32 << 20
 
 
-SERVES = (
-    PREFACE
-    + ONE_HEADER.replace(b"\1\1\0", b"\1\1\4")
-    + b"\0\0\7\0\0\0\0\0\1\0\0\0\0\2\x08\1"
-    + b"\0\0\x0f\1\5\0\0\0\1\0\x0bgrpc-status\x010"
+ANSWER = (
+    ONE_HEADER.replace(b"\1\1\0", b"\1\1\4"),
+    b"\0\0\7\0\0\0\0\0\1\0\0\0\0\2\x08\1",
+    b"\0\0\x0f\1\5\0\0\0\1\0\x0bgrpc-status\x010",
 )
+SERVES = PREFACE + b"".join(ANSWER)
 GO_AWAY = b"\0\0\x08\7\0\0\0\0\0\0\0\0\1" + bytes(4)  # no error, stream 1 was the last
 
 
@@ -192,6 +192,35 @@ def test_what_comes_behind_a_complete_answer_is_no_part_of_it(end: bytes) -> Non
     """A server may end the connection, or say that it reads no more, in the same breath (RFC 9113 6.8 and 8.1)."""
     result, _ = against(says(SERVES + end), hostile(PATIENT))
     assert result.failure == ""
+
+
+@pytest.mark.parametrize("at", range(1, 4))
+@pytest.mark.parametrize("pause", [0, 0.02], ids=["at-once", "bit-by-bit"])
+def test_one_that_takes_no_more_questions_may_answer_this_one(at: int, pause: float) -> None:
+    """Streams up to the last that it names are completed (RFC 9113 6.8)."""
+    parts = [PREFACE, *ANSWER]
+    parts.insert(at, GO_AWAY)
+    result, _ = against(says(*(parts if pause else [b"".join(parts)]), pause=pause), hostile(PATIENT))
+    assert result.failure == ""
+
+
+@pytest.mark.parametrize(
+    ("last", "error", "failure"), [(1, 2, "error 2"), (0, 0, "error 0")], ids=["with-an-error", "without-us"]
+)
+def test_one_that_does_not_say_so_ends_it(last: int, error: int, failure: str) -> None:
+    end = GO_AWAY[:-8] + last.to_bytes(4) + error.to_bytes(4)
+    result, _ = against(says(PREFACE + end + SERVES[len(PREFACE) :]), hostile(PATIENT))
+    assert result.failure == f"the server ended the connection: {failure}"
+
+
+def test_what_it_waits_for_before_it_answers_is_said_all_the_same() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(PREFACE + GO_AWAY)
+        await reader.readuntil(b"\0\0\0\4\1\0\0\0\0")  # our word for its SETTINGS
+        writer.write(b"".join(ANSWER))
+
+    assert against(serve, hostile(PATIENT))[0].failure == ""
 
 
 def test_one_that_hangs_up() -> None:
