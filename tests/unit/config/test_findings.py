@@ -249,7 +249,7 @@ MISTAKES: list[tuple[str, str, str, int]] = [
     ("server", "real_server 10.0.0.1 80 {\n}", "duplicate-real-server", ELSEWHERE),
     ("server", "real_server 2001:db8::1 80 {\n}", "wrong-family", 13),
     ("root", (SERVER % "192.0.2.81 81").replace("NAT", "DR"), "port-differs", 0),
-    ("real", "lthreshold 5", "lthreshold-too-high", 11),
+    ("real", "lthreshold 5", "lthreshold-too-high", 12),
     ("real", "uthreshold 9\nlthreshold 10", "lthreshold-too-high", 0),
     ("real", "MISC_CHECK {\n}", "no-misc-path", 1),
     ("real", "FILE_CHECK {\n}", "no-track-file", 1),
