@@ -47,6 +47,7 @@ class GrantingKernel:
     """The part of IpvsKernel that a checker without marks and timeouts calls."""
 
     def __init__(self, family: int, namespace: str | None = None) -> None:
+        self.family = family
         self.rows: ipvs.Table = {}
 
     def resize(self, size: int, force: bool) -> None:
