@@ -277,16 +277,16 @@ class CheckerWorker(Worker[CheckerSlice]):
                 points[key] = {_id(task): task.points for task in tasks if task.points}
         self._tell_later(state, state.reconfigure(config, failed, points, init_notifies))
         self._introduce(state, [real for real in reals.values() if real.key not in old_reals])
-        self._introduce(state, [real for real in reals.values() if _is_alpha(real) and real.key in old_reals], "kept")
+        self._introduce(state, [real for real in reals.values() if real.key in old_reals], "kept")
 
     def _introduce(self, state: VirtualServerState, reals: Iterable[RealServer], how: str = "added") -> None:
         """The parent hears of new real servers: it may remember others of that name, which were taken away.
 
-        And of those that are up already and would begin as failed in a successor.
+        And of those that are not what they would begin as in a successor.
         """
         for config in reals:
             real = state.reals[config.key]
-            if how == "added" or not real.told:
+            if how == "added" or (real.alive is _is_alpha(config) and not real.told):
                 self.teller.report_real(state.config, config, real.alive, f"{how} by a reload")
 
     # results ------------------------------------------------------------------------------------------------------
