@@ -12,6 +12,7 @@ from keepalived_py.values import Protocol, ip_address
 from .helpers_config import load_text
 
 HOW = "lvs_sched rr\nlvs_method NAT\n"
+SCHEDULERS = ("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "fo", "ovf", "sed", "nq", "twos")
 V4, V6 = "real_server 10.1.0.1 80 {\n}", "real_server fd01::1 80 {\n}"
 
 

@@ -24,7 +24,9 @@ from keepalived_py.config.model import (
     FileCheck,
     HttpCheck,
     HttpUrl,
+    MiscCheck,
     RealServer,
+    Script,
     SmtpCheck,
     SslSettings,
     TcpCheck,
@@ -318,3 +320,29 @@ def test_material_for_tls_that_is_missing_refuses_start_and_reload(
     run(config(check), scenario, monkeypatch)
     with pytest.raises(WorkerError, match=r"none\.pem"):
         run(broken, scenario, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("check", "mails"),
+    [
+        (MiscCheck(timing=SLOW, script=Script(argv=("true",)), timeout=1), [(True, False)]),
+        (TcpCheck(timing=SLOW, endpoint=endpoint(1)), []),
+    ],
+)
+def test_the_first_result_of_a_script_is_mailed_though_nothing_changed(
+    check: Check, mails: list[tuple[bool, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by keepalived, of well and not moved; no_checker_emails keeps those that have not moved a server."""
+    sent: list[tuple[bool, bool]] = []
+
+    async def scenario(worker: CheckerWorker) -> None:
+        def checked(*args: Any, moved: bool) -> None:
+            sent.append((args[3], moved))
+
+        monkeypatch.setattr(worker.teller, "checked", checked)
+        (task,) = worker.tasks[SERVICE][REAL]
+        for _ in range(3):
+            worker._checked(task, WELL)
+
+    run(config(check), scenario, monkeypatch)
+    assert sent == mails

@@ -175,6 +175,14 @@ def test_long_texts_are_cut_and_none_can_add_a_header() -> None:
     assert len(inbox.mails) == 1
 
 
+def test_many_recipients_do_not_cost_the_text() -> None:
+    """keepalived cuts the whole at 1023 characters."""
+    recipients = tuple(f"operator-{number}@example.org" for number in range(100))
+    found = message_from_bytes(compose(Mail("[R1] S", "=> B <=", ""), "lb@x", recipients))
+    assert found["To"].replace("\r\n", "").split(", ") == list(recipients)
+    assert str(found.get_payload()).strip() == "=> B <="
+
+
 def test_a_line_with_a_dot_does_not_end_the_mail() -> None:
     inbox = Inbox()
     send(inbox, ("s", ".dot"))
