@@ -1,8 +1,8 @@
 """The checker worker over a kernel that is a dictionary: any story of checks, files, scripts, addresses, reloads,
 deaths of the worker, refusals of the kernel and edits by others.
 
-What the table must be is told a second time in balancer_world.py. While nobody else edits, the table is that after every
-event; after edits and refusals it is that again at the next look, and then nothing more is sent.
+What the table must be is told a second time in balancer_world.py. While nobody else edits, the table is that after
+every event; after edits and refusals it is that again at the next look, and then nothing more is sent.
 """
 
 from __future__ import annotations
