@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from keepalived_py.checks.rounds import RoundsState
 from keepalived_py.checks.state import CheckerState
-from keepalived_py.config.model import Check, CheckTiming, HttpCheck, MiscCheck, RealServer, SmtpCheck
+from keepalived_py.config.model import Check, CheckTiming, HttpCheck, MiscCheck, RealServer, SmtpCheck, UdpCheck
 from keepalived_py.records import dataclass
 from keepalived_py.values import ServiceKey
 
@@ -19,10 +19,16 @@ SAME_TIMING = CheckTiming()
 
 
 def identity(check: Check) -> Check:
-    """What makes two checkers the same across a reload: everything but their timing."""
-    if isinstance(check, HttpCheck):
-        return replace(check, timing=SAME_TIMING, fast_recovery=False)
-    return replace(check, timing=SAME_TIMING)
+    """What makes two checkers the same across a reload: what is asked of whom, not when, nor what is made of it."""
+    check = replace(check, timing=SAME_TIMING)
+    match check:
+        case HttpCheck():
+            return replace(check, fast_recovery=False, http_protocol="")
+        case MiscCheck():
+            return replace(check, timeout=0.0)
+        case UdpCheck():
+            return UdpCheck(timing=SAME_TIMING, endpoint=check.endpoint)
+    return check
 
 
 def beginning(check: Check) -> CheckerState:
