@@ -1,0 +1,66 @@
+"""lvs_flush_on_stop, omega and lvs_timeouts, over a kernel that is a dictionary (checker-behaviour.md 5 to 7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ipc.messages import RealServerStateChanged
+from keepalived_py.config.model import IpvsSettings
+from keepalived_py.plan import ipvs
+from workers.checker import table as table_module
+from workers.checker.worker import CheckerWorker
+
+from .test_service_table import STRANGER, FakeKernel, reals, run, service, sliced
+
+
+@pytest.fixture(autouse=True)
+def kernel(monkeypatch: pytest.MonkeyPatch) -> ipvs.Table:
+    monkeypatch.setattr(table_module, "IpvsKernel", FakeKernel)
+    FakeKernel.shared = {}
+    return FakeKernel.shared
+
+
+@pytest.mark.parametrize("omega", [True, False])
+@pytest.mark.parametrize(("mode", "told"), [("no", 1), ("all", 0), ("vs", 0)])
+def test_what_a_stop_takes_away_and_tells(mode: str, told: int, omega: bool, kernel: ipvs.Table) -> None:
+    """lvs_flush_on_stop takes all there is, with VS our services as a whole; real servers are not told then."""
+    kernel[STRANGER] = ipvs.Entry(ipvs.Service("wlc"))
+
+    async def scenario(worker: CheckerWorker) -> None:
+        def flush() -> None:
+            FakeKernel.shared.clear()
+
+        worker.table.kernel.flush = flush  # type: ignore[method-assign]
+        await worker.apply(
+            sliced(service(1, real_servers=reals(1), omega=omega), ipvs=IpvsSettings(flush_on_stop=mode))
+        )
+
+    sent = run(sliced(), scenario)
+    assert list(kernel) == ([] if mode == "all" else [STRANGER])
+    removed = [each for each in sent if isinstance(each, RealServerStateChanged) and each.reason == "shutting down"]
+    assert len(removed) == (told if omega else 0)
+
+
+def test_timeouts_that_a_reload_takes_away_are_what_they_were() -> None:
+    """A reload flushes nothing, whatever lvs_flush says."""
+    timeouts = {"tcp": 900, "tcpfin": 120, "udp": 300}
+    seen: list[dict[str, int]] = []
+
+    async def scenario(worker: CheckerWorker) -> None:
+        kernel: Any = worker.table.kernel
+        kernel.timeouts = lambda: dict(timeouts)
+        kernel.set_timeouts = timeouts.update
+        for ipvs_settings in (
+            IpvsSettings(timeout_tcp=5),
+            IpvsSettings(timeout_udp=6, flush=True),
+            IpvsSettings(timeout_udp=6),
+            IpvsSettings(),
+        ):
+            await worker.apply(sliced(service(1, real_servers=reals(1)), ipvs=ipvs_settings))
+            seen.append(dict(timeouts))
+
+    run(sliced(), scenario)
+    first = {"tcp": 900, "tcpfin": 120, "udp": 300}
+    assert seen == [first | {"tcp": 5}, first | {"udp": 6}, first | {"udp": 6}, first]
