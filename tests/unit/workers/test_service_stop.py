@@ -1,7 +1,8 @@
-"""lvs_flush_on_stop, omega and lvs_timeouts, over a kernel that is a dictionary (checker-behaviour.md 5 to 7)."""
+"""A kernel without IPVS, lvs_flush_on_stop, omega, lvs_timeouts (checker-behaviour.md 1 and 5 to 7)."""
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from ipc.messages import RealServerStateChanged
 from keepalived_py.config.model import IpvsSettings
 from keepalived_py.plan import ipvs
 from workers.checker import table as table_module
+from workers.checker.ipvs_kernel import IpvsError
 from workers.checker.worker import CheckerWorker
+from workers.worker import WorkerError
 
 from .test_service_table import STRANGER, FakeKernel, reals, run, service, sliced
 
@@ -64,3 +67,25 @@ def test_timeouts_that_a_reload_takes_away_are_what_they_were() -> None:
     run(sliced(), scenario)
     first = {"tcp": 900, "tcpfin": 120, "udp": 300}
     assert seen == [first | {"tcp": 5}, first | {"udp": 6}, first | {"udp": 6}, first]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_without_ipvs_the_checker_ends_with_1_where_there_are_services(
+    wanted: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def missing() -> int:
+        raise IpvsError("the kernel has no IPVS", errno.ENOENT)
+
+    async def scenario(worker: CheckerWorker) -> None:
+        worker.config = sliced(*[service(1, real_servers=reals(1))] * wanted)
+        caplog.set_level("INFO")
+        if wanted:
+            with pytest.raises(WorkerError, match="the kernel has no IPVS") as error:
+                worker.prepare()
+            assert error.value.code == 1
+        else:
+            worker.prepare()
+            assert "which nothing needs yet" in caplog.text
+
+    monkeypatch.setattr("workers.checker.worker.resolve_family", missing)
+    run(sliced(), scenario)
