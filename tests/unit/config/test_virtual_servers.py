@@ -156,6 +156,12 @@ def test_a_group_of_both_families(tmp_path: Path, mark: str, method: str, proble
     assert (found is None, said) == (bool(problems), problems)
 
 
+def test_a_group_of_both_families_has_none_of_its_own(tmp_path: Path) -> None:
+    inner = f"lvs_sched rr\nlvs_method TUN\nprotocol TCP\nip_family inet6\n{V4}"
+    found, problems = group(tmp_path, "10.0.0.1 80\nfd00::1 80", inner)
+    assert (found is not None, problems) == (True, {"family-of-mixed-group"})
+
+
 # what is corrected ----------------------------------------------------------------------------------------------------
 
 
@@ -257,3 +263,8 @@ def test_flags(tmp_path: Path, scheduler: str, flag: str, kept: str) -> None:
     found, problems = one(tmp_path, "10.0.0.1 80", f"lvs_sched {scheduler}\nlvs_method NAT\nprotocol TCP", flag, V4)
     assert found.flags == ((kept,) if kept else ())
     assert problems == ({"flag-of-scheduler"} if not kept and flag != "hashed" else set())
+
+
+def test_a_flag_may_stand_before_its_scheduler(tmp_path: Path) -> None:
+    found, problems = one(tmp_path, "10.0.0.1 80", "sh-port\nlvs_sched sh\nlvs_method NAT\nprotocol TCP", V4)
+    assert (found.flags, problems) == (("flag-2",), set())

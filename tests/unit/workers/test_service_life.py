@@ -1,8 +1,10 @@
-"""A kernel without IPVS, lvs_flush_on_stop, omega, lvs_timeouts (checker-behaviour.md 1 and 5 to 7)."""
+"""A kernel without IPVS, lvs_flush_on_stop, omega, lvs_timeouts, ha_suspend (checker-behaviour.md 1 and 5 to 8)."""
 
 from __future__ import annotations
 
 import errno
+import socket
+import struct
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ import pytest
 from ipc.messages import RealServerStateChanged
 from keepalived_py.config.model import IpvsSettings
 from keepalived_py.plan import ipvs
+from keepalived_py.values import ip_address
+from workers.checker import suspend
 from workers.checker import table as table_module
 from workers.checker.ipvs_kernel import IpvsError
 from workers.checker.worker import CheckerWorker
@@ -89,3 +93,23 @@ def test_without_ipvs_the_checker_ends_with_1_where_there_are_services(
 
     monkeypatch.setattr("workers.checker.worker.resolve_family", missing)
     run(sliced(), scenario)
+
+
+def test_an_address_is_here_while_any_interface_has_it() -> None:
+    """ha_suspend counts it on each."""
+
+    def notice(kind: int, interface: int) -> None:
+        body = suspend.IFADDRMSG.pack(socket.AF_INET, 32, 0, 0, interface) + struct.pack(
+            "=HH4s", 8, suspend.IFA_LOCAL, ip_address("10.0.0.1").packed
+        )
+        addresses._take(kind, memoryview(body))
+        addresses._settle()
+        seen.append(bool(addresses.present))
+
+    seen: list[bool] = []
+    changes: list[None] = []
+    addresses = suspend.HostAddresses(lambda: changes.append(None))
+    for kind, interface in (("NEW", 1), ("NEW", 2), ("DEL", 1), ("DEL", 2)):
+        notice(getattr(suspend, f"RTM_{kind}ADDR"), interface)
+    assert seen == [True, True, True, False]
+    assert len(changes) == 2
