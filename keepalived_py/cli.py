@@ -25,7 +25,7 @@ from .config.system import this_machine
 from .dumpfile import temporary_directory
 from .options import Options, parse, usage
 from .parent.daemonize import daemonize
-from .parent.last_good import LastGood
+from .parent.last_good import LastGood, Reading
 from .parent.pidfile import DIRECTORY, AlreadyRunning, PidFile, default_path
 from .parent.reload import Applied
 from .parent.roles import Plan
@@ -182,7 +182,7 @@ def _load_or_last_good(options: Options) -> LoadResult:
     """What is read at a start: the file, or when that is broken what was in force before."""
     result, kept = _load(options), _last_good(options)
     broken = result.config is None or _errors(result)
-    kept.stage(None if broken else result.config)
+    kept.stage(None if broken else result.config, Reading.START)
     if broken and kept.path and os.path.exists(kept.path):
         last = _load(options, file=kept.path)
         if last.config is not None:
@@ -195,7 +195,7 @@ def _load_or_last_good(options: Options) -> LoadResult:
 
 def _load_for_reload(options: Options, current: Applied) -> ConfigLoaded:
     result = _load(options, current=current)
-    _last_good(options).stage(None if _errors(result) else result.config)
+    _last_good(options).stage(None if _errors(result) else result.config, Reading.RELOAD)
     check_log = current.config.global_defs.reload.check_config
     if check_log is not None and not _acceptable(result, check_log):
         return ConfigLoaded(config=None, problems=("New config failed validation",), errors=("validation",))

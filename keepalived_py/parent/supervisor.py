@@ -50,6 +50,7 @@ from .child import Child, collected, fork_process
 from .fifos import Fifos
 from .hook import GRACE as HOOK_GRACE
 from .hook import Hooks
+from .last_good import Reading
 from .loader import Loader
 from .reload import Applied, ReloadCoordinator
 from .reload_files import ReloadClock, create, reload_file, remove
@@ -169,7 +170,7 @@ class Supervisor:
                 self._expected.clear()
                 for role in self.roles.values():
                     role.forget(config)
-                self.plan.last_good.confirm()
+                self.plan.last_good.confirm(Reading.RELOAD)
             self._adopted = config
             self.plan.adopt(config)
             setproctitle.setthreadtitle(config.global_defs.parent_process_name or self.plan.title)
@@ -274,7 +275,7 @@ class Supervisor:
                 self._expected.discard(peer)
                 if starting and not self._expected:
                     logger.info("Startup complete")
-                    self.plan.last_good.confirm()
+                    self.plan.last_good.confirm(Reading.START)
                 self._start_vrrp()
                 self.reload.confirmed(peer, msg.generation)
                 self._proceed()

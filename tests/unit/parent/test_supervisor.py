@@ -40,6 +40,7 @@ from keepalived_py.config.model import (
     VrrpConfig,
 )
 from keepalived_py.parent import supervisor as module
+from keepalived_py.parent.last_good import LastGood, Reading
 from keepalived_py.parent.pidfile import PidFile
 from keepalived_py.parent.reload import Applied
 from keepalived_py.parent.roles import Plan
@@ -76,7 +77,8 @@ class Forked:
 class Daemon:
     """A parent whose processes are pretended; `turn` is one turn of its loop and of the code around it."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, first: Config) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, first: Config, kept: str = "") -> None:
+        self.kept = LastGood(kept)
         self.forks: list[Forked] = []
         self.killed: list[tuple[int, int]] = []
         self.loaders = 0
@@ -93,6 +95,7 @@ class Daemon:
                 start_script=self._no_script,
                 pid_files=self.pid_files,
                 withdraw=lambda found, names: 0,
+                last_good=self.kept,
             ),
             Applied(1, first),
         )
@@ -362,3 +365,35 @@ def test_a_preparation_that_fails_for_want_of_something_is_tried_again(daemon: D
     daemon.parent._later(partial(daemon.parent._spawn, Peer.CHECKER))
     daemon.turn()
     assert [each.peer for each in daemon.forks] == [Peer.CHECKER]
+
+
+def test_the_end_of_the_start_keeps_what_was_started_with_not_what_a_reload_reads(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """For a worker that died in the start no reload waits."""
+    path = tmp_path / "kept"
+    daemon = Daemon(monkeypatch, config(100), str(path))
+    try:
+        daemon.kept.stage(config(100), Reading.START)
+        daemon.parent._adopt()
+        daemon.parent._start_workers()
+        daemon.turn()
+        daemon.dies(Peer.CHECKER)
+        daemon.turn()
+        daemon.parent.request_reload()
+        daemon.turn()
+        assert daemon.loaders == 1
+        daemon.kept.stage(config(120), Reading.RELOAD)
+        for peer in (Peer.CHECKER, Peer.VRRP):
+            daemon.worker(peer).channel.send(ConfigApplied(generation=1))
+            daemon.turn()
+        assert "priority 100" in path.read_text()
+        daemon.found(config(120))
+        daemon.turn()
+        assert "priority 100" in path.read_text()
+        for peer in (Peer.CHECKER, Peer.VRRP):
+            daemon.worker(peer).channel.send(ConfigApplied(generation=2))
+            daemon.turn()
+        assert "priority 120" in path.read_text()
+    finally:
+        daemon.close()
