@@ -21,6 +21,11 @@ TYPE_MASK = 0x3FFF
 BUFFER_SIZE = 1 << 18
 SO_RCVBUFFORCE = 33
 INT_MAX = (1 << 31) - 1
+TRIES = 3
+"""Times that a dump is asked for, if the kernel says that it was interrupted.
+
+Adverts wait meanwhile, with 4,000 addresses about 20 ms each.
+"""
 GENL = struct.Struct("=BBH")
 NETLINK_GENERIC = 16
 CTRL, GETFAMILY, FAMILY_ID, FAMILY_NAME = 0x10, 3, 1, 2
@@ -65,6 +70,41 @@ def signed_messages(data: bytes | memoryview) -> Iterator[tuple[int, int, int, i
         position += length + -length % 4
 
 
+def dump(sock: socket.socket, kind: int, body: bytes, sequence: int = 1) -> list[tuple[int, memoryview]]:
+    """Type and body of all answers on a blocking socket. Raises OSError.
+
+    What changes while it is read is read again, but not for ever; nothing is decoded in vain.
+    """
+    for _ in range(TRIES):
+        sock.send(message(kind, NLM_F_REQUEST | NLM_F_DUMP, body, sequence))
+        found, whole = _answers(sock, sequence)
+        if whole:
+            break
+    return found
+
+
+def _answers(sock: socket.socket, wanted: int) -> tuple[list[tuple[int, memoryview]], bool]:
+    """The answers to one request, and whether nothing changed meanwhile."""
+    found: list[tuple[int, memoryview]] = []
+    whole = True
+    while True:
+        for kind, flags, sequence, body in messages(sock.recv(BUFFER_SIZE)):
+            if sequence != wanted:
+                continue
+            whole = whole and not flags & NLM_F_DUMP_INTR
+            if kind == NLMSG_DONE:
+                return found, whole
+            if kind == NLMSG_ERROR:
+                code = error_code(body)
+                raise OSError(code, os.strerror(code))
+            found.append((kind, body))
+
+
+def error_code(body: memoryview) -> int:
+    """The errno in a NLMSG_ERROR; 0 acknowledges."""
+    return -int.from_bytes(body[:4], sys.byteorder, signed=True)
+
+
 def attributes(body: memoryview) -> dict[int, memoryview]:
     """Attributes of one level by type; malformed ends are dropped."""
     found: dict[int, memoryview] = {}
@@ -85,6 +125,6 @@ def generic_family(name: str) -> int:
         sock.send(message(CTRL, NLM_F_REQUEST, body, 1))
         kind, _, _, answer = next(messages(sock.recv(BUFFER_SIZE)))
     if kind != CTRL:
-        code = -int.from_bytes(answer[:4], sys.byteorder, signed=True)
+        code = error_code(answer)
         raise OSError(code, os.strerror(code))
     return int.from_bytes(attributes(answer[GENL.size :])[FAMILY_ID], sys.byteorder)

@@ -13,7 +13,6 @@ import logging
 import os
 import signal
 import socket
-import struct
 from collections.abc import Container, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from functools import cache
@@ -44,6 +43,7 @@ from workers.netlink import (
     NLMSG_ERROR,
     attribute,
     attributes,
+    error_code,
     messages,
 )
 
@@ -175,7 +175,7 @@ class IpvsKernel:
         try:
             self._send(parts)
             for sequence, answer in self._acknowledgements(self._sequence):
-                refused, code = asked.get(sequence), _code(answer)
+                refused, code = asked.get(sequence), error_code(answer)
                 if refused is not None and code and not _harmless(refused, code):
                     failed.append((refused, IpvsError(_describe(refused), code)))
         except IpvsError as exc:
@@ -226,7 +226,7 @@ class IpvsKernel:
             if sequence != own:
                 continue
             if kind in (NLMSG_DONE, NLMSG_ERROR):
-                code = _code(content)
+                code = error_code(content)
                 if code:
                     raise IpvsError(what, code)
                 return
@@ -314,12 +314,6 @@ class IpvsKernel:
         """Set all three timeouts, in seconds."""
         body = b"".join(u32(CMD_TIMEOUTS[name], value) for name, value in values.items())
         self._order(SET_CONFIG, body, "timeouts")
-
-
-def _code(body: memoryview) -> int:
-    """The errno in an acknowledgement or at the end of a dump, 0 for success."""
-    (code,) = struct.unpack_from("=i", body)
-    return -int(code)
 
 
 def _harmless(op: Op, code: int) -> bool:

@@ -13,17 +13,7 @@ from keepalived_py.checks.presence import is_suspended
 from keepalived_py.config.model import VirtualServer
 from keepalived_py.values import IPAddress, IPv4Address, IPv6Address
 from workers import netlink
-from workers.netlink import (
-    BUFFER_SIZE,
-    NLM_F_DUMP,
-    NLM_F_DUMP_INTR,
-    NLM_F_REQUEST,
-    NLMSG_DONE,
-    NLMSG_ERROR,
-    attributes,
-    message,
-    messages,
-)
+from workers.netlink import BUFFER_SIZE, attributes, messages
 
 from .task import CheckerTask, Scheduler
 
@@ -38,7 +28,6 @@ SETTLE = 0.1
 """Seconds that notices are collected for: an instance brings its addresses by the thousand."""
 RECEIVE_BUFFER = 4 << 20
 SO_RCVBUFFORCE = 33
-TRIES = 5
 Place = tuple[IPAddress, int, int]
 """Address, prefix length and interface: what the kernel holds once."""
 
@@ -146,25 +135,7 @@ def _socket(groups: int) -> socket.socket:
 
 
 def _dump() -> set[Place]:
-    """All addresses of this network namespace. What changes while it is read is read again, but not for ever."""
+    """All addresses of this network namespace."""
     with _socket(0) as sock:
-        for _ in range(TRIES):
-            sock.send(message(RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP, IFADDRMSG.pack(0, 0, 0, 0, 0), 1))
-            found, whole = _read(sock)
-            if whole:
-                break
-    return found
-
-
-def _read(sock: socket.socket) -> tuple[set[Place], bool]:
-    """The answer to one request, and whether nothing changed meanwhile."""
-    found: set[Place] = set()
-    whole = True
-    while True:
-        for kind, flags, _, body in messages(sock.recv(BUFFER_SIZE)):
-            whole = whole and not flags & NLM_F_DUMP_INTR
-            if kind in (NLMSG_DONE, NLMSG_ERROR):
-                return found, whole
-            place = decode(body) if kind == RTM_NEWADDR else None
-            if place is not None:
-                found.add(place)
+        answers = netlink.dump(sock, RTM_GETADDR, IFADDRMSG.pack(0, 0, 0, 0, 0))
+    return {place for kind, body in answers if kind == RTM_NEWADDR and (place := decode(body)) is not None}

@@ -274,36 +274,23 @@ class RequestSocket:
                 continue
             for kind, _, sequence, body in messages(memoryview(self._buffer)[:size]):
                 if kind == NLMSG_ERROR:
-                    (code,) = struct.unpack_from("=i", body)
+                    code = netlink.error_code(body)
                     if code:
-                        yield sequence, -code
+                        yield sequence, code
 
     def dump(self) -> Iterator[LinkNotice | AddressNotice]:
-        """All links, then all addresses."""
+        """All links, then all addresses. Raises OSError."""
         for kind, body in ((RTM_GETLINK, IFINFOMSG.pack(0, 0, 0, 0, 0)), (RTM_GETADDR, IFADDRMSG.pack(0, 0, 0, 0, 0))):
             yield from self._dump(kind, body)
 
     def _dump(self, kind: int, body: bytes) -> Iterator[LinkNotice | AddressNotice]:
         self._sequence += 1
-        request = NLMSG.pack(NLMSG.size + len(body), kind, NLM_F_REQUEST | NLM_F_DUMP, self._sequence, 0)
         self._sock.setblocking(True)
         try:
-            self._sock.sendmsg([request, body])
-            while True:
-                data = self._sock.recv(BUFFER_SIZE)
-                for answer, _, sequence, content in messages(data):
-                    if sequence != self._sequence:
-                        continue
-                    if answer == NLMSG_DONE:
-                        return
-                    if answer == NLMSG_ERROR:
-                        (code,) = struct.unpack_from("=i", content)
-                        raise KernelError("dump", -code)
-                    found = notice(answer, content)
-                    if found is not None:
-                        yield found
+            answers = netlink.dump(self._sock, kind, body, self._sequence)
         finally:
             self._sock.setblocking(False)
+        return (found for answer in answers if (found := notice(*answer)) is not None)
 
 
 def _describe(op: Op | EntryOp) -> str:

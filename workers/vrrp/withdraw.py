@@ -6,7 +6,7 @@ from keepalived_py.config.model import Config
 from keepalived_py.plan.links import DeleteAddress
 
 from .promotion import promoting
-from .rtnetlink import AddressNotice, KernelError, LinkNotice, RequestSocket, batches
+from .rtnetlink import AddressNotice, LinkNotice, RequestSocket, batches
 
 OWNER = 255
 SIZE = 1000
@@ -33,8 +33,6 @@ def withdraw(config: Config, names: frozenset[str]) -> int:
             for batch in batches(left, SIZE):
                 for error in requests.submit(batch):
                     raise OSError(error.code, str(error))
-    except KernelError as exc:
-        raise OSError(exc.code, str(exc)) from exc
     finally:
         requests.close()
     return len(left)

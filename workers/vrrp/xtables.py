@@ -22,6 +22,7 @@ from workers.netlink import (
     NLMSG_ERROR,
     attribute,
     attributes,
+    error_code,
     message,
     messages,
 )
@@ -80,7 +81,8 @@ class Xtables:
             for start in range(0, len(content), MANY):
                 chunk = content[start : start + MANY]
                 self._sock.send(b"".join(encode(each, names[each.set], present) for each in chunk))
-                for code in {error for kind, body in self._answers() if kind == NLMSG_ERROR and (error := _code(body))}:
+                codes = {error_code(body) for kind, body in self._answers() if kind == NLMSG_ERROR}
+                for code in codes - {0}:
                     logger.error("ipset: %s", os.strerror(code) if code < MOST_CODES else f"error {code}")
         except OSError as exc:
             logger.error("ipset: %s", exc.strerror)
@@ -104,10 +106,6 @@ class Xtables:
             while True:
                 for kind, _, _, body in messages(self._sock.recv(1 << 16)):
                     yield kind, body
-
-
-def _code(body: memoryview) -> int:
-    return -int(struct.unpack_from("=i", body)[0])
 
 
 def encode(member: Member, name: str, present: bool) -> bytes:

@@ -16,7 +16,6 @@ from keepalived_py.config.model import GroupRange, IpvsSettings, VirtualServer
 from keepalived_py.config.model import SyncDaemon as Settings
 from keepalived_py.values import Protocol, ServiceKey, ip_address
 from workers import nftables, sync_daemon
-from workers.checker import suspend
 from workers.checker.marks import GroupMarks
 from workers.checker.suspend import decode
 from workers.netlink import attribute, attributes, message, messages
@@ -218,35 +217,3 @@ def test_nft_that_cannot_be_run(monkeypatch: pytest.MonkeyPatch, caplog: pytest.
     monkeypatch.setattr(nftables, "COMMAND", ("sleep", "5"))
     monkeypatch.setattr(nftables, "LIMIT", 0.1)
     assert asyncio.run(nftables.load("x", "")) is False
-
-
-class AddressSocket:
-    """A kernel whose first answer to a dump was interrupted: an address that it had passed by moved meanwhile."""
-
-    def __init__(self) -> None:
-        self.answers = [(0x10, ["10.0.0.2"]), (0, ["10.0.0.1", "10.0.0.2"])]
-
-    def __enter__(self) -> AddressSocket:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def send(self, data: bytes) -> None:
-        flags, addresses = self.answers.pop(0)
-        bodies = (
-            suspend.IFADDRMSG.pack(socket.AF_INET, 24, 0, 0, 1) + attribute(2, ip_address(a).packed) for a in addresses
-        )
-        self.said = b"".join(message(suspend.RTM_NEWADDR, flags | 2, body) for body in bodies)
-        self.said += message(suspend.NLMSG_DONE, 2, bytes(4))
-
-    def recv(self, size: int) -> bytes:
-        return self.said
-
-
-def test_addresses_that_move_while_they_are_read_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the servers of one that was passed by would not be checked as long as nothing else moves."""
-    kernel = AddressSocket()
-    monkeypatch.setattr(suspend, "_socket", lambda groups: kernel)
-    assert {str(address) for address, _, _ in suspend._dump()} == {"10.0.0.1", "10.0.0.2"}
-    assert kernel.answers == []
