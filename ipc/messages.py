@@ -232,6 +232,16 @@ class GroupMarked:
     mark: int
 
 
+@message("checker.timeouts", Peer.CHECKER, merge_by=())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeoutsReplaced:
+    """What lvs_timeouts took the place of, in seconds, to be put back; 0 when it was. A successor finds ours only."""
+
+    tcp: int = 0
+    tcpfin: int = 0
+    udp: int = 0
+
+
 @message("config.loaded", Peer.LOADER)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigLoaded:
@@ -264,10 +274,18 @@ Message = (
     | VirtualServerStateChanged
     | RealServerStateChanged
     | GroupMarked
+    | TimeoutsReplaced
     | ConfigLoaded
 )
 
-StateMessage = VrrpStateChanged | ScriptStateChanged | VirtualServerStateChanged | RealServerStateChanged | GroupMarked
+StateMessage = (
+    VrrpStateChanged
+    | ScriptStateChanged
+    | VirtualServerStateChanged
+    | RealServerStateChanged
+    | GroupMarked
+    | TimeoutsReplaced
+)
 """Reports of which the parent keeps the newest per subject, for the worker that has to be restarted."""
 
 

@@ -11,9 +11,11 @@ from typing import Any
 
 from ipc.messages import (
     ConfigLoaded,
+    GroupMarked,
     Peer,
     RealServerStateChanged,
     ScriptStateChanged,
+    TimeoutsReplaced,
     VirtualServerStateChanged,
     VrrpStateChanged,
 )
@@ -101,12 +103,13 @@ class Role:
 
 def subjects(config: Config) -> set[tuple[Any, ...]]:
     """The `merge_key` of every report that can come of `config`."""
-    found: set[tuple[Any, ...]] = set()
+    found: set[tuple[Any, ...]] = {(TimeoutsReplaced,)}
     found.update((VrrpStateChanged, "INSTANCE", each.name) for each in config.vrrp.instances)
     found.update((VrrpStateChanged, "GROUP", each.name) for each in config.vrrp.sync_groups)
     found.update((ScriptStateChanged, each.name) for each in config.vrrp.scripts)
     for server in config.checker.virtual_servers:
         service = str(server.key)
+        found.add((GroupMarked, server.key.group, server.protocol.value))
         found.add((VirtualServerStateChanged, service))
         found.update((RealServerStateChanged, service, real.key.text(server.protocol)) for real in server.real_servers)
     return found

@@ -282,12 +282,15 @@ def test_a_start_adopts_what_stands_and_keep_leaves_it() -> None:
     assert table() == []
 
 
-def test_flush_and_timeouts() -> None:
+def test_flush_and_timeouts_also_with_a_killed_checker() -> None:
     subprocess.run(["ipvsadm", "-A", "-t", "10.9.9.9:1", "-s", "rr"], check=True)
     before = subprocess.run(["ipvsadm", "-L", "--timeout"], capture_output=True, text=True, check=True).stdout
     head = "global_defs {\n lvs_flush\n lvs_timeouts tcp 100 udp 40\n}\n"
-    with running(OURS, head + server("10.0.0.1 80", HEAD, real("10.1.0.1 80"))):
+    with running(OURS, head + server("10.0.0.1 80", HEAD, real("10.1.0.1 80"))) as daemon:
         wait(lambda: table() == rows("10.1.0.1:80 -m -w 1"))
         during = subprocess.run(["ipvsadm", "-L", "--timeout"], capture_output=True, text=True, check=True).stdout
         assert during.split()[-3:] == ["100", before.split()[-2], "40"]
+        killed = daemon.worker
+        os.kill(killed, signal.SIGKILL)
+        wait(lambda: daemon.worker != killed)
     assert subprocess.run(["ipvsadm", "-L", "--timeout"], capture_output=True, text=True, check=True).stdout == before

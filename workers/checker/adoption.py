@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ipc.messages import GroupMarked, RealServerStateChanged, StateMessage, VirtualServerStateChanged
+from ipc.messages import (
+    GroupMarked,
+    RealServerStateChanged,
+    StateMessage,
+    TimeoutsReplaced,
+    VirtualServerStateChanged,
+)
 from keepalived_py.checks.virtual_server import VirtualServerState
 from keepalived_py.config.model import MiscCheck
 from keepalived_py.plan import ipvs
@@ -46,6 +52,12 @@ def adopted_marks(reports: Iterable[StateMessage]) -> ipvs.Marks:
     """The marks that groups had."""
     said = (report for report in reports if isinstance(report, GroupMarked) and report.mark)
     return {(report.group, Protocol(report.protocol)): report.mark for report in said}
+
+
+def adopted_timeouts(reports: Iterable[StateMessage]) -> dict[str, int]:
+    """What was there before lvs_timeouts."""
+    said = (report for report in reports if isinstance(report, TimeoutsReplaced) and report.tcp)
+    return next(({"tcp": report.tcp, "tcpfin": report.tcpfin, "udp": report.udp} for report in said), {})
 
 
 def adopt_weights(states: Iterable[VirtualServerState], tasks: Tasks, rows: ipvs.Table, marks: ipvs.Marks) -> None:

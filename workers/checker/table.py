@@ -39,7 +39,8 @@ class ServiceTable:
         """Services that are those of several virtual servers."""
         self.repaired = 0
         """Operations that put back what others had changed."""
-        self._old_timeouts: dict[str, int] = {}
+        self.old_timeouts: dict[str, int] = {}
+        """Those of before lvs_timeouts, {} where it is not set."""
         self._refused: set[str] = set()
         self._again = asyncio.Event()
         self._epoch = 0
@@ -98,8 +99,8 @@ class ServiceTable:
                 self.rows.clear()
             else:
                 self._perform([ipvs.DeleteService(id) for id in self.rows])
-            if self._old_timeouts:
-                self.kernel.set_timeouts(self._old_timeouts)
+            if self.old_timeouts:
+                self.kernel.set_timeouts(self.old_timeouts)
         except IpvsError as exc:
             logger.error("%s", exc)
 
@@ -189,10 +190,10 @@ class ServiceTable:
         wanted = {"tcp": settings.timeout_tcp, "tcpfin": settings.timeout_tcpfin, "udp": settings.timeout_udp}
         try:
             if any(wanted.values()):
-                self._old_timeouts = self._old_timeouts or self.kernel.timeouts()
-                self.kernel.set_timeouts({name: value or self._old_timeouts[name] for name, value in wanted.items()})
-            elif self._old_timeouts:
-                self.kernel.set_timeouts(self._old_timeouts)
-                self._old_timeouts = {}
+                self.old_timeouts = self.old_timeouts or self.kernel.timeouts()
+                self.kernel.set_timeouts({name: value or self.old_timeouts[name] for name, value in wanted.items()})
+            elif self.old_timeouts:
+                self.kernel.set_timeouts(self.old_timeouts)
+                self.old_timeouts = {}
         except IpvsError as exc:
             logger.error("%s", exc)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
-from ipc.messages import BfdSessionChanged, DumpKind, GroupMarked, Peer, VrrpStateChanged
+from ipc.messages import BfdSessionChanged, DumpKind, GroupMarked, Peer, TimeoutsReplaced, VrrpStateChanged
 from keepalived_py import dumpfile
 from keepalived_py.checks.virtual_server import Effect, QuorumChanged, VirtualServerState, replaced
 from keepalived_py.config.diff import diff_by_key
@@ -28,7 +28,7 @@ from workers.worker import Worker, WorkerContext, WorkerError
 
 from . import describe
 from .address_log import AddressLog
-from .adoption import adopt_reports, adopt_weights, adopted_marks
+from .adoption import adopt_reports, adopt_weights, adopted_marks, adopted_timeouts
 from .connections import AnyChecker
 from .followed import Followed, FollowedCheck, follows, judge
 from .http import HttpClient
@@ -125,6 +125,7 @@ class CheckerWorker(Worker[CheckerSlice]):
                 self.marks.marks = adopted_marks(self.context.reported)
             await self._give_marks(self.config)
             self.table.adopt(self.states.values())
+            self.table.old_timeouts = adopted_timeouts(self.context.reported)
         except (IpvsError, OSError) as exc:
             raise WorkerError(f"{exc}; CAP_NET_ADMIN is needed", ExitCode.FATAL) from exc
         self.spawn(self.table.watch(lambda: list(self.states.values())))
@@ -154,12 +155,19 @@ class CheckerWorker(Worker[CheckerSlice]):
         self.table.kernel.resize(buffers.lvs_netlink_cmd, buffers.lvs_netlink_cmd_force)
         if self.address_log is not None:
             self.address_log.resize(*monitor)
-        self.table.set_timeouts(config.global_defs.ipvs)
+        self._set_timeouts(config)
         settings = config.global_defs.lvs_sync_daemon
         alone = settings if settings is not None and not settings.instance else None
         self.sync_daemon.set(alone, BOTH, (alone.syncid or 0) if alone else 0)
         self.addresses.watch(any(server.ha_suspend for server in config.checker.virtual_servers), monitor)
         self._addresses_changed()
+
+    def _set_timeouts(self, config: CheckerSlice) -> None:
+        """lvs_timeouts; a successor hears what there was before."""
+        before = self.table.old_timeouts
+        self.table.set_timeouts(config.global_defs.ipvs)
+        if self.table.old_timeouts != before:
+            self.channel.send(TimeoutsReplaced(**self.table.old_timeouts))
 
     def _addresses_changed(self) -> None:
         """ha_suspend."""

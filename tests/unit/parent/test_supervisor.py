@@ -21,9 +21,11 @@ from ipc.messages import (
     ConfigApplied,
     ConfigLoaded,
     ConfigRefused,
+    GroupMarked,
     Peer,
     RealServerStateChanged,
     Stop,
+    TimeoutsReplaced,
     VirtualServerStateChanged,
     VrrpStateChanged,
 )
@@ -296,7 +298,8 @@ def test_who_takes_long_in_a_stop_is_not_killed_as_stalled(daemon: Daemon, monke
 def test_what_is_configured_no_more_is_forgotten(daemon: Daemon) -> None:
     daemon.start()
     real = RealServer(address=ip_address("192.0.2.81"), port=80)
-    served = CheckerConfig(virtual_servers=(replace(SERVER, real_servers=(real,)),))
+    group = replace(SERVER, key=ServiceKey(protocol=Protocol.TCP, group="web"))
+    served = CheckerConfig(virtual_servers=(replace(SERVER, real_servers=(real,)), group))
     new = replace(config(120), checker=served)
     vrrp, checker = daemon.worker(Peer.VRRP), daemon.worker(Peer.CHECKER)
     for name in ("VI_1", "VI_2"):
@@ -310,6 +313,9 @@ def test_what_is_configured_no_more_is_forgotten(daemon: Daemon) -> None:
             checker.channel.send(RealServerStateChanged(service=service, real=what, up=True, reason="", time=1.0))
         checker.channel.send(VirtualServerStateChanged(service=gone, up=True, reason="", time=1.0))
     checker.channel.send(VirtualServerStateChanged(service=service, up=True, reason="", time=1.0))
+    marks = [GroupMarked(group=name, protocol="tcp", mark=1000) for name in ("web", "gone")]
+    for each in (*marks, TimeoutsReplaced(tcp=900)):
+        checker.channel.send(each)
     daemon.turn()
     daemon.parent.request_reload()
     daemon.turn()
@@ -319,7 +325,8 @@ def test_what_is_configured_no_more_is_forgotten(daemon: Daemon) -> None:
     daemon.turn()
     reports = {peer: list(role.reports.values()) for peer, role in daemon.parent.roles.items()}
     assert [report.real for report in reports[Peer.CHECKER] if isinstance(report, RealServerStateChanged)] == [there]
-    assert [report.service for report in reports[Peer.CHECKER]] == [service, service]
+    assert [report.service for report in reports[Peer.CHECKER][:2]] == [service, service]
+    assert reports[Peer.CHECKER][2:] == [marks[0], TimeoutsReplaced(tcp=900)]
     assert len(reports[Peer.VRRP]) == 2  # so few are no burden
 
 

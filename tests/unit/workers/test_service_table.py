@@ -22,6 +22,7 @@ from ipc.messages import (
     GroupMarked,
     RealServerStateChanged,
     StateMessage,
+    TimeoutsReplaced,
     VirtualServerStateChanged,
     merge_key,
 )
@@ -60,6 +61,8 @@ class FakeKernel:
     """An IPVS table of our own. `refuse`: operations on these services fail."""
 
     shared: ClassVar[ipvs.Table] = {}
+    timers: ClassVar[dict[str, int]] = {}
+    """Seconds, by the names of lvs_timeouts."""
 
     def __init__(self, family: int, namespace: str | None = None) -> None:
         self.family = 1
@@ -99,12 +102,18 @@ class FakeKernel:
             ipvs.apply(op, self.shared)
         return failed
 
+    def timeouts(self) -> dict[str, int]:
+        return dict(self.timers)
+
+    def set_timeouts(self, values: dict[str, int]) -> None:
+        self.timers.update(values)
+
 
 @pytest.fixture(autouse=True)
 def kernel(monkeypatch: pytest.MonkeyPatch) -> ipvs.Table:
     monkeypatch.setattr(table_module, "IpvsKernel", FakeKernel)
     monkeypatch.setattr(task_module, "FIRST_DELAY", 0.05)
-    FakeKernel.shared = {}
+    FakeKernel.shared, FakeKernel.timers = {}, {"tcp": 900, "tcpfin": 120, "udp": 300}
     return FakeKernel.shared
 
 
@@ -195,7 +204,7 @@ def test_a_stop_goes_on_whatever_the_kernel_says(flush: bool, caplog: pytest.Log
     table, state = ServiceTable(0), started(service(1, real_servers=reals(1)))
     table.sync([state])
     table.kernel.flush = table.kernel.set_timeouts = refuse  # type: ignore[method-assign]
-    table._old_timeouts = {"tcp": 900}
+    table.old_timeouts = {"tcp": 900}
     table.clear(flush)
     assert "IPVS: flush: No such file or directory" in caplog.text
 
@@ -662,6 +671,36 @@ def test_groups_keep_their_marks_for_the_successor(monkeypatch: pytest.MonkeyPat
     run(sliced(two, three, ipvs=on), successor, tuple(newest.values()))
     assert seen == [{1000, 1001}]
     run(sliced(three, two), lambda worker: asyncio.sleep(0), tuple(newest.values()))
+
+
+@pytest.mark.parametrize("still", [True, False])
+def test_timeouts_of_before_are_put_back_by_the_successor(still: bool) -> None:
+    """It finds ours in the kernel, which a stop and a reload would leave there."""
+    before = FakeKernel.timers.copy()
+    on, off = sliced(ipvs=IpvsSettings(timeout_tcp=100)), sliced()
+    killed: list[dict[str, int]] = []
+    seen: list[int] = []
+
+    async def predecessor(worker: CheckerWorker) -> None:
+        killed.append(FakeKernel.timers.copy())
+
+    async def successor(worker: CheckerWorker) -> None:
+        seen.append(FakeKernel.timers["tcp"])
+        await worker.apply(off)
+        seen.append(FakeKernel.timers["tcp"])
+
+    newest = {merge_key(each): each for each in run(on, predecessor) if isinstance(each, TimeoutsReplaced)}
+    assert list(newest.values()) == [TimeoutsReplaced(**before)]
+    FakeKernel.timers.update(killed[0])
+    told = run(on if still else off, successor, tuple(newest.values()))
+    assert seen == ([100, 900] if still else [900, 900])
+    assert FakeKernel.timers == before
+    assert [each for each in told if isinstance(each, TimeoutsReplaced)] == [TimeoutsReplaced()]
+    FakeKernel.timers.update(killed[0])
+    run(on, lambda worker: asyncio.sleep(0), tuple(newest.values()))
+    assert FakeKernel.timers == before
+    run(sliced(), lambda worker: asyncio.sleep(0), (TimeoutsReplaced(),))
+    assert FakeKernel.timers == before
 
 
 def test_the_first_in_the_file_says_how_a_shared_service_works() -> None:
