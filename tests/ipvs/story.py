@@ -26,6 +26,7 @@ TUNNELS = (
 )
 NETS = {4: "10.1.0.", 6: "fd01::"}
 GRANULARITIES = {4: ("255.255.255.0", "255.0.0.0", "255.255.255.255"), 6: ("64", "128", "1")}
+GROUPS = ("addresses", "marks", "six", "both")
 TRACKED = ("a", "b", "c", "d")
 PLAIN, DYNAMIC = "m", "n"
 """What scripts end with: 0 is well for both, but 2.2.7 makes the weight of a misc_dynamic one 0 at a reload then."""
@@ -96,10 +97,13 @@ class File:
     settings: tuple[str, ...]
     groups: tuple[Group, ...]
     virtuals: tuple[Virtual, ...]
+    files: tuple[str, ...] = TRACKED
+    """Where the track files are."""
 
     def text(self, directory: Path, loads: int) -> str:
         """Its text as the start (`loads` 1) or a reload (2, 3, ...); the track files are in `directory`."""
-        files = "".join(f"track_file {name} {{\n file {directory}/{name}\n}}\n" for name in (*TRACKED, "clock"))
+        paths = dict(zip(TRACKED, self.files, strict=True)) | {"clock": "clock"}
+        files = "".join(f"track_file {name} {{\n file {directory}/{path}\n}}\n" for name, path in paths.items())
         settings = "\n ".join(("global_defs {", "script_user root", "enable_script_security", *self.settings)) + "\n}\n"
         parts = "".join(map(str, (*self.groups, *self.virtuals, _clock(loads))))
         return (settings + files + parts).replace("DIRECTORY", str(directory))
@@ -152,9 +156,12 @@ class Author:
 
     def _file_check(self, names: Sequence[str]) -> str:
         weight = self.chance.choice(("", "weight 0", "weight 1", "weight 2", "weight -3", "weight 254"))
-        # not with weight 0: 2.2.7 does not obey it at the start
-        reverse = " reverse" if weight[-1:] not in ("", "0") and self.often(0.3) else ""
+        reverse = " reverse" if self.reverses(weight) else ""
         return "\n  ".join(("FILE_CHECK {", f"track_file {self.chance.choice(names)}", weight + reverse, "}"))
+
+    def reverses(self, weight: str) -> bool:
+        """Not with weight 0: 2.2.7 does not obey it at the start."""
+        return weight[-1:] not in ("", "0") and self.often(0.3)
 
     def _misc_check(self) -> str:
         dynamic = self.often(0.5)
@@ -271,11 +278,14 @@ class Author:
     # files --------------------------------------------------------------------------------------------------------
 
     def file(self) -> File:
-        settings = tuple(word for word in ("lvs_flush", "lvs_flush_on_stop", "lvs_flush_on_stop VS") if self.often(0.1))
-        groups = tuple(self.group(name) for name in ("addresses", "marks", "six", "both") if self.often(0.5))
+        settings = self.settings()
+        groups = tuple(self.group(name) for name in GROUPS if self.often(0.5))
         kinds = [self.kind(number) for number in range(1, self.chance.randint(4, 9))]
         kinds += [kind for group in groups for kind in self.kinds_of(group)]
         return File(settings, groups, tuple(map(self.virtual, kinds)))
+
+    def settings(self) -> tuple[str, ...]:
+        return tuple(word for word in ("lvs_flush", "lvs_flush_on_stop", "lvs_flush_on_stop VS") if self.often(0.1))
 
     def entries(self, name: str) -> list[str]:
         match name:

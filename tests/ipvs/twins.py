@@ -41,9 +41,9 @@ class Twins:
         ours, theirs = (sorted(host.run("ipvsadm", "-Sn").splitlines()) for host in self.hosts.values())
         return ours, theirs
 
-    def _rows(self) -> tuple[Rows, Rows]:
+    def everything(self) -> tuple[Rows, Rows]:
         """The same with thresholds, and without a process: in a guest those take longer than the programs need."""
-        ours, theirs = map(_rows, self.hosts.values())
+        ours, theirs = map(rows, self.hosts.values())
         return ours, theirs
 
     def agree(self, effect: Callable[[Rows], bool], within: float = 60, equal_within: float = 8) -> Rows:
@@ -57,11 +57,11 @@ class Twins:
 
         def settled() -> bool:
             nonlocal found
-            found = self._rows()
+            found = self.everything()
             if found[0] != found[1]:
                 return False
             time.sleep(0.3)
-            return found == self._rows()
+            return found == self.everything()
 
         try:
             wait(effective, within, 0.3)
@@ -78,7 +78,7 @@ class Twins:
         return found[0]
 
 
-def _rows(host: Host) -> Rows:
+def rows(host: Host) -> Rows:
     with closing(IpvsKernel(resolve_family(), host.namespace)) as kernel:
         table = kernel.table()
     found = [f"{id} {entry.service}" for id, entry in table.items()]
