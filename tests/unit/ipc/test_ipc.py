@@ -201,7 +201,10 @@ def test_who_ends_before_it_has_read_all_has_only_ended(says_more: bool) -> None
         other.close()
         if says_more:
             channel.send(Stop())
-        await asyncio.sleep(0.01)
+        for _ in range(500):
+            if closed:
+                break
+            await asyncio.sleep(0.01)
         assert heard == [STATE]
         assert closed == [""]
 

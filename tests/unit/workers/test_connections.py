@@ -391,11 +391,11 @@ def test_close_ends_all_without_results(silent: Endpoint) -> None:
     async def main(connections: Connections) -> None:
         told: list[Result] = []
         for _ in range(3):
-            check = http(silent, timing=CheckTiming(connect_timeout=0.05))
+            check = http(silent, timing=CheckTiming(connect_timeout=0.4))
             connections.start(check, lambda _, result: told.append(result), None)
         await asyncio.sleep(0.01)
         connections.close()
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.5)
         assert (told, len(connections)) == ([], 0)
 
     run(main)
