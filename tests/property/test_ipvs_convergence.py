@@ -32,7 +32,7 @@ from keepalived_py.config.model import (
 )
 from keepalived_py.plan import ipvs
 from keepalived_py.values import IPAddress, RealKey, ip_address
-from tests.unit.workers.test_service_table import STRANGER, FakeKernel, reals, run, service, sliced
+from tests.unit.workers.helpers_table import STRANGER, FakeKernel, reals, run, service, sliced
 from workers import file_watch, nftables_keeper, scripts
 from workers.checker import suspend
 from workers.checker import table as table_module

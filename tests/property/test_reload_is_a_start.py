@@ -27,7 +27,7 @@ from keepalived_py.plan import ipvs
 from tests.ipvs.reload_story import reload_story
 from tests.ipvs.telling import Scene
 from tests.property.test_ipvs_convergence import NEVER, StrictKernel, look
-from tests.unit.workers.test_service_table import FakeKernel, until
+from tests.unit.workers.helpers_table import FakeKernel, until
 from workers import scripts
 from workers.checker import table as table_module
 from workers.checker import task as task_module

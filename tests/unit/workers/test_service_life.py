@@ -19,7 +19,7 @@ from workers.checker.ipvs_kernel import IpvsError
 from workers.checker.worker import CheckerWorker
 from workers.worker import WorkerError
 
-from .test_service_table import STRANGER, FakeKernel, reals, run, service, sliced
+from .helpers_table import STRANGER, FakeKernel, reals, run, service, sliced
 
 
 @pytest.fixture(autouse=True)
