@@ -129,7 +129,7 @@ def long(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=files(), second=files(), same=st.booleans(), shuffled=st.integers(0, 9999).map(Random))
 def test_nothing_is_other_because_something_was_left_unread(
     tmp_path_factory: pytest.TempPathFactory, long: None, first: str, second: str, same: bool, shuffled: Random
@@ -151,7 +151,7 @@ def test_nothing_is_other_because_something_was_left_unread(
             assert rebuilt(None, difference(None, parts[1])) == parts[1]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=plain_files(), random=st.integers(0, 9999).map(Random))
 def test_chapters_that_move_come_twice_or_go(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, first: str, random: Random
