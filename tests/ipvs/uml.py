@@ -108,6 +108,8 @@ def _script(command: list[str], keep: Path, memory_files: str) -> str:
     }
     if _registers_too_big():
         environment["GLIBC_TUNABLES"] = PLAIN_STRINGS
+    # the kernel runs modprobe with an environment of its own
+    autoload = f'#!/bin/sh\nGLIBC_TUNABLES={environment.get("GLIBC_TUNABLES", "")} exec /sbin/modprobe "$@"\n'
     exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in environment.items())
     modules = " ".join((*MODULES, *(f"ip_vs_{name}" for name in SCHEDULERS)))
     return f"""#!/bin/sh
@@ -127,6 +129,9 @@ mount --bind /run/here {shlex.quote(os.getcwd())}
 mount --bind /run/modules /lib/modules
 ln -s {MODULE_DIRECTORY}/{version} /lib/modules/{version}
 ip link set lo up
+printf %s {shlex.quote(autoload)} > /run/modprobe
+chmod 755 /run/modprobe
+echo /run/modprobe > /proc/sys/kernel/modprobe
 for module in {modules}; do modprobe -q $module; done
 cd {shlex.quote(os.getcwd())}
 {shlex.join(command)}
