@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conftest import FAILED
 from tests.netns.rig import Host, Rig, Switch, why_not
 
 REASON = why_not() or ("" if shutil.which("keepalived") else "needs Debian's keepalived as the other router")
@@ -20,9 +21,11 @@ def _possible() -> None:
 
 
 @pytest.fixture
-def rig() -> Iterator[Rig]:
+def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     with Rig() as made:
         yield made
+        if request.node.stash[FAILED]:
+            made.show_logs()
 
 
 class Pair:

@@ -339,10 +339,13 @@ class Rig:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            for host in self.hosts:
-                for daemon in host.daemons:
-                    print(f"--- {host.name}: {daemon.program}\n{daemon.log}", file=sys.stderr)
+            self.show_logs()
         self.close()
+
+    def show_logs(self) -> None:
+        for host in self.hosts:
+            for daemon in host.daemons:
+                print(f"--- {host.name}: {daemon.program}\n{daemon.log}", file=sys.stderr)
 
     def close(self) -> None:
         for capture in self._captures:
