@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from tests.bench import no_ipvs
-from tests.bench.frame import Bench, Figures
+from tests.bench.frame import Bench, Figures, brief
 from tests.netns.rig import Daemon, Host, Rig, children_of
 
 TCP_CHECK = "TCP_CHECK {\n   connect_timeout 2\n  }"
@@ -100,10 +100,10 @@ def steady(program: str, size: int, check: str) -> Figures:
 
     with checking(program, different(size, check)) as (host, daemon):
         host.rig.wait(lambda: accepted(host) >= size, 60, 0.2)
-        time.sleep(SETTLED)
+        time.sleep(brief(SETTLED))
         pid = checker_of(daemon)
         began, used, seen = time.monotonic(), processor_time(pid), accepted(host)
-        time.sleep(PERIOD)
+        time.sleep(brief(PERIOD))
         took, used, seen = time.monotonic() - began, processor_time(pid) - used, accepted(host) - seen
         return {
             "processor time of a check (us)": used / max(seen, 1) * 1e6,
@@ -116,9 +116,9 @@ def most(program: str, size: int, check: str) -> Figures:
     """`size` servers, each to be checked ten times a second: how many checks are made."""
     with checking(program, different(size, check, 0.1)) as (host, _):
         host.rig.wait(lambda: accepted(host) >= size, 60, 0.2)
-        time.sleep(SETTLED)
+        time.sleep(brief(SETTLED))
         began, seen = time.monotonic(), accepted(host)
-        time.sleep(PERIOD)
+        time.sleep(brief(PERIOD))
         return {"checks a second": (accepted(host) - seen) / (time.monotonic() - began)}
 
 
@@ -147,13 +147,15 @@ def lateness(program: str, size: int) -> Figures:
     """`size` TCP_CHECKs a second: how much more than the second is between two connections to one server."""
     with checking(program, different(size, TCP_CHECK)) as (host, _):
         host.rig.wait(lambda: accepted(host) >= size, 60, 0.2)
-        time.sleep(SETTLED)
+        time.sleep(brief(SETTLED))
         file = host.rig.directory / "syn.pcap"
         words = ["tcpdump", "-Z", "root", "-i", "lo", "-s", "60", "-B", "65536", "-w", str(file), SYN]
-        watch = subprocess.Popen(["ip", "netns", "exec", host.namespace, *words], stderr=subprocess.DEVNULL)
-        time.sleep(PERIOD)
+        watch = subprocess.Popen(["ip", "netns", "exec", host.namespace, *words], stderr=subprocess.PIPE)
+        assert watch.stderr is not None
+        watch.stderr.readline()  # it listens
+        time.sleep(brief(PERIOD))
         watch.terminate()
-        watch.wait()
+        watch.communicate()
         times: dict[bytes, list[float]] = {}
         for moment, frame in frames(file.read_bytes()):
             times.setdefault(frame[30:34], []).append(moment)
@@ -183,9 +185,9 @@ def sharing(program: str, size: int) -> Figures:
     text = "".join(virtual_server(number, reals, TCP_CHECK, 2.0) for number in range(size))
     with checking(program, text) as (host, _):
         host.rig.wait(lambda: accepted(host) >= 10, 60, 0.2)
-        time.sleep(SETTLED)
+        time.sleep(brief(SETTLED))
         began, seen = time.monotonic(), accepted(host)
-        time.sleep(PERIOD)
+        time.sleep(brief(PERIOD))
         return {"probes in a period": (accepted(host) - seen) / (time.monotonic() - began) * 2.0}
 
 
@@ -201,12 +203,12 @@ def scripts(program: str, size: int) -> Figures:
         host.rig.wait(lambda: len(children_of(daemon.process.pid)) >= 1, 30)
         pid = checker_of(daemon)
         host.rig.wait(lambda: processor_time(pid, children=True) > 0, 30)
-        time.sleep(SETTLED)
+        time.sleep(brief(SETTLED))
         started, began, own, theirs = time.monotonic(), made(), processor_time(pid), processor_time(pid, children=True)
-        time.sleep(PERIOD)
+        time.sleep(brief(PERIOD))
         count = min(made() - began, round(size * (time.monotonic() - started)))  # others may make processes too
         return {
-            "checks a second, nearly": count / PERIOD,
+            "checks a second, nearly": count / brief(PERIOD),
             "processor time of the checker (ms)": 1000 * (processor_time(pid) - own) / count,
             "processor time of the child (ms)": 1000 * (processor_time(pid, children=True) - theirs) / count,
         }

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from keepalived_py.plan.ipvs import ServiceId
 from keepalived_py.values import Protocol, ip_address
-from tests.bench.frame import Bench, Figures
+from tests.bench.frame import Bench, Figures, brief
 from tests.ipvs import uml
 from tests.netns.rig import Daemon, Host, Rig, children_of, inside
 from workers.checker.ipvs_kernel import IpvsKernel, resolve_family
@@ -135,7 +135,7 @@ def memory_three(program: str, size: int) -> Figures:
     """Proportional set size of parent, VRRP worker and checker, idle, in MB."""
     with Rig() as rig:
         _, daemon = _started(rig, program, CONFIG)
-        time.sleep(8.0)
+        time.sleep(brief(8.0))
         return _memory(daemon)
 
 
@@ -143,7 +143,7 @@ def memory_servers(program: str, size: int) -> Figures:
     with Rig() as rig:
         host, daemon = _started(rig, program, many_servers(size))
         _settle(rig, host, size)
-        time.sleep(5.0)
+        time.sleep(brief(5.0))
         return _memory(daemon)
 
 
@@ -229,7 +229,7 @@ def programme(program: str, size: int) -> Figures:
         complete = time.monotonic()
         rig.wait(lambda: seen.rows() == size + 10000, 60, 0.1)
         missed = time.monotonic() - complete
-        time.sleep(3.0)
+        time.sleep(brief(3.0))
         asked = time.monotonic()
         daemon.signal(signal.SIGTERM)
         rig.wait(lambda: not seen.any(), 300, 0.005)
@@ -251,7 +251,7 @@ def one_weight(program: str, size: int) -> Figures:
         seen = Table(host)
         daemon = host.start(program, table(1, size), "-C")
         rig.wait(lambda: seen.rows() == size + 1, 600, 1.0)
-        time.sleep(5.0)
+        time.sleep(brief(5.0))
         daemon.rewrite(table(1, size, weight=7))
         began = time.monotonic()
         daemon.signal(signal.SIGHUP)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from tests.bench import no_ipvs
-from tests.bench.frame import Bench, Figures
+from tests.bench.frame import Bench, Figures, brief
 from tests.bench.guest import EVERY, many_servers
 from tests.netns.rig import Host, Rig, children_of, inside
 
@@ -61,7 +61,7 @@ def _reloaded(program: str, size: int, rig: Rig, host: Host) -> Figures:
     daemon = host.start(program, servers(size), command=no_ipvs.command(program, rig.directory))
     requests = no_ipvs.requests(rig.directory)
     rig.wait(lambda: "Entering MASTER" in daemon.log and len(children_of(daemon.process.pid)) == 2, PATIENCE, 0.1)
-    rig.wait(lambda: requests.exists() and time.time() - requests.stat().st_mtime > QUIET, PATIENCE, 0.1)
+    rig.wait(lambda: requests.exists() and time.time() - requests.stat().st_mtime > brief(QUIET), PATIENCE, 0.1)
     watch = host.capture("eth0")
     time.sleep(1.0)
     daemon.rewrite(servers(size, 7))
@@ -69,7 +69,7 @@ def _reloaded(program: str, size: int, rig: Rig, host: Host) -> Figures:
     daemon.signal(signal.SIGHUP)
     rig.wait(lambda: requests.stat().st_size > before, PATIENCE, 0.002)
     took = time.monotonic() - began
-    time.sleep(QUIET)
+    time.sleep(brief(QUIET))
     late = [after.time - earlier.time - INTERVAL for earlier, after in pairwise(watch.adverts())]
     return {
         "applied (s)": took,

@@ -16,7 +16,7 @@ from keepalived_py.values import Centiseconds, ip_address
 from keepalived_py.vrrp.packet import encode
 from keepalived_py.vrrp.timers import master_down_interval
 from tests.bench import no_ipvs
-from tests.bench.frame import Bench, Figures
+from tests.bench.frame import Bench, Figures, brief
 from tests.netns.rig import Capture, Frame, Host, Rig, children_of, inside
 from workers.vrrp.rtnetlink import AddressNotice, messages, notice
 
@@ -142,8 +142,8 @@ def takeover(program: str, interval: int) -> Figures:
         arrivals = Arrivals(stage.router)
         try:
             stage.router.start(program, config(interval, [VIP]))
-            for _ in range(ROUNDS.get(interval, 1)):
-                last = stage.play_master(interval, max(1.5, 3 * interval / 100), [VIP])
+            for _ in range(max(1, round(brief(ROUNDS.get(interval, 1))))):
+                last = stage.play_master(interval, max(brief(1.5), 3 * interval / 100), [VIP])
                 limit = last + master_down_interval(3, PRIORITY, Centiseconds(interval))
                 rig.wait(partial(stage.first_after, last), 10)
                 rig.wait(partial(arrivals.came, VIP, last), 10)
@@ -269,7 +269,7 @@ def reload_loop(program: str, seconds: int) -> Figures:
         few, more = vips(20), vips(21)
         daemon = one.start(program, config(10, few, 255, "MASTER"))
         rig.wait(lambda: one.has(few[-1]), 10)
-        time.sleep(7.0)  # the second burst of announcements is over
+        time.sleep(brief(7.0))  # the second burst of announcements is over
         seen = len(watch.frames)
         losses = 0
         for number in range(seconds):
@@ -344,8 +344,8 @@ def instances(program: str, count: int) -> Figures:
 
         rig.wait(lambda: len(seen()) == count, 30, 0.5)
         firsts = [times[0] for times in seen().values()]
-        time.sleep(1.0)
-        pid, period = daemon.pid_of("vrrp"), 5.0
+        time.sleep(brief(1.0))
+        pid, period = daemon.pid_of("vrrp"), brief(5.0)
         begin, used = time.monotonic(), cpu(pid)
         time.sleep(period)
         end, used = time.monotonic(), cpu(pid) - used

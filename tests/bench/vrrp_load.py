@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from tests.bench.checks import frames
-from tests.bench.frame import Bench, Figures
+from tests.bench.frame import Bench, Figures, brief
 from tests.bench.vrrp import VIP, Stage, config, cpu, vips
 from tests.netns.rig import Capture, Frame, Host, Rig, inside
 
@@ -82,7 +82,7 @@ def flood(program: str, rate: int) -> Figures:
         tcpdump = [*there, "tcpdump", "-Z", "root", "-i", "eth0", "-U", "-w", str(file), own]
         watch = subprocess.Popen(tcpdump, stderr=subprocess.DEVNULL)
         rig.wait(lambda: file.exists() and file.stat().st_size, 20)
-        words = [*there, sys.executable, "-m", "tests.bench.flood", str(rate), "5"]
+        words = [*there, sys.executable, "-m", "tests.bench.flood", str(rate), str(brief(5))]
         pid = daemon.pid_of("vrrp")
         began, used = time.monotonic(), cpu(pid)
         sent = int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)

@@ -104,7 +104,7 @@ def _script(command: list[str], keep: Path, memory_files: str) -> str:
     environment = {
         name: value
         for name, value in os.environ.items()
-        if name in ("CI", "PATH", "LANG", "HOME", "PYTHONDONTWRITEBYTECODE", "QUICK", "ONLY", "KEEP")
+        if name in ("CI", "PATH", "LANG", "HOME", "PYTHONDONTWRITEBYTECODE", "QUICK", "BRIEF", "ONLY", "KEEP")
     }
     if _registers_too_big():
         environment["GLIBC_TUNABLES"] = PLAIN_STRINGS
