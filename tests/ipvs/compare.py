@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-OURS, THEIRS = "keepalived-py", "keepalived"
+from tests.netns.rig import OURS, THEIRS, Logged
 
 
 def table() -> list[str]:
@@ -32,7 +32,7 @@ def wait(condition: Callable[[], object], within: float = 20, every: float = 0.0
         time.sleep(every)
 
 
-class Checker:
+class Checker(Logged):
     """A daemon that checks only, and its file."""
 
     def __init__(self, program: str, config: str, *options: str) -> None:
@@ -49,10 +49,6 @@ class Checker:
                 stderr=log,
                 env={**os.environ, "TMPDIR": str(self.directory)},
             )
-
-    @property
-    def log(self) -> str:
-        return (self.directory / "log").read_text(errors="replace")
 
     @property
     def worker(self) -> int:

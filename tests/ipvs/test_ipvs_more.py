@@ -66,7 +66,7 @@ def test_a_reload_looks_at_once_and_a_quiet_table_is_left_alone() -> None:
         ipvsadm("-C")
         daemon.reload(config.replace("10.0.0.2", "10.0.0.3"))
         wait(lambda: len(table()) == 4 and "10.0.0.3" in str(table()) and "10.0.0.2" not in str(table()))
-        assert daemon.log.count("put back") == 1
+        daemon.said("put back", 1)
 
 
 # first states -----------------------------------------------------------------------------------------------------
@@ -334,7 +334,7 @@ def test_without_nft_every_address_is_a_service(nft: Path) -> None:
     config = "global_defs {\n nftables_ipvs\n}\n" + GROUP + server("group g", HEAD, real("10.1.0.1 80"))
     with running(OURS, config) as daemon:
         wait(lambda: {f"-A -t 10.0.0.{number}:80 -s rr" for number in (1, 2, 3)} <= set(table()))
-        assert "nft:" in daemon.log
+        daemon.said("nft:")
         assert "-f 1000" not in str(table())
 
 

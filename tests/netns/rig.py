@@ -39,6 +39,11 @@ ETH_P_ALL = 0x0003
 SO_TIMESTAMPNS, SO_RCVBUFFORCE = 35, 33
 
 
+def patience(seconds: float) -> float:
+    """How long to wait for what takes `seconds` at most: longer where there is more to do than processors for it."""
+    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def sh(*command: str, check: bool = True) -> str:
     """Run a command; its output. CalledProcessError carries what it printed."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -151,17 +156,33 @@ class Capture:
             self._sock.close()
 
 
-@dataclass(slots=True)
-class Daemon:
-    """A daemon in a host: ours or Debian's."""
+class Logged:
+    """What a daemon logs, in a file."""
 
-    program: str
-    process: subprocess.Popen[bytes]
     directory: Path
 
     @property
     def log(self) -> str:
         return (self.directory / "log").read_text(errors="replace")
+
+    def said(self, words: str, times: int | None = None, within: float = 10) -> None:
+        """Wait until the log has `words`, just so many times if that is given.
+
+        A log is written aside: whoever sees what a daemon did may be ahead of the line that tells of it.
+        """
+        until = time.monotonic() + patience(within)
+        while not (words in self.log if times is None else self.log.count(words) == times):
+            assert time.monotonic() < until, f"not within {within:g}s in the log: {words}"
+            time.sleep(0.01)
+
+
+@dataclass(slots=True)
+class Daemon(Logged):
+    """A daemon in a host: ours or Debian's."""
+
+    program: str
+    process: subprocess.Popen[bytes]
+    directory: Path
 
     def pid_of(self, name: str) -> int:
         """Pid of `vrrp` or `checkers`, from its pid file."""
@@ -382,8 +403,8 @@ class Rig:
 
     @staticmethod
     def wait(condition: Callable[[], object], within: float, every: float = 0.01) -> float:
-        """Seconds until `condition` held. AssertionError when it does not within `within` seconds."""
-        started = time.monotonic()
+        """Seconds until `condition` held. AssertionError when it does not within `within` seconds (see patience)."""
+        started, within = time.monotonic(), patience(within)
         while not condition():
             assert time.monotonic() - started < within, f"not within {within:g}s: {condition}"
             time.sleep(every)

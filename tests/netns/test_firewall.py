@@ -63,6 +63,7 @@ def rules(host: Host) -> list[str]:
 def master(pair: Pair, host: Host, program: str, text: str, address: str) -> Daemon:
     daemon = host.start(program, text)
     pair.rig.wait(lambda: host.has(address), 8)
+    daemon.said("Entering MASTER STATE")
     return daemon
 
 

@@ -144,7 +144,7 @@ def test_what_others_change_is_put_back(pair: Pair, legacy: Path) -> None:
     for number, (change, what) in enumerate(CHANGES.items(), 1):
         pair.one.run("sh", "-c", change)
         pair.rig.wait(lambda number=number: daemon.log.count("is put back") == number, 10)
-        assert f"{what} was changed by somebody else and is put back" in daemon.log
+        daemon.said(f"{what} was changed by somebody else and is put back")
         pair.rig.wait(as_before, 10)
     assert not answers(pair.client, VIP)
     assert daemon.log.count("is put back") == len(CHANGES)
@@ -201,11 +201,11 @@ def test_without_ipset_every_address_has_rules(pair: Pair, legacy: Path) -> None
     (legacy / "ipset").write_text("#!/bin/sh\necho no such thing >&2\nexit 1\n")
     (legacy / "ipset").chmod(0o755)
     daemon = master(pair, pair.one, OURS, iptables("no_accept"), VIP)
-    assert "ipset: no such thing: every address has rules of its own" in daemon.log
+    daemon.said("ipset: no such thing: every address has rules of its own")
     assert not answers(pair.client, VIP)
 
 
 def test_the_iptables_of_nftables_means_nftables(pair: Pair) -> None:
     daemon = master(pair, pair.one, OURS, iptables("no_accept"), VIP)
-    assert "iptables writes to nftables here: nftables is used" in daemon.log
+    daemon.said("iptables writes to nftables here: nftables is used")
     assert any(VIP in each for each in rules(pair.one))

@@ -317,7 +317,7 @@ def test_whatever_is_taken_away_is_back_without_a_failover_and_nothing_is_left(r
     data = daemon.directory / "keepalived.data"
     rig.wait(lambda: data.exists() and "Filters put back" in data.read_text(), 10)
     counts = dict(re.findall(r"(\S+) put back: (\d+)", data.read_text()))
-    certain = 7 + 7 + 3  # addresses, routes and rules, static ones included; a flush that finds some back takes them again
+    certain = 7 + 7 + 3  # addresses, routes and rules; a flush that finds some back takes them again
     assert int(counts.pop("rules")) >= 2 * certain
     assert counts == {"VMACs": "4", "settings": "6", "Filters": "2"}
     assert daemon.log.count("Entering") == 4

@@ -138,13 +138,13 @@ def test_a_start_with_a_broken_file_takes_the_last_good_configuration(pair: Pair
     pair.rig.wait(lambda: "the old configuration stays" in daemon.log, 10)
     daemon.stop()
     again = master(pair, fast(150).replace("priority 150", "priority none"), option)
-    assert "'none' is not a number" in again.log
-    assert f"The configuration has errors: the last good one is taken, {kept}" in again.log
+    again.said("'none' is not a number")
+    again.said(f"The configuration has errors: the last good one is taken, {kept}")
     assert "priority 160" in kept.read_text()
     again.rewrite(fast(140))
     again.signal(signal.SIGHUP)
     pair.rig.wait(lambda: "priority 140" in kept.read_text(), 10)
-    assert again.log.count("Entering MASTER STATE") == 1
+    again.said("Entering MASTER STATE", 1)
 
 
 def test_config_save_dir(pair: Pair) -> None:
@@ -352,4 +352,4 @@ def test_a_reload_that_adds_the_first_script_of_root_is_obeyed_with_a_warning(pa
     daemon.rewrite(fast(150, f"notify_backup {path} root"))
     daemon.signal(signal.SIGHUP)
     pair.rig.wait(lambda: "Reload complete, configuration 2" in daemon.log, 5)
-    assert "scripts are run as root without enable_script_security" in daemon.log
+    daemon.said("scripts are run as root without enable_script_security")

@@ -23,6 +23,7 @@ MEANT = {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, STATS_CLEAR, JSON}
 def master(pair: Pair, program: str, *options: str, more: str = "") -> Daemon:
     daemon = pair.one.start(program, fast(150, more), *options)
     pair.rig.wait(lambda: pair.one.has(VIP4), 10)
+    daemon.said("Entering MASTER STATE")
     return daemon
 
 
@@ -82,7 +83,7 @@ def test_a_worker_obeys_signals_of_its_own(pair: Pair) -> None:
         pair.rig.wait(lambda wire=wire: any(each.vrrp[2] == 0 for each in wire.adverts() if each.vrrp), 5)  # type: ignore[misc]
         pair.rig.wait(lambda: not pair.one.has(VIP4), 5)
         pair.rig.wait(lambda: pair.one.has(VIP4), 5)
-    assert daemon.log.count("Starting VRRP child process") == 3
+    daemon.said("Starting VRRP child process", 3)
     daemon.signal(signal.SIGINT)
     assert daemon.process.wait(5) == 0
     assert not pair.one.has(VIP4)

@@ -55,7 +55,7 @@ def test_a_file_moves_the_priority_and_the_role(pair: Pair) -> None:
 
     path.write_text("-100")
     assert pair.rig.wait(lambda: priorities(wire)[-1] == 50, 1) < 0.3  # the next advert has it
-    assert "Changing effective priority from 155 to 50 (150, file f -100 = 50)" in daemon.log
+    daemon.said("Changing effective priority from 155 to 50 (150, file f -100 = 50)")
     assert pair.rig.wait(lambda: pair.masters(VIP4) == ["two"], 2) < MASTER_DOWN + 0.3
 
     (pair.rig.directory / "new").write_text("0x14")
@@ -76,7 +76,7 @@ def test_an_unweighted_file_is_a_fault(pair: Pair, good: str, bad: str, extra: s
     assert pair.rig.wait(lambda: not pair.one.has(VIP4), 1) < 0.2
     pair.rig.wait(lambda: pair.masters(VIP4) == ["two"], 1)
     assert time.monotonic() - started < 0.5  # the farewell is heard: no waiting for the master down timer
-    assert f"Entering FAULT STATE (tracked file f is at {bad})" in daemon.log
+    daemon.said(f"Entering FAULT STATE (tracked file f is at {bad})")
     path.write_text(good)
     pair.rig.wait(lambda: pair.masters(VIP4) == ["one"], 3)
 
@@ -113,7 +113,7 @@ def test_a_process_that_dies_is_a_fault_until_it_is_back(pair: Pair, program: tu
     assert pair.rig.wait(lambda: not pair.one.has(VIP4), 1) < 0.2
     pair.rig.wait(lambda: pair.masters(VIP4) == ["two"], 1)
     assert time.monotonic() - began < 0.5
-    assert "Entering FAULT STATE (tracked process p is down)" in daemon.log
+    daemon.said("Entering FAULT STATE (tracked process p is down)")
     start()
     assert pair.rig.wait(lambda: daemon.log.count("Entering BACKUP STATE") == 2, 1) < 0.6
     pair.rig.wait(lambda: pair.masters(VIP4) == ["one"], 3)
@@ -145,6 +145,7 @@ def test_a_reload_keeps_what_is_known(pair: Pair, program: tuple[str, Start]) ->
     assert priorities(wire)[-1] == 166
     path.write_text("8")
     pair.rig.wait(lambda: priorities(wire)[-1] == 167, 1)
+    daemon.said("Changing effective priority from 166 to 167")
     changes = daemon.log.count("Changing effective priority")
 
     daemon.rewrite(text.replace("track_process {", "garp_master_repeat 2\ntrack_process {"))
@@ -197,7 +198,7 @@ def test_what_a_group_tracks_acts_on_every_member(pair: Pair) -> None:
     bad.write_text("1")
     assert pair.rig.wait(lambda: not both_there & pair.one.addresses(), 1) < 0.3
     for name in ("VI_1", "VI_2"):
-        assert f"({name}) Entering FAULT STATE" in daemon.log
+        daemon.said(f"({name}) Entering FAULT STATE")
     bad.unlink()
     pair.rig.wait(lambda: pair.one.addresses() >= both_there, 3)
 

@@ -232,7 +232,7 @@ def test_an_interface_that_is_not_ethernet_has_none_and_that_is_a_fault(pair: Pa
     ip("link", "set", "tun0", "up", "multicast", "on")
     daemon = pair.one.start(OURS, config(150, "use_vmac", "dont_track_primary").replace("eth0", "tun0"))
     pair.rig.wait(lambda: "Entering FAULT STATE (there is no VMAC on interface tun0" in daemon.log, 10)
-    assert "VMAC on tun0: an interface that is not Ethernet cannot have one" in daemon.log
+    daemon.said("VMAC on tun0: an interface that is not Ethernet cannot have one")
     assert not any("vrrp" in name for name in links(pair.one))
 
 
@@ -303,6 +303,7 @@ def test_settings_are_as_before_at_the_end_also_when_somebody_was_killed(pair: P
     before = settings(pair.one, "none")
     daemon = pair.one.start(OURS, config(150, "use_vmac", "promote_secondaries"))
     pair.rig.wait(lambda: pair.one.has(VIP), 10)
+    daemon.said("Entering MASTER STATE")
     changed = settings(pair.one, "none")
     record = daemon.directory / "vrrp.sysctl"
     assert record.exists()

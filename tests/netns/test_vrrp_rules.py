@@ -79,7 +79,7 @@ def test_the_second_runs_when_the_first_is_gone(pair: Pair) -> None:
     second = config("VI_2", "mac0", "10.1.0.100/24")
     daemon = pair.one.start(OURS, "global_defs {\n dynamic_interfaces\n}\n" + config(interface="eth0") + second)
     pair.rig.wait(lambda: pair.one.has(VIP), 5)
-    assert "(VI_2) Entering FAULT STATE (VI_1 uses VRID 51 on the link of interface mac0 already)" in daemon.log
+    daemon.said("(VI_2) Entering FAULT STATE (VI_1 uses VRID 51 on the link of interface mac0 already)")
     ip(pair.one, "link set eth0 name odd0")
     ip(pair.one, "link set odd0 up")
     pair.rig.wait(lambda: pair.one.has("10.1.0.100"), 5)
@@ -180,7 +180,7 @@ def test_a_reload_ends_a_fault_that_a_group_only_shared(pair: Pair) -> None:
     daemon.rewrite(config() + second)
     daemon.signal(signal.SIGHUP)
     pair.rig.wait(lambda: pair.one.has(VIP), 5)
-    assert "(VI_2) Entering FAULT STATE" in daemon.log
+    daemon.said("(VI_2) Entering FAULT STATE")
 
 
 SCRIPT = "vrrp_script chk {\n script \"/bin/sh -c 'sleep 0.2; test ! -e FLAG'\"\n interval 1\n}\n"
@@ -212,7 +212,7 @@ def test_a_killed_worker_does_not_wait_for_its_scripts(pair: Pair, tmp_path: Pat
         pair.rig.wait(lambda: not pair.one.has(VIP), 1)
     else:
         pair.rig.holds(lambda: pair.one.has(VIP), 1.0)
-        assert "taken over from the process that died" in daemon.log
+        daemon.said("taken over from the process that died")
         assert {frame.vrrp[2] for frame in wire.adverts() if frame.vrrp} == {170}
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from tests.netns.rig import OURS, Capture, Daemon, Host, Rig
+from tests.netns.rig import OURS, Capture, Daemon, Host, Rig, patience
 from tests.netns.test_vrrp_takeover import VIP4 as VIP
 from tests.netns.test_vrrp_takeover import config
 from tests.torture.record import Record
@@ -127,9 +127,9 @@ class Arena:
 
     def until(self, condition: Callable[[], object], within: float, what: str) -> None:
         """Wait for what must come true."""
-        started = time.monotonic()
+        until = time.monotonic() + patience(within)
         while not condition():
-            if time.monotonic() - started > within:
+            if time.monotonic() > until:
                 self.must(False, what)
                 return
             time.sleep(0.02)

@@ -205,7 +205,8 @@ def no_fork(arena: Arena) -> None:
     finally:
         group.close()
     if arena.program == OURS:
-        arena.must("cannot be started: Resource temporarily unavailable" in daemon.log, "the log says why")
+        why = "cannot be started: Resource temporarily unavailable"
+        arena.until(lambda: why in daemon.log, 5, "the log says why")
 
 
 def lowest_free(pid: int) -> int:

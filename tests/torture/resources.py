@@ -207,5 +207,5 @@ def overrun(arena: Arena) -> None:
     os.kill(vrrp, signal.SIGCONT)
     arena.settle_later("one")
     if arena.program == OURS:
-        arena.must("netlink notices were lost" in arena.daemons["one"].log, "the overrun is told")
+        arena.until(lambda: "netlink notices were lost" in arena.daemons["one"].log, 5, "the overrun is told")
     host.run("ip", "link", "del", "dummy0")
