@@ -27,8 +27,9 @@ from keepalived_py.config.model import GrpcCheck
 from keepalived_py.records import dataclass
 
 from . import probe
+from .http import HttpClient
 from .probe import CheckFailed, CheckNotMade, connect, open_socket
-from .tls import TlsContexts, TlsError, server_name, tls_reason
+from .tls import TlsError, server_name, tls_reason
 
 METHOD = "/grpc.health.v1.Health/Check"
 SERVING, STATUS = 1, ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
@@ -101,7 +102,7 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class GrpcChecker:
     config: GrpcCheck
-    contexts: TlsContexts
+    client: HttpClient
     name: str = "GRPC_CHECK"
 
     @property
@@ -135,7 +136,7 @@ class GrpcChecker:
             return None, None
         try:
             # "" sends no name; None would be refused
-            return self.contexts.context(tls, "h2"), server_name(tls, "") or ""
+            return self.client.tls.context(tls, "h2"), server_name(tls, "") or ""
         except TlsError as exc:
             raise CheckNotMade(str(exc)) from exc
 

@@ -67,4 +67,4 @@ def _single(config: SingleCheck, real: RealServer, client: HttpClient, followed:
         case GrpcCheck():
             from .grpc import GrpcChecker  # h2 is as large
 
-            return GrpcChecker(config, client.tls)
+            return GrpcChecker(config, client)

@@ -22,6 +22,7 @@ from keepalived_py.config.model import (
     CheckerSlice,
     CheckTiming,
     FileCheck,
+    GrpcCheck,
     HttpCheck,
     HttpUrl,
     MiscCheck,
@@ -39,6 +40,8 @@ from tests.unit.workers.helpers_check import endpoint
 from workers.checker import table as table_module
 from workers.checker.bfd import BfdChecker, BfdSessions
 from workers.checker.file import LEAST, FileChecker
+from workers.checker.grpc import GrpcChecker
+from workers.checker.http import HttpChecker
 from workers.checker.probe import WELL, CheckFailed, Result, probe
 from workers.checker.worker import CheckerWorker
 from workers.worker import WorkerContext, WorkerError, WorkerOptions
@@ -127,8 +130,10 @@ class NoKernel:
         return []
 
 
-def config(*checks: Check, files: tuple[TrackFile, ...] = (), ssl: SslSettings | None = None) -> CheckerSlice:
-    real = RealServer(address=REAL.address, port=REAL.port, weight=10, checks=checks)
+def config(
+    *checks: Check, files: tuple[TrackFile, ...] = (), ssl: SslSettings | None = None, weight: int = 10
+) -> CheckerSlice:
+    real = RealServer(address=REAL.address, port=REAL.port, weight=weight, checks=checks)
     servers = (VirtualServer(key=SERVICE, real_servers=(real,)),)
     return CheckerSlice(checker=CheckerConfig(virtual_servers=servers, ssl=ssl), track_files=files)
 
@@ -320,6 +325,30 @@ def test_material_for_tls_that_is_missing_refuses_start_and_reload(
     run(config(check), scenario, monkeypatch)
     with pytest.raises(WorkerError, match=r"none\.pem"):
         run(broken, scenario, monkeypatch)
+
+
+TLS_CHECKS: tuple[Check, ...] = (
+    HttpCheck(timing=SLOW, endpoint=endpoint(1), urls=(HttpUrl(path="/"),), tls=TlsSettings()),
+    GrpcCheck(timing=SLOW, endpoint=endpoint(1), tls=TlsSettings()),
+)
+
+
+@pytest.mark.parametrize("check", TLS_CHECKS)
+@pytest.mark.parametrize("weight", [10, 20], ids=["the-same-server", "a-changed-one"])
+def test_a_reload_leaves_checks_over_tls_to_their_pace_with_new_material(
+    check: Check, weight: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(worker: CheckerWorker) -> None:
+        before = worker.tasks[SERVICE][REAL][0]
+        old = worker.client.tls
+        await worker.apply(config(check, weight=weight))
+        (task,) = worker.tasks[SERVICE][REAL]
+        assert task is before
+        (checker,) = task.checkers
+        assert isinstance(checker, HttpChecker | GrpcChecker)
+        assert checker.client.tls is worker.client.tls is not old
+
+    run(config(check), scenario, monkeypatch)
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from keepalived_py.config.model import CheckTiming, GrpcCheck, TlsSettings
 from tests.unit.workers.helpers_check import ON_TIME, PATIENT, TIMING, Make, Serve, against, endpoint, peak_memory
 from workers.checker.grpc import GrpcChecker, request, serving_status
+from workers.checker.http import HttpClient
 from workers.checker.probe import CheckFailed, Result, probe
-from workers.checker.tls import TlsContexts
 
 NAME = "www.example.com"
 STATES = {
@@ -80,7 +80,7 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ports]:
 
 
 def ask(port: int, service: str = "", tls: TlsSettings | None = None, loop: Any = asyncio.new_event_loop) -> Result:
-    checker = GrpcChecker(GrpcCheck(timing=PATIENT, endpoint=endpoint(port), service=service, tls=tls), TlsContexts())
+    checker = GrpcChecker(GrpcCheck(timing=PATIENT, endpoint=endpoint(port), service=service, tls=tls), HttpClient())
     with asyncio.Runner(loop_factory=loop) as runner:
         return runner.run(probe(checker))
 
@@ -126,7 +126,7 @@ PREFACE = b"\0\0\0\4\0\0\0\0\0"  # an empty SETTINGS frame (RFC 9113 section 6.5
 
 
 def hostile(timing: CheckTiming = TIMING) -> Make:
-    return lambda target, client: GrpcChecker(GrpcCheck(timing=timing, endpoint=target), client.tls)
+    return lambda target, client: GrpcChecker(GrpcCheck(timing=timing, endpoint=target), client)
 
 
 def says(*parts: bytes, pause: float = 0, for_ever: bool = False) -> Serve:

@@ -50,7 +50,7 @@ MAKE: dict[str, Callable[[Endpoint, Any], Any]] = {
     "UDP_CHECK": lambda to, client: UdpChecker(UdpCheck(timing=TIMING, endpoint=to)),
     "DNS_CHECK": lambda to, client: DnsChecker(DnsCheck(timing=TIMING, endpoint=to)),
     "PING_CHECK": lambda to, client: PingChecker(PingCheck(timing=TIMING, endpoint=to)),
-    "GRPC_CHECK": lambda to, client: GrpcChecker(GrpcCheck(timing=TIMING, endpoint=to), client.tls),
+    "GRPC_CHECK": lambda to, client: GrpcChecker(GrpcCheck(timing=TIMING, endpoint=to), client),
 }
 
 
