@@ -73,7 +73,7 @@ class HttpClient:
                 raise CheckNotMade(f"binding the socket: {exc.strerror}") from exc
             return sock
 
-        return aiohttp.ClientSession(
+        session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0,
                 force_close=not keep,
@@ -89,6 +89,8 @@ class HttpClient:
             max_field_size=HEADER_LIMIT,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
+        session._retry_connection = keep  # only a kept one may be gone without that being the answer
+        return session
 
     async def close(self) -> None:
         for session in self._sessions.values():

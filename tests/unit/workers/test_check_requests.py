@@ -155,6 +155,20 @@ def test_a_connection_is_kept_where_that_is_asked_for(
     assert all((b"Connection: close" in head) is header for head in heads)
 
 
+@pytest.mark.parametrize(("check", "connections"), [("", 1), ("http_protocol 1.1\nkeep_alive", 2)])
+def test_one_that_hangs_up_has_failed_at_once(tmp_path: Path, check: str, connections: int) -> None:
+    """Only a connection that was kept may have gone meanwhile, for which a second one is made."""
+    opened: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(await reader.readuntil(b"\r\n\r\n"))
+
+    config = configured(tmp_path, check=check)
+    result, _ = against(serve, lambda to, client: HttpChecker(replace(config, endpoint=to, timing=PATIENT), client))
+    assert result.failure == "/: the server closed the connection"
+    assert len(opened) == connections
+
+
 def test_keep_alive_needs_the_version_that_has_it(tmp_path: Path) -> None:
     path = tmp_path / "conf"
     path.write_text(FILE.format(url="", check="keep_alive"))
