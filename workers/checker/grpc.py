@@ -29,7 +29,7 @@ from keepalived_py.records import dataclass
 from . import probe
 from .http import HttpClient
 from .probe import CheckFailed, CheckNotMade, connect, open_socket
-from .tls import TlsError, server_name, tls_reason
+from .tls import TlsError, server_name
 
 METHOD = "/grpc.health.v1.Health/Check"
 SERVING, STATUS = 1, ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
@@ -116,16 +116,14 @@ class GrpcChecker:
             context, name = self._tls()
             try:
                 reader, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname=name)
-            except ssl.SSLError as exc:
-                raise CheckFailed(f"TLS: {tls_reason(exc)}") from exc
             except OSError as exc:
-                raise CheckFailed(f"TLS: {probe.reason(exc)}") from exc
+                raise probe.failure("TLS", exc) from exc
             try:
                 await self._ask(reader, writer)
             except ProtocolError as exc:
                 raise CheckFailed(f"HTTP/2: {str(exc) or type(exc).__name__}"[:200]) from exc
             except OSError as exc:
-                raise CheckFailed(f"receive: {probe.reason(exc)}") from exc
+                raise probe.failure("receive", exc) from exc
             finally:
                 writer.transport.abort()
 

@@ -136,16 +136,13 @@ class HttpChecker:
         except aiohttp.ClientConnectorCertificateError as exc:
             raise CheckFailed(f"TLS: {tls_reason(exc.certificate_error)}") from exc
         except aiohttp.ClientConnectorError as exc:
-            error = exc.os_error
-            if isinstance(error, ssl.SSLError):
-                raise CheckFailed(f"TLS: {tls_reason(error)}") from exc
-            raise probe.failure("connect", error) from exc
-        except aiohttp.ClientOSError as exc:  # of a connection that there was
-            raise probe.failure(url.path, exc) from exc
+            raise probe.failure("connect", exc.os_error) from exc
+        except aiohttp.ClientOSError as exc:  # of a connection that there was; an alert is its cause only
+            raise probe.failure(url.path, exc.__cause__ if isinstance(exc.__cause__, OSError) else exc) from exc
         except aiohttp.ClientError as exc:
             raise CheckFailed(f"{url.path}: {_reason(exc)}") from exc
         except ssl.SSLError as exc:
-            raise CheckFailed(f"TLS: {tls_reason(exc)}") from exc
+            raise probe.failure(url.path, exc) from exc
         except OSError as exc:
             raise CheckNotMade(f"socket: {exc.strerror or exc}") from exc
 

@@ -9,10 +9,13 @@ import asyncio
 import errno
 import os
 import socket
+import ssl
 from typing import Protocol
 
 from keepalived_py.config.model import Endpoint
 from keepalived_py.records import dataclass
+
+from .tls import tls_reason
 
 
 class CheckFailed(Exception):
@@ -119,7 +122,9 @@ def begin_connecting(sock: socket.socket, address: tuple[str, int]) -> int:
 
 
 def failure(what: str, exc: OSError) -> CheckFailed | CheckNotMade:
-    """What to raise for an error of connecting or sending. A number that names no address has a scope that is gone."""
+    """What to raise for an error of a connection. A number that names no address has a scope that is gone."""
+    if isinstance(exc, ssl.SSLError):
+        return CheckFailed(f"TLS: {tls_reason(exc)}")
     ours = exc.errno in OURS or isinstance(exc, socket.gaierror)
     return (CheckNotMade if ours else CheckFailed)(f"{what}: {reason(exc)}")
 
@@ -162,4 +167,6 @@ def reason(exc: OSError) -> str:
     """The system's words for an error, if it is one of the system's."""
     if isinstance(exc, socket.gaierror):
         return exc.strerror or str(exc)
-    return os.strerror(exc.errno) if exc.errno and exc.errno > 0 else str(exc)
+    if exc.errno and exc.errno > 0:
+        return os.strerror(exc.errno)
+    return str(exc) or "the server closed the connection"  # asyncio has no words for that in a handshake

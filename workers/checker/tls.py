@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import ssl
 import time
 from calendar import timegm
@@ -16,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 DAY = 86400
 EXPLICIT_0, UTC_TIME = 0xA0, 0x17
+NUMBERS = re.compile(r"^\[[^\]]*\] | \(_ssl\.c:\d+\)$")
+"""What Python has around the library's words."""
 
 
 class TlsError(Exception):
@@ -87,8 +90,8 @@ def tls_reason(exc: Exception) -> str:
     """The library's own words without its numbers."""
     if isinstance(exc, ssl.SSLCertVerificationError):
         return exc.verify_message
-    text = exc.reason if isinstance(exc, ssl.SSLError) else ""
-    return (text or str(exc)).replace("_", " ").lower()[:200]
+    text = (exc.reason if isinstance(exc, ssl.SSLError) else "") or NUMBERS.sub("", str(exc))
+    return text.replace("_", " ").lower()[:200]
 
 
 # how long the certificate is good for -----------------------------------------------------------------------------

@@ -6,8 +6,12 @@ import asyncio
 import calendar
 import os
 import shutil
+import socket
 import ssl
 import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from keepalived_py.config.model import (
     CheckerConfig,
     CheckerSlice,
     CheckTiming,
+    GrpcCheck,
     HttpCheck,
     HttpUrl,
     RealServer,
@@ -25,10 +30,21 @@ from keepalived_py.config.model import (
     VirtualServer,
 )
 from keepalived_py.values import ServiceKey, ip_address
-from tests.unit.workers.helpers_check import ON_TIME, PATIENT, TIMING, Make, Serve, against, endpoint, peak_memory
+from tests.unit.workers.helpers_check import (
+    ON_TIME,
+    PATIENT,
+    TIMING,
+    Make,
+    Serve,
+    against,
+    alone,
+    endpoint,
+    peak_memory,
+)
 from workers.checker import tls as tls_module
+from workers.checker.grpc import GrpcChecker
 from workers.checker.http import HttpChecker
-from workers.checker.tls import TlsContexts, TlsError, not_after, server_name
+from workers.checker.tls import TlsContexts, TlsError, not_after, server_name, tls_reason
 
 PASSWORD = "secret"
 NAME = "www.example.com"
@@ -235,6 +251,78 @@ def test_a_certificate_that_ends_soon_is_warned_of_once_a_day(
 def test_a_certificate_of_nonsense(junk: bytes) -> None:
     with pytest.raises((ValueError, IndexError, StopIteration)):
         not_after(junk)
+
+
+# why it failed ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def refusing(context: ssl.SSLContext) -> Iterator[int]:
+    """A server that shakes one hand, as far as it comes to that, and waits for the other side to go; its port.
+
+    One of asyncio would not send its alerts.
+    """
+
+    def serve() -> None:
+        sock, _ = listener.accept()
+        with context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False) as secure:
+            with suppress(ssl.SSLError):
+                secure.do_handshake()
+            while os.read(secure.fileno(), 1000):
+                pass  # hanging up on what was not read would be a reset, which takes the alert away
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join()
+
+
+def refuse_name(sock: ssl.SSLObject | ssl.SSLSocket, name: str | None, context: ssl.SSLContext) -> int:
+    return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+
+
+ALERTS: dict[str, tuple[Callable[[Path], ssl.SSLContext], str]] = {
+    "certificate-1.3": (lambda pki: server_context(pki, ask=True), "tlsv13 alert certificate required"),
+    "certificate-1.2": (
+        lambda pki: changed(server_context(pki, ask=True), maximum_version=ssl.TLSVersion.TLSv1_2),
+        "sslv3 alert handshake failure",
+    ),
+    "name": (lambda pki: changed(server_context(pki), sni_callback=refuse_name), "tlsv1 unrecognized name"),
+}
+
+
+KINDS: dict[str, Make] = {
+    "SSL_GET": check(),
+    "GRPC_CHECK": lambda to, client: GrpcChecker(GrpcCheck(timing=PATIENT, endpoint=to, tls=TlsSettings()), client),
+}
+
+
+def changed(context: ssl.SSLContext, **values: Any) -> ssl.SSLContext:
+    for name, value in values.items():
+        setattr(context, name, value)
+    return context
+
+
+@pytest.mark.parametrize("kind", ["SSL_GET", "GRPC_CHECK"])
+@pytest.mark.parametrize("alert", ALERTS)
+def test_alerts_are_told_by_name(pki: Path, kind: str, alert: str) -> None:
+    """In TLS 1.3 the one that wants a certificate comes after the handshake."""
+    context, words = ALERTS[alert]
+    with refusing(context(pki)) as port:
+        result, _ = alone(lambda client: KINDS[kind](endpoint(port), client))
+    assert (result.failure, result.made) == (f"TLS: {words}", True)
+
+
+@pytest.mark.parametrize(("kind", "what"), [("SSL_GET", "connect"), ("GRPC_CHECK", "TLS")])
+def test_one_that_hangs_up_in_the_handshake(kind: str, what: str) -> None:
+    assert against(closed, KINDS[kind])[0].failure == f"{what}: the server closed the connection"
+
+
+def test_the_words_of_the_library_without_its_numbers() -> None:
+    error = ssl.SSLError(1, "[SSL] tlsv1 alert no application protocol (_ssl.c:1006)")
+    error.reason = None  # type: ignore[assignment]  # as where Python does not know the number
+    assert tls_reason(error) == "tlsv1 alert no application protocol"
 
 
 async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
