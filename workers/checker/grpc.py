@@ -133,8 +133,7 @@ class GrpcChecker:
         if tls is None:
             return None, None
         try:
-            # "" sends no name; None would be refused
-            return self.client.tls.context(tls, "h2"), server_name(tls, "") or ""
+            return self.client.tls.context(tls, "h2"), server_name(tls, "", self.config.endpoint.address)
         except TlsError as exc:
             raise CheckNotMade(str(exc)) from exc
 

@@ -158,11 +158,10 @@ class HttpChecker:
         if tls is None:
             return {}
         try:
-            context, name = self.client.tls.context(tls), server_name(tls, url.virtualhost)
-            (name or "").encode("idna")
-        except (TlsError, UnicodeError) as exc:
+            name = server_name(tls, url.virtualhost, self.config.endpoint.address)
+            return {"ssl": self.client.tls.context(tls), "server_hostname": name}
+        except TlsError as exc:
             raise CheckNotMade(str(exc)) from exc
-        return {"ssl": context, "server_hostname": name}
 
     async def _judge(self, url: HttpUrl, response: aiohttp.ClientResponse, until: float) -> None:
         if not any(low <= response.status <= high for low, high in url.statuses):

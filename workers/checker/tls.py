@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from keepalived_py.config.model import CheckerSlice, GrpcCheck, HttpCheck, SslSettings, TlsSettings
+from keepalived_py.values import IPAddress
 
 logger = logging.getLogger(__name__)
 
@@ -76,14 +77,18 @@ class TlsContexts:
         return context
 
 
-def server_name(tls: TlsSettings, virtualhost: str) -> str | None:
-    """The name for SNI, which is the one that is verified; None sends none."""
+def server_name(tls: TlsSettings, virtualhost: str, address: IPAddress) -> str:
+    """The name for SNI, which is the one that is verified; an address where none is sent. Raises TlsError."""
+    name = ""
     if tls.verify and tls.expected_name:
-        return tls.expected_name
-    if not tls.sni:
-        return None
-    name = tls.sni_name or virtualhost
-    return None if name.startswith("[") else name.partition(":")[0] or None
+        name = tls.expected_name
+    elif tls.sni:
+        name = tls.sni_name or ("" if virtualhost.startswith("[") else virtualhost.partition(":")[0])
+    try:
+        name.encode("idna")
+    except UnicodeError as exc:
+        raise TlsError(f"the name '{name}' cannot be sent: {exc}") from exc
+    return name or str(address).partition("%")[0]
 
 
 def tls_reason(exc: Exception) -> str:
@@ -106,7 +111,8 @@ class WarningObject(ssl.SSLObject):
     """Warns once a day after a handshake with a server whose certificate ends in less than `days`."""
 
     days = 0
-    _warned: dict[bytes, int] = {}  # noqa: RUF012  (one memory for all)
+    _warned: set[tuple[int, bytes]] = set()  # noqa: RUF012  (one memory for all)
+    """Days and certificates; only those of one day."""
 
     def do_handshake(self) -> None:
         super().do_handshake()
@@ -119,9 +125,15 @@ class WarningObject(ssl.SSLObject):
             left = not_after(certificate) - moment
         except (ValueError, IndexError, StopIteration):
             return
-        digest, today = hashlib.sha256(certificate).digest(), int(moment // DAY)
-        if left < self.days * DAY and self._warned.get(digest) != today:
-            self._warned[digest] = today
+        today = int(moment // DAY)
+        key = today, hashlib.sha256(certificate).digest()
+        if left >= self.days * DAY or key in self._warned:
+            return
+        self._warned.difference_update([each for each in self._warned if each[0] != today])
+        self._warned.add(key)
+        if left < 0:
+            logger.warning("The certificate of %s has ended", self.server_hostname)
+        else:
             logger.warning("The certificate of %s ends in %d days", self.server_hostname, left // DAY)
 
 

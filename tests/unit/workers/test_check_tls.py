@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -99,6 +100,12 @@ def check(
     return make
 
 
+def over_tls(kind: str, tls: TlsSettings) -> Make:
+    if kind == "SSL_GET":
+        return check(tls)
+    return lambda to, client: GrpcChecker(GrpcCheck(timing=PATIENT, endpoint=to, tls=tls), client)
+
+
 async def well(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.readuntil(b"\r\n\r\n")
     writer.write(b"HTTP/1.0 200 OK\r\n\r\nwell")
@@ -136,14 +143,16 @@ def test_the_name_in_the_log() -> None:
 def test_sni(pki: Path, tls: TlsSettings, virtualhost: str, name: str | None) -> None:
     seen: list[str | None] = []
     url = HttpUrl(path="/", virtualhost=virtualhost)
-    assert server_name(tls, virtualhost) == name
+    assert server_name(tls, virtualhost, ip_address("fe80::1%eth0")) == (name or "fe80::1")
     assert against(well, check(tls, url=url), tls=server_context(pki, seen))[0].failure == ""
     assert seen == [name]
 
 
-def test_a_name_that_cannot_be_sent_says_nothing_about_the_server(pki: Path) -> None:
-    result, _ = against(well, check(TlsSettings(sni=True, sni_name="a" * 64 + ".com")), tls=server_context(pki))
-    assert not result.made
+@pytest.mark.parametrize("kind", ["SSL_GET", "GRPC_CHECK"])
+@pytest.mark.parametrize("name", ["a" * 64 + ".com", ".com", "\udcff.com"])
+def test_a_name_that_cannot_be_sent_says_nothing_about_the_server(pki: Path, kind: str, name: str) -> None:
+    for tls in (TlsSettings(sni=True, sni_name=name), TlsSettings(verify=True, expected_name=name)):
+        assert not against(well, over_tls(kind, tls), tls=server_context(pki))[0].made
 
 
 @pytest.mark.parametrize(
@@ -238,13 +247,33 @@ def test_the_end_of_a_certificate_beyond_2050(pki: Path) -> None:
     assert not_after(ssl.PEM_cert_to_DER_cert(far.read_text())) > calendar.timegm((2050, 1, 1, 0, 0, 0))
 
 
+@pytest.mark.parametrize("kind", ["SSL_GET", "GRPC_CHECK"])
 def test_a_certificate_that_ends_soon_is_warned_of_once_a_day(
-    pki: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    pki: Path, kind: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tls_module.WarningObject, "_warned", {})
-    for days in (20, 20, 40, 40):
-        assert against(well, check(TlsSettings(warn_days=days)), tls=server_context(pki))[0].failure == ""
-    assert [record.getMessage() for record in caplog.records] == ["The certificate of 127.0.0.1 ends in 29 days"]
+    warned: set[tuple[int, bytes]] = set()
+    monkeypatch.setattr(tls_module.WarningObject, "_warned", warned)
+    day = int(time.time()) // tls_module.DAY
+    for ahead in (0, 1, 29, 40):
+        monkeypatch.setattr(tls_module, "time", Clock(time.time() + ahead * tls_module.DAY))
+        for days in (20, 20, 40, 40):
+            against(well, over_tls(kind, TlsSettings(warn_days=days)), tls=server_context(pki))
+        assert {each for each, _ in warned} == {day + ahead}
+    assert [record.getMessage() for record in caplog.records] == [
+        "The certificate of 127.0.0.1 ends in 29 days",
+        "The certificate of 127.0.0.1 ends in 28 days",
+        "The certificate of 127.0.0.1 ends in 0 days",
+        "The certificate of 127.0.0.1 has ended",
+    ]
+
+
+class Clock:
+    """Stands still."""
+
+    strptime = staticmethod(time.strptime)
+
+    def __init__(self, moment: float) -> None:
+        self.time = lambda: moment
 
 
 @pytest.mark.parametrize("junk", [b"", b"\x30", b"\xff" * 40, b"\x30\x84\xff\xff\xff\xff", bytes(300)])
@@ -292,12 +321,6 @@ ALERTS: dict[str, tuple[Callable[[Path], ssl.SSLContext], str]] = {
 }
 
 
-KINDS: dict[str, Make] = {
-    "SSL_GET": check(),
-    "GRPC_CHECK": lambda to, client: GrpcChecker(GrpcCheck(timing=PATIENT, endpoint=to, tls=TlsSettings()), client),
-}
-
-
 def changed(context: ssl.SSLContext, **values: Any) -> ssl.SSLContext:
     for name, value in values.items():
         setattr(context, name, value)
@@ -310,13 +333,13 @@ def test_alerts_are_told_by_name(pki: Path, kind: str, alert: str) -> None:
     """In TLS 1.3 the one that wants a certificate comes after the handshake."""
     context, words = ALERTS[alert]
     with refusing(context(pki)) as port:
-        result, _ = alone(lambda client: KINDS[kind](endpoint(port), client))
+        result, _ = alone(lambda client: over_tls(kind, TlsSettings())(endpoint(port), client))
     assert (result.failure, result.made) == (f"TLS: {words}", True)
 
 
 @pytest.mark.parametrize(("kind", "what"), [("SSL_GET", "connect"), ("GRPC_CHECK", "TLS")])
 def test_one_that_hangs_up_in_the_handshake(kind: str, what: str) -> None:
-    assert against(closed, KINDS[kind])[0].failure == f"{what}: the server closed the connection"
+    assert against(closed, over_tls(kind, TlsSettings()))[0].failure == f"{what}: the server closed the connection"
 
 
 def test_the_words_of_the_library_without_its_numbers() -> None:
