@@ -13,6 +13,8 @@ from keepalived_py.inotify import CONTENT, IN_DELETE_SELF, IN_MOVE_SELF, IN_Q_OV
 from keepalived_py.records import dataclass
 from keepalived_py.vrrp.tracking import FILE_BYTES, file_content
 
+from .small_file import read_start
+
 logger = logging.getLogger(__name__)
 
 TRIES = 10
@@ -172,14 +174,8 @@ def _nearest(path: str) -> tuple[str, str]:
 
 
 def _start_of(path: str) -> bytes:
-    """What counts of a file; nothing when it cannot be read. Never waits, not even for a FIFO."""
+    """What counts of a file; nothing when it cannot be read."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        return read_start(path, FILE_BYTES)
     except OSError:
         return b""
-    try:
-        return os.read(descriptor, FILE_BYTES)
-    except OSError:
-        return b""
-    finally:
-        os.close(descriptor)

@@ -11,11 +11,12 @@ import pwd
 import socket
 import ssl
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keepalived_py.config.model import MailSettings
 from keepalived_py.records import dataclass
+
+from .small_file import read_start
 
 if TYPE_CHECKING:
     from aiosmtplib import SMTP
@@ -26,6 +27,8 @@ WAITING_LIMIT = 200
 """Mails that may wait; what comes then is dropped."""
 SUBJECT_LIMIT, BODY_LIMIT = 255, 511
 """Characters."""
+PASSWORD_LIMIT = 4096
+"""Bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +174,13 @@ def _own_user() -> str:
 
 
 def _password(settings: MailSettings) -> str:
-    """ValueError without a file, OSError when it cannot be read."""
+    """ValueError without a file or with nothing in it, OSError when it cannot be read."""
     if not settings.smtp_password_file:
         raise ValueError("smtp_user needs smtp_password_file")
-    return Path(settings.smtp_password_file).read_text().rstrip("\r\n")
+    password = read_start(settings.smtp_password_file, PASSWORD_LIMIT).decode().rstrip("\r\n")
+    if not password:
+        raise ValueError(f"{settings.smtp_password_file} is empty")
+    return password
 
 
 def _one_line(text: str) -> str:

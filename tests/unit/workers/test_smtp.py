@@ -347,6 +347,10 @@ def test_a_missing_password_file_is_told(tmp_path: Path, caplog: pytest.LogCaptu
     send(inbox, ONE, changes={"smtp_user": "lb"})
     assert not inbox.mails
     assert "smtp_user needs smtp_password_file" in caplog.text
+    os.mkfifo(tmp_path / "fifo")  # nobody writes into it
+    send(inbox, ONE, changes={"smtp_user": "lb", "smtp_password_file": str(tmp_path / "fifo")})
+    assert not inbox.mails
+    assert f"{tmp_path / 'fifo'} is empty" in caplog.text
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(
