@@ -288,6 +288,8 @@ def _header(statement: Statement, context: Context) -> tuple[str, str]:
     name, value = need(statement), need(statement, 2)
     if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
         raise Bad("bad-header", f"'{name}' is not the name of a header (RFC 9110 5.1)")
+    if re.search(r"[\0-\x08\x0a-\x1f\x7f]", value):
+        raise Bad("bad-header", f"the value of '{name}' has a control character (RFC 9110 5.5)", 2)
     return name, value
 
 

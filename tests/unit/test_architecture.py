@@ -67,6 +67,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
             "workers.scripts",
             "workers.notify",
             "workers.file_watch",
+            "workers.small_file",
             "workers.netlink",
             "workers.nftables_keeper",
             "workers.restorer",

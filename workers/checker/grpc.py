@@ -26,7 +26,7 @@ from h2.exceptions import ProtocolError
 from keepalived_py.config.model import GrpcCheck
 from keepalived_py.records import dataclass
 
-from . import probe
+from . import http_request, probe
 from .http import HttpClient
 from .probe import CheckFailed, CheckNotMade, connect, open_socket
 from .tls import TlsError, server_name
@@ -159,13 +159,11 @@ class GrpcChecker:
             writer.write(connection.data_to_send())
 
     def _headers(self) -> list[tuple[str, str]]:
-        endpoint = self.config.endpoint
-        host = f"[{endpoint.address}]" if endpoint.address.version == 6 else str(endpoint.address)
         return [
             (":method", "POST"),
             (":scheme", "http" if self.config.tls is None else "https"),
             (":path", METHOD),
-            (":authority", f"{host}:{endpoint.port}"),
+            (":authority", http_request.host(self.config.endpoint)),
             ("te", "trailers"),
             ("content-type", "application/grpc"),
             ("user-agent", "keepalived-py"),
@@ -174,7 +172,7 @@ class GrpcChecker:
 
 def request(service: str) -> bytes:
     """HealthCheckRequest of a service, "" for the whole server, as one gRPC message."""
-    name = service.encode()
+    name = service.encode("utf-8", "surrogateescape")
     body = bytes((STATUS_FIELD << 3 | LENGTH_DELIMITED,)) + _varint(len(name)) + name if name else b""
     return b"\0" + len(body).to_bytes(4) + body
 

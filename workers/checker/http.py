@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Hashable
@@ -31,6 +32,7 @@ if TYPE_CHECKING:  # 10 MB, which only processes with such checks have to have
 CHUNK = 65536
 HEADER_LIMIT = 16384
 TRANSFER_ENCODING = "Transfer-Encoding"
+UNSENDABLE = re.compile(r"[\0-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 BODY_LIMIT = 1 << 20
 """Bytes of a body in which a pattern is looked for."""
 
@@ -127,8 +129,8 @@ class HttpChecker:
             async with session.request(
                 url.method,
                 self._target(url),
-                headers=http_request.headers(self.config, url),
-                data=url.body.encode() or None,
+                headers=self._headers(url),
+                data=http_request.body(url) or None,
                 allow_redirects=False,
                 **self._tls(url),
             ) as response:
@@ -147,10 +149,18 @@ class HttpChecker:
             raise CheckNotMade(f"socket: {exc.strerror or exc}") from exc
 
     def _target(self, url: HttpUrl) -> URL:
+        """As the file has it, signs that have a meaning in a URL included. Raises CheckNotMade."""
         from yarl import URL
 
         scheme = "http" if self.config.tls is None else "https"
-        return URL(f"{scheme}://{http_request.host(self.config.endpoint)}{http_request.target(url)}", encoded=True)
+        authority = http_request.host(self.config.endpoint, scoped=True)
+        path = _sendable("path", http_request.target(url))
+        return URL.build(scheme=scheme, authority=authority, path=path, encoded=True)
+
+    def _headers(self, url: HttpUrl) -> list[tuple[str, str]]:
+        """Raises CheckNotMade."""
+        found = http_request.headers(self.config, url)
+        return [(name, _sendable(name, value)) for name, value in found]
 
     def _tls(self, url: HttpUrl) -> dict[str, Any]:
         """Arguments for the request. Raises CheckNotMade."""
@@ -206,6 +216,13 @@ class HttpChecker:
         if not found and not url.regex_no_match:
             where = "the body" if size <= len(body) else f"the first {len(body)} bytes of the body"
             raise CheckFailed(f"{url.path}: the pattern is not in {where}")
+
+
+def _sendable(what: str, text: str) -> str:
+    """The text. Raises CheckNotMade for what aiohttp refuses, or leaves out without a word."""
+    if UNSENDABLE.search(text):
+        raise CheckNotMade(f"{what}: has a byte that is no character, or a control character")
+    return text
 
 
 def _pattern(url: HttpUrl) -> Pattern | None:

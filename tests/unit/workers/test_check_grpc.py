@@ -278,3 +278,7 @@ def test_the_request_is_what_protobuf_makes(service: str) -> None:
 
     made = HealthCheckRequest(service=service).SerializeToString()
     assert request(service) == b"\0" + len(made).to_bytes(4) + made
+
+
+def test_a_name_of_other_bytes_is_sent_as_it_stands() -> None:
+    assert request("\udcff") == b"\0\0\0\0\3\x0a\1\xff"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import pytest
 from keepalived_py.config.dump import dump
 from keepalived_py.config.load import LoadOptions, load
 from keepalived_py.config.model import HttpCheck
-from tests.unit.workers.helpers_check import PATIENT, against
+from tests.unit.workers.helpers_check import PATIENT, against, alone, endpoint
 from workers.checker.http import HttpChecker
 from workers.checker.http_plain import PlainHttpChecker
+from workers.checker.http_request import SECRETS, host
 
 FILE = """
 virtual_server 192.0.2.1 80 {{
@@ -107,11 +109,90 @@ def test_secrets_come_from_files_read_each_time(tmp_path: Path) -> None:
         request_of(basic)
 
 
+@pytest.mark.parametrize("path", ["/a#b", "/x?", "/x?a#b?c", "/x/../y//z", '"/a\tb c"', "/%zz", "//other/x", "/\u00e9"])
+def test_a_path_is_asked_for_as_it_stands(tmp_path: Path, path: str) -> None:
+    config = configured(tmp_path)
+    literal = path.strip('"')
+    found = request_of(replace(config, urls=(replace(config.urls[0], path=literal),)))
+    assert found.startswith(f"GET {literal} HTTP/1.0\r\n")
+
+
+def test_headers_take_the_place_of_ours_and_may_come_twice(tmp_path: Path) -> None:
+    text = request_of(configured(tmp_path, "header host other\nheader USER-AGENT me\nheader X 1\nheader X 2"))
+    assert sorted(text.strip().split("\r\n")[1:]) == ["USER-AGENT: me", "X: 1", "X: 2", "host: other"]
+    text = request_of(configured(tmp_path, "method POST\nbody x\nheader content-type text/plain"))
+    assert text.lower().count("content-type") == 1
+
+
+@pytest.mark.parametrize("kind", [PlainHttpChecker, HttpChecker])
+def test_bytes_that_are_no_characters(tmp_path: Path, kind: type[PlainHttpChecker | HttpChecker]) -> None:
+    """They are sent as they stand, but by aiohttp, which would leave them out."""
+    url = configured(tmp_path, "method POST\nbody x").urls[0]
+    for changes in (
+        {"body": "\udcff"},
+        {"path": "/\udcff"},
+        {"virtualhost": "\udcff"},
+        {"headers": (("X", "\udcff"),)},
+    ):
+        config = replace(configured(tmp_path), urls=(replace(url, **changes),))
+        got: list[bytes] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, got: list[bytes] = got) -> None:
+            got.append(await reader.readuntil(b"\r\n\r\n") + await reader.readexactly(1))
+            writer.write(b"HTTP/1.0 200 OK\r\n\r\n")
+
+        def make(to: Any, client: Any, config: HttpCheck = config) -> PlainHttpChecker | HttpChecker:
+            found = replace(config, endpoint=to, timing=PATIENT)
+            return HttpChecker(found, client) if kind is HttpChecker else PlainHttpChecker(found)
+
+        result, _ = against(serve, make)
+        if kind is PlainHttpChecker or "body" in changes:
+            assert (result.failure, got[0].count(b"\xff")) == ("", 1)
+        else:
+            assert (result.made, got) == (False, [])
+
+
+@pytest.mark.parametrize("auth", ["basic", "bearer"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\n", b"user:pass\nX-Evil: 1\n", b"user:pa\0ss", b"user:pass\rx", b"\x7f:"],
+    ids=["empty", "blank", "two-lines", "nul", "return", "delete"],
+)
+def test_a_secret_that_is_none_says_nothing_about_the_server(tmp_path: Path, auth: str, content: bytes) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(content)
+    expect_not_made(tmp_path, auth, secret, f"{secret}: is not one line with {SECRETS[auth][0]}")
+
+
+def test_a_user_without_a_password_is_no_secret(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("user")
+    expect_not_made(tmp_path, "basic", secret, f"{secret}: is not one line with USER:PASSWORD")
+
+
+def test_a_secret_that_is_a_fifo_holds_nobody_up(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    os.mkfifo(secret)
+    expect_not_made(tmp_path, "bearer", secret, f"{secret}: is not one line with a token")
+
+
+def expect_not_made(tmp_path: Path, auth: str, secret: Path, why: str) -> None:
+    line = f"basic_auth_file {secret}" if auth == "basic" else f"bearer_token_file {secret}"
+    config = configured(tmp_path, check=line)
+    for result, _ in (alone(lambda client: HttpChecker(config, client)), alone(lambda _: PlainHttpChecker(config))):
+        assert (result.failure, result.made) == (why, False)
+
+
+def test_the_scope_of_an_address_stays_here() -> None:
+    """It may not be in a Host header (RFC 9110 7.2)."""
+    assert host(endpoint(80, "fe80::1%eth0")) == "[fe80::1]:80"
+
+
 def test_rise_is_kept(tmp_path: Path) -> None:
     assert configured(tmp_path).timing.rise == 3
 
 
-@pytest.mark.parametrize("line", ["header 'a:b' x", "method BREW", "header X"])
+@pytest.mark.parametrize("line", ["header 'a:b' x", "method BREW", "header X", 'header X "a\x01b"'])
 def test_nonsense_is_refused(tmp_path: Path, line: str) -> None:
     path = tmp_path / "conf"
     path.write_text(FILE.format(url=line, check=""))
