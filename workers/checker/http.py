@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-import socket
 import ssl
 from collections.abc import AsyncIterator, Hashable
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from keepalived_py.records import dataclass
 
 from . import http_request, probe
 from .http_plain import tell_missing
-from .probe import CheckFailed, CheckNotMade, prepare_socket
+from .probe import CheckFailed, CheckNotMade
 from .searcher import Searcher
 from .tls import TlsContexts, TlsError, server_name, tls_reason
 
@@ -30,15 +29,10 @@ if TYPE_CHECKING:  # 10 MB, which only processes with such checks have to have
     from yarl import URL
 
 CHUNK = 65536
-HEADER_LIMIT = 16384
 TRANSFER_ENCODING = "Transfer-Encoding"
 UNSENDABLE = re.compile(r"[\0-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 BODY_LIMIT = 1 << 20
 """Bytes of a body in which a pattern is looked for."""
-
-
-KEPT_FOR = 600.0
-"""Seconds that an idle connection is kept, if the server agrees."""
 
 
 class HttpClient:
@@ -57,42 +51,10 @@ class HttpClient:
         key = ((endpoint.bindto, endpoint.bind_port, endpoint.bind_if, endpoint.fwmark), newer, keep)
         found = self._sessions.get(key)
         if found is None:
-            found = self._sessions[key] = self._open(endpoint, newer, keep)
+            from .http_session import open_session
+
+            found = self._sessions[key] = open_session(endpoint, newer, keep)
         return found
-
-    def _open(self, endpoint: Endpoint, newer: bool, keep: bool) -> aiohttp.ClientSession:
-        import aiohttp
-
-        def make(info: Any) -> socket.socket:
-            try:
-                sock = socket.socket(info[0], info[1] | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, info[2])
-            except OSError as exc:
-                raise CheckNotMade(f"socket: {exc.strerror}") from exc
-            try:
-                prepare_socket(sock, endpoint)
-            except OSError as exc:
-                sock.close()
-                raise CheckNotMade(f"binding the socket: {exc.strerror}") from exc
-            return sock
-
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0,
-                force_close=not keep,
-                keepalive_timeout=KEPT_FOR if keep else None,
-                socket_factory=make,
-                happy_eyeballs_delay=None,
-            ),
-            timeout=aiohttp.ClientTimeout(total=None),
-            version=aiohttp.HttpVersion11 if newer else aiohttp.HttpVersion10,
-            auto_decompress=False,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
-            max_line_size=HEADER_LIMIT,
-            max_field_size=HEADER_LIMIT,
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
-        session._retry_connection = keep  # only a kept one may be gone without that being the answer
-        return session
 
     async def close(self) -> None:
         for session in self._sessions.values():

@@ -42,7 +42,7 @@ def make_checkers(config: Check, real: RealServer, client: HttpClient, followed:
 def _http(config: HttpCheck, number: int, client: HttpClient) -> AnyChecker:
     if is_plain(config, number):
         return PlainHttpChecker(config, number)
-    import_module("aiohttp")  # loaded in the first check it would hold up others
+    import_module("workers.checker.http_session")  # loaded in the first check it would hold up others
     return HttpChecker(config, client, number)
 
 

@@ -250,6 +250,44 @@ def test_one_that_hangs_up_has_failed_at_once(tmp_path: Path, check: str, connec
     assert len(opened) == connections
 
 
+UNASKED = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" * 1000
+INTERIM = b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000
+
+
+@pytest.mark.parametrize("first", [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b""], ids=["kept", "interim"])
+def test_a_connection_on_which_answers_pile_up_is_closed(tmp_path: Path, first: bytes) -> None:
+    """Those of a kept one are read by nobody, so they would fill the memory."""
+    config = configured(tmp_path, check="http_protocol 1.1\nkeep_alive")
+    closed = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(first)
+        await asyncio.sleep(0.05 if first else 0)
+        try:
+            for _ in range(500):
+                writer.write(UNASKED if first else INTERIM)
+                await writer.drain()
+                await asyncio.sleep(0)
+        except OSError:
+            closed.set()
+
+    class AndThen:
+        limit = PATIENT.connect_timeout
+
+        def __init__(self, target: Any, client: Any) -> None:
+            self.checker = HttpChecker(replace(config, endpoint=target, timing=PATIENT), client)
+
+        async def check(self) -> None:
+            try:
+                await self.checker.check()
+            finally:
+                async with asyncio.timeout(4):
+                    await closed.wait()
+
+    assert against(serve, AndThen)[0].failure == ("" if first else "/: more answers than anybody asks for")
+
+
 def test_keep_alive_needs_the_version_that_has_it(tmp_path: Path) -> None:
     path = tmp_path / "conf"
     path.write_text(FILE.format(url="", check="keep_alive"))
