@@ -70,7 +70,8 @@ class TaskMaker:
         if result is None:
             self.scheduler.add(task)
         else:
-            task.state.up, task.points, task.last = result.success, result.points, result
+            task.state.up, task.state.has_run = result.success, True
+            task.points, task.last = result.points, result
 
     def matched(
         self, service: ServiceKey, real: RealServer, before: Sequence[CheckerTask], old_weight: int

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +19,9 @@ from ipc.messages import (
 )
 from keepalived_py.checks.virtual_server import Destination
 from keepalived_py.config.model import (
+    CheckerSlice,
     CheckTiming,
+    FileCheck,
     Forwarding,
     GroupRange,
     IpvsSettings,
@@ -25,6 +29,7 @@ from keepalived_py.config.model import (
     RealServer,
     Script,
     SorryServer,
+    TrackFile,
     VirtualServer,
 )
 from keepalived_py.plan import ipvs
@@ -406,6 +411,26 @@ def test_a_first_failure_is_reported_once() -> None:
     told = states_of(run(sliced(checked(1, check)), scenario))
     assert [up for _, up, _ in told] == [False]
     assert told[0][2].startswith("TCP_CHECK connect")
+
+
+def test_a_server_that_a_reload_brings_is_down_by_its_file_untold(tmp_path: Path) -> None:
+    """As at a start: nobody saw it well. What the file says again is no news either."""
+    (tmp_path / "f").write_text("1\n")
+    file = TrackFile(name="f", file=str(tmp_path / "f"))
+    check = FileCheck(timing=CheckTiming(), track_file="f", weight=0)
+    well, down = service(1, real_servers=reals(1)), service(2, real_servers=reals(1, checks=(check,)))
+
+    def loaded(*servers: VirtualServer) -> CheckerSlice:
+        return replace(sliced(*servers), track_files=(file,))
+
+    async def scenario(worker: CheckerWorker) -> None:
+        await worker.apply(loaded(well, down))
+        await worker.apply(loaded(well, replace(down, quorum=2)))
+        assert not worker.states[down.key].reals[down.real_servers[0].key].alive
+        worker._subject_changed(FileCheck, "f")
+
+    told = states_of(run(loaded(well), scenario))
+    assert told == [("[10.1.0.1]:tcp:80", False, "added by a reload")]
 
 
 def test_first_states_where_they_are_wanted() -> None:
