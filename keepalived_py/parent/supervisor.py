@@ -198,7 +198,7 @@ class Supervisor:
     def _runs(self, peer: Peer, config: Config) -> bool:
         """Whether there is a worker of that kind, or there will be one with `config`."""
         role = self.roles.get(peer)
-        return role is not None and (role.child is not None or self._needed(peer, config))
+        return role is not None and (role.child is not None or role.bereft or self._needed(peer, config))
 
     # signals ------------------------------------------------------------------------------------------------------
 
@@ -226,9 +226,13 @@ class Supervisor:
 
     def _spawn(self, peer: Peer) -> None:
         """Fork a worker, unless there is one or none is wanted any more; runs outside of the loop."""
-        applied = self.reload.target
-        if not self._stopping and self.roles[peer].child is None and self._needed(peer, applied.config):
-            self._fork(peer, applied)
+        role, target = self.roles[peer], self.reload.target
+        if self._stopping or role.child is not None or not self._runs(peer, target.config):
+            return
+        applied = self.reload.current if role.bereft else target
+        self._fork(peer, applied)
+        if role.child is not None and applied is not target:
+            self._hand_out(peer, target)  # what it takes away then is what its predecessor left
 
     def _fork(self, peer: Peer, applied: Applied) -> None:
         role = self.roles[peer]
@@ -239,24 +243,24 @@ class Supervisor:
                 self.plan.warm[peer]()
             pid, sock = fork_process(peer, lambda theirs: main(theirs, applied, reports, parent))
         except OSError as exc:
-            self._not_forked(peer, applied, exc)
+            self._not_forked(peer, exc)
             return
         channel = Channel(sock, peer, partial(self._heard, peer), partial(self._lost, peer, pid))
         role.child = Child(peer, pid, channel, generation=applied.generation, last_beat=now())
-        role.stalled = role.unclean = False
+        role.stalled = role.unclean = role.bereft = False
         channel.attach(self._loop)
         self.plan.write_pid(peer, pid)
         logger.info("Starting %s child process, pid=%d", NAMES[peer], pid)
 
-    def _not_forked(self, peer: Peer, applied: Applied, exc: OSError) -> None:
+    def _not_forked(self, peer: Peer, exc: OSError) -> None:
         """Out of processes, descriptors or memory: that may pass. A reload does not wait for it."""
         logger.error("%s child process cannot be started: %s - trying again", NAMES[peer], exc.strerror)
         if self._stopping:
             self._stop_next()
-        elif applied is not self.reload.current:
+            return
+        if self.reload.target is not self.reload.current:
             self._take_back(peer, "no process for it")
-        else:
-            self._loop.call_later(RETRY_FORK, self._later, partial(self._spawn, peer))
+        self._loop.call_later(RETRY_FORK, self._later, partial(self._spawn, peer))
 
     # what workers say ---------------------------------------------------------------------------------------------
 
@@ -327,6 +331,7 @@ class Supervisor:
         role.child = None
         role.deaths += 1
         role.unclean = code != ExitCode.OK and code not in PERMANENT and self._cleaned[peer] < CLEANERS
+        role.bereft = role.unclean and child.ready
         if self._stopping:
             self._stop_next()
             return

@@ -171,19 +171,66 @@ def test_services_come_before_addresses_and_all_confirm(daemon: Daemon) -> None:
     assert not daemon.parent._expected
 
 
-def test_a_worker_that_is_started_again_in_the_turn_of_a_reload_gets_the_new_configuration(daemon: Daemon) -> None:
+def test_a_successor_begins_with_what_the_dead_one_held_and_moves_to_what_a_reload_brings(daemon: Daemon) -> None:
+    """Only so it knows what there is to take away."""
     daemon.start()
     daemon.parent.request_reload()
     daemon.turn()
     daemon.dies(Peer.VRRP)
     daemon.found(config(120))
     daemon.turn()
-    assert daemon.worker(Peer.VRRP).generation == 2
+    assert daemon.worker(Peer.VRRP).generation == 1
     for worker in (daemon.worker(Peer.VRRP), daemon.worker(Peer.CHECKER)):
+        assert [msg.generation for msg in worker.sent(ApplyConfig)] == [2]
         worker.channel.send(ConfigApplied(generation=2))
     daemon.turn()
     assert not daemon.parent.reload.busy
     assert daemon.parent.reload.current.generation == 2
+
+
+@pytest.mark.parametrize("peer", [Peer.CHECKER, Peer.VRRP])
+def test_what_a_dead_worker_left_is_taken_away_though_nothing_of_it_is_configured_any_more(
+    daemon: Daemon, peer: Peer
+) -> None:
+    daemon.start()
+    daemon.dies(peer)
+    daemon.turn()
+    daemon.worker(peer).channel.send(ConfigApplied(generation=1))
+    daemon.turn()
+    daemon.dies(peer)  # this time its successor is not started at once
+    daemon.parent.request_reload()
+    daemon.turn()
+    daemon.found(config(vrrp=peer is not Peer.VRRP, checker=peer is not Peer.CHECKER))
+    daemon.turn()
+    successor = daemon.worker(peer)
+    assert successor.generation == 1
+    assert [msg.generation for msg in successor.sent(ApplyConfig)] == [2]
+    assert daemon.parent.reload.busy
+
+
+def test_a_file_that_the_dead_worker_never_lived_with_is_not_tried_again_before_the_new_one(daemon: Daemon) -> None:
+    daemon.parent._adopt()
+    daemon.parent._start_workers()
+    daemon.turn()
+    daemon.dies(Peer.CHECKER)
+    daemon.found(config(120))
+    daemon.turn()
+    assert daemon.worker(Peer.CHECKER).generation == 2
+
+
+def test_a_reload_does_not_wait_for_a_successor_that_cannot_be_had(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.EAGAIN, "no process")
+
+    daemon.start()
+    daemon.dies(Peer.VRRP)
+    daemon.found(config(120))
+    monkeypatch.setattr(module, "fork_process", none)
+    daemon.turn()
+    assert not daemon.parent.reload.busy
+    assert daemon.parent.reload.refusal.startswith("Reload abandoned")
 
 
 def test_a_worker_that_would_be_new_is_not_started_with_what_another_has_refused(daemon: Daemon) -> None:
