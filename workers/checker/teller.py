@@ -98,8 +98,15 @@ class Teller:
         if real.smtp_alert:
             self._mail_real(service, real, False, f"=> {why} <=")
 
-    def stopped(self, service: VirtualServer, why: str) -> None:
-        """A virtual server with omega goes, for the same reasons."""
+    def removed(self, service: VirtualServer) -> None:
+        """A reload takes away a virtual server that had its quorum."""
+        self._end(service, f"Lost quorum {_weighed(service, 0, False)}")
+
+    def stopped(self, service: VirtualServer) -> None:
+        """A virtual server with omega goes with the daemon, whether it had its quorum or not."""
+        self._end(service, SHUTTING_DOWN)
+
+    def _end(self, service: VirtualServer, why: str) -> None:
         self._notifier.run(f"VS {service.key}", service.quorum_down, (), {"KEEPALIVED_VS": str(service.key)})
         self._line_service(service, False)
         if service.smtp_alert:
@@ -143,7 +150,7 @@ class Teller:
 
     def _quorum(self, service: VirtualServer, effect: QuorumChanged) -> None:
         sign, compare = ("+", "<=") if effect.up else ("-", ">")
-        threshold = service.quorum + service.hysteresis if effect.up else service.quorum - service.hysteresis
+        threshold = _threshold(service, effect.up)
         logger.info(
             "%s quorum %d%s%d=%d %s %d for VS %s",
             "Gained" if effect.up else "Lost",
@@ -166,8 +173,7 @@ class Teller:
             what = "Gained quorum" if effect.up else "Lost quorum"
             if effect.starting:
                 what = f"Starting with quorum {WORDS[effect.up].lower()}"
-            count = f"{service.quorum}+{service.hysteresis}={threshold} <= {effect.live_weight}"
-            self._mail_service(service, effect.up, f"=> {what} {count} <=")
+            self._mail_service(service, effect.up, f"=> {what} {_weighed(service, effect.live_weight, effect.up)} <=")
         self.report(service, effect.up, effect.live_weight)
 
     def report(self, service: VirtualServer, up: bool, live_weight: int) -> None:
@@ -185,3 +191,13 @@ class Teller:
     def _line(self, text: str) -> None:
         """With the NUL byte that keepalived ends these lines with, after the newline; readers may count on it."""
         self._notifier.fifos.write(text.encode("utf-8", "surrogateescape") + b"\n\0")
+
+
+def _threshold(service: VirtualServer, up: bool) -> int:
+    """What live weight is held against."""
+    return service.quorum + service.hysteresis if up else service.quorum - service.hysteresis
+
+
+def _weighed(service: VirtualServer, live_weight: int, up: bool) -> str:
+    """As mails have it, always with these signs."""
+    return f"{service.quorum}+{service.hysteresis}={_threshold(service, up)} <= {live_weight}"

@@ -220,8 +220,8 @@ class CheckerWorker(Worker[CheckerSlice]):
                 self.scheduler.remove(task)
             if state.reals[real_key].alive:
                 self.teller.gone(state.config, state.reals[real_key].config, REMOVING)
-        if state.config.omega:
-            self.teller.stopped(state.config, REMOVING)
+        if state.had_quorum:
+            self.teller.removed(state.config)
 
     async def apply(self, new: CheckerSlice) -> None:
         """Move to `new`; what did not change is not touched (checker-behaviour.md 6)."""
@@ -428,7 +428,7 @@ class CheckerWorker(Worker[CheckerSlice]):
         for real in state.reals.values():
             if real.alive and self.config.global_defs.ipvs.flush_on_stop == "no":
                 self.teller.gone(state.config, real.config, SHUTTING_DOWN)
-        self.teller.stopped(state.config, SHUTTING_DOWN)
+        self.teller.stopped(state.config)
 
     def descriptors(self, config: CheckerSlice) -> int:
         """Two for each check: its connection, and what it resolves or executes."""

@@ -202,10 +202,17 @@ def test_a_real_server_that_is_taken_away(teller: Teller, told: Told, why: str) 
 
 
 def test_a_virtual_server_that_goes_with_the_daemon(teller: Teller, told: Told) -> None:
-    teller.stopped(SERVER, SHUTTING_DOWN)
+    teller.stopped(SERVER)
     assert told.scripts == ["q-down"]
     assert told.lines == [f"VS {VS} DOWN\n\0".encode()]
     assert told.mails == [(f"Virtualserver {VS} - DOWN", "=> Shutting down <=")]
+
+
+def test_a_virtual_server_that_a_reload_takes_away(teller: Teller, told: Told) -> None:
+    teller.removed(replace(SERVER, quorum=3, hysteresis=1))
+    assert told.scripts == ["q-down"]
+    assert told.lines == [f"VS {VS} DOWN\n\0".encode()]
+    assert told.mails == [(f"Virtualserver {VS} - DOWN", "=> Lost quorum 3+1=2 <= 0 <=")]
 
 
 def test_the_fifos_of_the_checker(teller: Teller, told: Told) -> None:

@@ -50,6 +50,22 @@ def test_what_a_stop_takes_away_and_tells(mode: str, told: int, omega: bool, ker
     assert len(removed) == (told if omega else 0)
 
 
+@pytest.mark.parametrize("omega", [True, False])
+def test_a_reload_tells_of_what_it_takes_away(omega: bool, kernel: ipvs.Table) -> None:
+    """Its real servers, and its quorum where it had one; omega is for the stop."""
+    told: list[str] = []
+    servers = (service(number, real_servers=reals(weight), omega=omega) for number, weight in ((1, 1), (2, 0)))
+
+    async def scenario(worker: CheckerWorker) -> None:
+        worker.teller.removed = lambda config: told.append(str(config.key))  # type: ignore[method-assign]
+        await worker.apply(sliced())
+
+    sent = run(sliced(*servers), scenario)
+    assert told == ["[10.0.0.1]:tcp:80"]
+    removed = [each for each in sent if isinstance(each, RealServerStateChanged) and each.reason == "removing"]
+    assert [each.service for each in removed] == ["[10.0.0.1]:tcp:80", "[10.0.0.2]:tcp:80"]
+
+
 def test_timeouts_that_a_reload_takes_away_are_what_they_were() -> None:
     """A reload flushes nothing, whatever lvs_flush says."""
     timeouts = {"tcp": 900, "tcpfin": 120, "udp": 300}
