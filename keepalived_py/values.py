@@ -124,6 +124,11 @@ class ServiceKey:
             return f"FWM {self.fwmark}"
         return f"[{self.address}]:{self.protocol.value}:{self.port}"
 
+    @property
+    def unique(self) -> str:
+        """The same for programs: a firewall mark may be that of two virtual servers, one of each family."""
+        return f"{self} inet6" if self.address is None and not self.group and self.family == 6 else str(self)
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class RealKey:

@@ -490,9 +490,10 @@ class _Reader:
         return tuple(found)
 
     def _resolve_servers(self) -> None:
-        """track_virtual_server: the name becomes the text form of a virtual server that exists."""
-        known = {str(key): str(key) for key in self.servers}
-        known |= {server.snmp_name: str(key) for key, server in self.servers.items() if server.snmp_name}
+        """track_virtual_server: the name becomes the unique one of a virtual server that exists."""
+        known = {str(key): key.unique for key in self.servers}
+        known |= {key.unique: key.unique for key in self.servers}
+        known |= {server.snmp_name: key.unique for key, server in self.servers.items() if server.snmp_name}
         for name, (instance, draft) in self.instances.items():
             if not draft.has("track_virtual_server"):
                 continue

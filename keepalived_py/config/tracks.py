@@ -138,7 +138,7 @@ TRACK_VIRTUAL_SERVER = _row(
     "virtual_server",
     _virtual_server,
     "{ NAME [weight N [reverse]] ... }",
-    "Virtual servers whose quorum counts, by snmp_name or as logs write them: [10.0.0.1]:tcp:80.",
+    "Virtual servers whose quorum counts, by snmp_name or as logs write them: [10.0.0.1]:tcp:80, FWM 5, FWM 5 inet6.",
     "weight 0",
     range="-253..253",
     ours=True,

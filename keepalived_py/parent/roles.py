@@ -110,7 +110,7 @@ def subjects(config: Config) -> set[tuple[Any, ...]]:
     found.update((VrrpStateChanged, "GROUP", each.name) for each in config.vrrp.sync_groups)
     found.update((ScriptStateChanged, each.name) for each in config.vrrp.scripts)
     for server in config.checker.virtual_servers:
-        service = str(server.key)
+        service = server.key.unique
         found.add((GroupMarked, server.key.group, server.protocol.value))
         found.add((VirtualServerStateChanged, service))
         found.update((RealServerStateChanged, service, real.key.text(server.protocol)) for real in server.real_servers)

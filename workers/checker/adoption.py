@@ -35,7 +35,7 @@ def adopt_reports(states: Iterable[VirtualServerState], tasks: Tasks, reports: I
             reals[report.service, report.real] = report.up
     for state in states:
         key = state.config.key
-        name = str(key)
+        name = key.unique
         state.had_quorum = quorums.get(name, False)
         for real_key, real in state.reals.items():
             up = reals.get((name, real_key.text(key.protocol)))

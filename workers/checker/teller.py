@@ -131,7 +131,7 @@ class Teller:
         """To the parent, which tells a successor of this process."""
         name = real.key.text(service.protocol)
         self._channel.send(
-            RealServerStateChanged(service=str(service.key), real=name, up=up, reason=reason, time=now())
+            RealServerStateChanged(service=service.key.unique, real=name, up=up, reason=reason, time=now())
         )
 
     def _run(self, service: VirtualServer, real: RealServer, script: Script | None, reason: str) -> None:
@@ -178,9 +178,8 @@ class Teller:
 
     def report(self, service: VirtualServer, up: bool, live_weight: int) -> None:
         """To VRRP, which may track the service."""
-        self._channel.send(
-            VirtualServerStateChanged(service=str(service.key), up=up, reason=f"live weight {live_weight}", time=now())
-        )
+        reason = f"live weight {live_weight}"
+        self._channel.send(VirtualServerStateChanged(service=service.key.unique, up=up, reason=reason, time=now()))
 
     def _line_service(self, service: VirtualServer, up: bool) -> None:
         self._line(f"VS {service.key} {WORDS[up]}")

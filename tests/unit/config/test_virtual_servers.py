@@ -268,3 +268,24 @@ def test_flags(tmp_path: Path, scheduler: str, flag: str, kept: str) -> None:
 def test_a_flag_may_stand_before_its_scheduler(tmp_path: Path) -> None:
     found, problems = one(tmp_path, "10.0.0.1 80", "sh-port\nlvs_sched sh\nlvs_method NAT\nprotocol TCP", V4)
     assert (found.flags, problems) == (("flag-2",), set())
+
+
+@pytest.mark.parametrize(
+    ("families", "name", "tracked"),
+    [
+        ((4, 6), "FWM 5", "FWM 5"),
+        ((6, 4), "FWM 5", "FWM 5"),
+        ((4, 6), "FWM 5 inet6", "FWM 5 inet6"),
+        ((6,), "FWM 5", "FWM 5 inet6"),
+    ],
+)
+def test_a_mark_of_both_families_can_be_tracked_by_its_name(
+    families: tuple[int, ...], name: str, tracked: str, tmp_path: Path
+) -> None:
+    text = f'vrrp_instance a {{\ninterface eth0\nvirtual_router_id 1\ntrack_virtual_server {{\n"{name}"\n}}\n}}\n'
+    for family in families:
+        text += f"virtual_server fwmark 5 {{\n{HOW}{V4 if family == 4 else V6}\n}}\n"
+    result = load_text(tmp_path, text)
+    assert result.config is not None
+    assert [track.name for track in result.config.vrrp.instances[0].tracks] == [tracked]
+    assert {server.key.unique for server in result.config.checker.virtual_servers} >= {tracked}

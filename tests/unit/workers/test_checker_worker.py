@@ -21,6 +21,7 @@ from keepalived_py.checks.virtual_server import Destination
 from keepalived_py.config.model import (
     CheckerSlice,
     CheckTiming,
+    Config,
     FileCheck,
     Forwarding,
     GroupRange,
@@ -32,6 +33,7 @@ from keepalived_py.config.model import (
     TrackFile,
     VirtualServer,
 )
+from keepalived_py.parent.roles import subjects
 from keepalived_py.plan import ipvs
 from keepalived_py.values import IPAddress, Protocol, RealKey, ServiceKey, ip_address
 from tests.unit.workers.helpers_table import (
@@ -283,6 +285,31 @@ def test_a_quorum_within_the_hysteresis_is_what_it_was_for_the_successor(
     assert [each.up for each in told if isinstance(each, VirtualServerStateChanged)] == [had]
     assert ("Gained quorum" in caplog.text, "Lost quorum" in caplog.text) == (False, not had)
     assert rows == [{real.key for real in config.real_servers} if had else {sorry.key}]
+
+
+def test_a_mark_of_both_families_is_two_virtual_servers_for_the_successor() -> None:
+    """They have one name for people; within its hysteresis the first keeps its quorum, the other never had it."""
+    check = tcp(1, delay_loop=60, warmup=60)
+    four, six = (
+        service(1, key=ServiceKey(fwmark=5, family=family), real_servers=servers, quorum=2, hysteresis=1)
+        for family, servers in ((4, reals(1, 1, 1, checks=(check,))), (6, reals(1, 1, checks=(check,))))
+    )
+    config = sliced(four, six)
+    quorums: list[list[bool]] = []
+
+    async def predecessor(worker: CheckerWorker) -> None:
+        (task, *_) = worker.tasks[four.key][four.real_servers[0].key]
+        worker._checked(task, Result("down"))
+        worker._sync()
+        await successor(worker)
+
+    async def successor(worker: CheckerWorker) -> None:
+        quorums.append([state.had_quorum for state in worker.states.values()])
+
+    newest = {merge_key(each): each for each in run(config, predecessor) if merge_key(each) is not None}
+    run(config, successor, tuple(newest.values()))
+    assert quorums == [[True, False], [True, False]]
+    assert newest.keys() <= subjects(Config(checker=config.checker))
 
 
 @pytest.mark.parametrize(("dynamic", "restarted", "weight"), [(True, True, 50), (True, False, 3), (False, True, 3)])
