@@ -412,6 +412,7 @@ def _worker_mains(
                 options=told,
                 parent_pid=parent,
                 reported=reported,
+                abandoned=checker_slice(applied.abandoned) if applied.abandoned is not None else None,
             )
         )
 

@@ -90,7 +90,10 @@ class WorkerOptions:
 
 @dataclass(kw_only=True)
 class WorkerContext(Generic[Slice]):
-    """What a worker inherits from the fork. `reported`: the last words of a predecessor that died."""
+    """What a worker inherits from the fork. `reported`: the last words of a predecessor that died.
+
+    `abandoned`: a configuration that it had begun to move to.
+    """
 
     sock: socket.socket
     generation: int
@@ -98,6 +101,7 @@ class WorkerContext(Generic[Slice]):
     options: WorkerOptions
     parent_pid: int
     reported: tuple[StateMessage, ...] = ()
+    abandoned: Slice | None = None
 
 
 class Worker(ABC, Generic[Slice]):

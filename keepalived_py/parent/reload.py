@@ -24,6 +24,8 @@ class Applied:
     config: Config
     errors: tuple[str, ...] = ()
     digests: Digests | None = None
+    abandoned: Config | None = None
+    """One that a worker had begun to move to when it died."""
 
 
 @dataclass(slots=True)
@@ -105,14 +107,15 @@ class ReloadCoordinator:
             pending.waiting.discard(peer)
             self._settle()
 
-    def refused(self, peer: Peer, reason: str) -> Applied | None:
+    def refused(self, peer: Peer, reason: str, *, died: bool = False) -> Applied | None:
         """`peer` could not move, or died on the way: what all others must go back to, under a new generation."""
         if self._pending is None:
             return None
         self._refuse(f"Reload abandoned: {peer.value}: {reason}")
+        begun = self._pending.applied.config if died else None
         self._pending = None
         self._newest += 1
-        self.current = replace(self.current, generation=self._newest)
+        self.current = replace(self.current, generation=self._newest, abandoned=begun)
         return self.current
 
     def take_queued(self) -> bool:

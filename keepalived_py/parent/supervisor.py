@@ -336,7 +336,7 @@ class Supervisor:
             self._stop_next()
             return
         how = f"signal {-code}" if code < 0 else f"exit status {code}"
-        if self._take_back(peer, f"the process died ({how})") and not child.ready:
+        if self._take_back(peer, f"the process died ({how})", died=True) and not child.ready:
             self._later(partial(self._spawn, peer))
             return  # what was to be new could not be; the daemon goes on as it was
         verdict = role.policy.child_exited(code, now() - child.started)
@@ -433,9 +433,9 @@ class Supervisor:
         both = self._runs(Peer.CHECKER, new)
         return difference(vrrp_slice(old) if old else None, vrrp_slice(new, checker_runs=both))
 
-    def _take_back(self, peer: Peer, reason: str) -> bool:
+    def _take_back(self, peer: Peer, reason: str, *, died: bool = False) -> bool:
         """All others return to the configuration before; whether there was anything to take back."""
-        back = self.reload.refused(peer, reason)
+        back = self.reload.refused(peer, reason, died=died)
         if back is None:
             return False
         for other, role in self.roles.items():

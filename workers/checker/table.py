@@ -62,10 +62,16 @@ class ServiceTable:
             logger.warning("VS %s share services of IPVS, which get the real servers of all", names)
         return first.keys()
 
-    def adopt(self, states: Iterable[VirtualServerState]) -> None:
-        """What stands from before and is of our services is ours. Raises IpvsError."""
+    def adopt(
+        self, states: Iterable[VirtualServerState], left: Collection[ipvs.ServiceId] = ()
+    ) -> list[ipvs.ServiceId]:
+        """What stands from before and is of our services is ours. Raises IpvsError.
+
+        So are those that a predecessor may have `left`; which of them have to go.
+        """
         ours = self.know(states)
-        self.rows = {id: entry for id, entry in self.kernel.table().items() if id in ours}
+        self.rows = {id: entry for id, entry in self.kernel.table().items() if id in ours or id in left}
+        return [id for id in self.rows if id not in ours]
 
     def sync(
         self,

@@ -105,30 +105,33 @@ class CheckerWorker(Worker[CheckerSlice]):
         for config in self.config.checker.virtual_servers:
             self._add(config)
         adopt_reports(self.states.values(), self.tasks, self.context.reported)
-        await self._take_table()
+        gone = await self._take_table()
         if self.context.reported:
             adopt_weights(self.states.values(), self.tasks, self.table.rows, self.table.marks)
         self._arrange(self.config)
         for state in self.states.values():
             self._evaluate(state, self.config.global_defs.rs_init_notifies and not self.context.reported)
         self._mark(*self.states)
-        self._sync()
+        self._sync(gone)
 
-    async def _take_table(self) -> None:
-        """What stands from before stays, as far as it is ours. Raises WorkerError."""
-        settings = self.config.global_defs.ipvs
+    async def _take_table(self) -> list[ipvs.ServiceId]:
+        """What stands from before stays, as far as it is ours; services of ours that have to go. Raises WorkerError."""
+        settings, marks = self.config.global_defs.ipvs, adopted_marks(self.context.reported)
+        abandoned = self.context.abandoned.checker.virtual_servers if self.context.abandoned is not None else ()
+        left = {id for server in abandoned for id in ipvs.service_ids(server, marks)}
         try:
             self.table = ServiceTable(self._family, self.config.global_defs.root.net_namespace_ipvs)
             if settings.flush and not self.context.reported:
                 self.table.kernel.flush()
             if settings.nftables_table:
-                self.marks.marks = adopted_marks(self.context.reported)
+                self.marks.marks = marks
             await self._give_marks(self.config)
-            self.table.adopt(self.states.values())
+            gone = self.table.adopt(self.states.values(), left)
             self.table.old_timeouts = adopted_timeouts(self.context.reported)
         except (IpvsError, OSError) as exc:
             raise WorkerError(f"{exc}; CAP_NET_ADMIN is needed", ExitCode.FATAL) from exc
         self.spawn(self.table.watch(lambda: list(self.states.values())))
+        return gone
 
     async def _find_ipvs(self) -> None:
         """The first services come with a reload. Raises WorkerError."""

@@ -65,8 +65,8 @@ def config(priority: int = 100, *, vrrp: bool = True, checker: bool = True, **de
 class Forked:
     """A worker that exists only as the other end of its channel."""
 
-    def __init__(self, peer: Peer, pid: int, sock: socket.socket, generation: int) -> None:
-        self.peer, self.pid, self.generation = peer, pid, generation
+    def __init__(self, peer: Peer, pid: int, sock: socket.socket, applied: Applied) -> None:
+        self.peer, self.pid, self.applied, self.generation = peer, pid, applied, applied.generation
         self.heard: list[Any] = []
         self.channel = Channel(sock, Peer.PARENT, self.heard.append, lambda reason: None)
 
@@ -107,13 +107,14 @@ class Daemon:
     def _no_script(script: Any) -> Any:
         raise AssertionError(script)
 
-    @staticmethod
-    def _main(sock: socket.socket, applied: Applied, reports: tuple[Any, ...], parent: int) -> int:
-        return applied.generation
+    def _main(self, sock: socket.socket, applied: Applied, reports: tuple[Any, ...], parent: int) -> int:
+        self._begun_with = applied
+        return 0
 
     def _fork(self, peer: Peer, body: Any) -> tuple[int, socket.socket]:
         ours, theirs = socket.socketpair()
-        self.forks.append(Forked(peer, next(self._pids), theirs, body(theirs)))
+        body(theirs)
+        self.forks.append(Forked(peer, next(self._pids), theirs, self._begun_with))
         return self.forks[-1].pid, ours
 
     def _load(self, *_: Any) -> None:
@@ -206,6 +207,36 @@ def test_what_a_dead_worker_left_is_taken_away_though_nothing_of_it_is_configure
     assert successor.generation == 1
     assert [msg.generation for msg in successor.sent(ApplyConfig)] == [2]
     assert daemon.parent.reload.busy
+
+
+def test_the_successor_of_one_that_died_in_a_reload_knows_what_it_may_have_begun(daemon: Daemon) -> None:
+    """It begins with what there was before, and nobody else would take the beginnings away."""
+    daemon.start()
+    new = config(120)
+    daemon.parent.request_reload()
+    daemon.turn()
+    daemon.found(new)
+    daemon.dies(Peer.CHECKER)
+    daemon.turn()
+    checker = daemon.worker(Peer.CHECKER)
+    assert (checker.generation, checker.applied.abandoned) == (3, new)
+    daemon.parent.request_reload()
+    daemon.turn()
+    daemon.found(new)
+    for worker in (checker, daemon.worker(Peer.VRRP)):
+        worker.channel.send(ConfigApplied(generation=4))
+    daemon.turn()
+    assert (daemon.parent.reload.current.generation, daemon.parent.reload.current.abandoned) == (4, None)
+
+
+def test_what_a_living_worker_refused_it_has_not_begun(daemon: Daemon) -> None:
+    daemon.start()
+    daemon.parent.request_reload()
+    daemon.turn()
+    daemon.found(config(120))
+    daemon.worker(Peer.CHECKER).channel.send(ConfigRefused(generation=2, reason="no"))
+    daemon.turn()
+    assert (daemon.parent.reload.current.generation, daemon.parent.reload.current.abandoned) == (3, None)
 
 
 def test_a_file_that_the_dead_worker_never_lived_with_is_not_tried_again_before_the_new_one(daemon: Daemon) -> None:

@@ -128,6 +128,7 @@ def run(
     config: CheckerSlice,
     scenario: Callable[[CheckerWorker], Coroutine[Any, Any, None]],
     reported: tuple[StateMessage, ...] = (),
+    abandoned: CheckerSlice | None = None,
 ) -> list[Any]:
     """A worker that has started, without a process; what it sent to its parent."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -141,6 +142,7 @@ def run(
             options=WorkerOptions(),
             parent_pid=os.getppid(),
             reported=reported,
+            abandoned=abandoned,
         )
         worker = CheckerWorker(context)
         worker.channel.send = sent.append  # type: ignore[assignment, method-assign]

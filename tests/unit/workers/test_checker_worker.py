@@ -37,6 +37,7 @@ from keepalived_py.parent.roles import subjects
 from keepalived_py.plan import ipvs
 from keepalived_py.values import IPAddress, Protocol, RealKey, ServiceKey, ip_address
 from tests.unit.workers.helpers_table import (
+    STRANGER,
     Door,
     FakeKernel,
     checked,
@@ -359,6 +360,41 @@ def test_groups_keep_their_marks_for_the_successor(monkeypatch: pytest.MonkeyPat
     run(sliced(two, three, ipvs=on), successor, tuple(newest.values()))
     assert seen == [{1000, 1001}]
     run(sliced(three, two), lambda worker: asyncio.sleep(0), tuple(newest.values()))
+
+
+def test_the_successor_takes_away_what_an_abandoned_reload_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address, one of a group and one behind a mark; what is still configured stays as it is."""
+
+    async def load(*_: object) -> bool:
+        return True
+
+    def group(name: str, *numbers: int) -> VirtualServer:
+        entries = tuple(
+            GroupRange(first=ip_address(f"10.0.9.{each}"), last=ip_address(f"10.0.9.{each}"), port=80, family=4)
+            for each in numbers
+        )
+        key = ServiceKey(protocol=Protocol.TCP, group=name, family=4)
+        return service(1, key=key, group_entries=entries, real_servers=reals(1))
+
+    monkeypatch.setattr(nftables, "load", load)
+    kept = service(1, real_servers=reals(1))
+    for marks in (IpvsSettings(), IpvsSettings(nftables_table="mine")):
+        FakeKernel.shared.clear()
+        FakeKernel.shared[STRANGER] = ipvs.Entry(ipvs.Service("wlc"))
+        old = sliced(kept, group("g", 1), ipvs=marks)
+        new = sliced(kept, group("g", 1, 2), group("h", 3), service(2, real_servers=reals(1)), ipvs=marks)
+        tables: list[ipvs.Table] = []
+
+        async def look(worker: CheckerWorker, found: list[ipvs.Table] = tables) -> None:
+            found.append(worker.table.kernel.table())
+
+        said: list[Any] = []
+        run(old, look)
+        said = run(new, look)
+        FakeKernel.shared.update(tables[1])
+        newest = {merge_key(each): each for each in said if merge_key(each) is not None}
+        run(old, look, tuple(newest.values()), new)
+        assert tables[0] == tables[2] != tables[1]
 
 
 @pytest.mark.parametrize("still", [True, False])
