@@ -33,6 +33,7 @@ from .parent.signals import pass_over_all
 from .parent.supervisor import Supervisor
 from .parent.systemd import Systemd
 from .process_options import command_line, core_files, facility_of, tell_no_effect, tell_start, umask_of
+from .stdio import provide, say
 from .values import ExitCode
 
 logger = logging.getLogger(__name__)
@@ -57,16 +58,17 @@ TOLD_ONLY = ("script-security", "untracked-route")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `keepalived-py`; the exit code. Called through the name `genhash` it is that program."""
+    provide()
     if argv is None and os.path.basename(sys.argv[0]) == "genhash":
         return _genhash(Options(rest=sys.argv[1:]))
     options = parse(sys.argv[1:] if argv is None else argv)
     for error in options.errors:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        say(f"{PROGRAM}: {error}")
     for name, answer in (("genhash", _genhash), ("help", _help), ("version", _version), ("signum", _signum)):
         if options.ending == name:
             return answer(options)
     if options.rest:
-        print(f"Unexpected argument(s): {' '.join(options.rest)}")
+        say(f"Unexpected argument(s): {' '.join(options.rest)}", error=False)
     if options.errors:
         return ExitCode.FATAL
     if options.has("config-test"):
@@ -81,30 +83,29 @@ def _genhash(options: Options) -> int:
     from .genhash import main as genhash  # the checkers' imports, which nothing else here needs
 
     if len(options.values) > 1:
-        print(f"{PROGRAM}: options before -T count for nothing", file=sys.stderr)
+        say(f"{PROGRAM}: options before -T count for nothing")
     return genhash(options.rest)
 
 
 def _help(options: Options) -> int:
-    print(usage(PROGRAM), file=sys.stderr)
+    say(usage(PROGRAM))
     return ExitCode.OK
 
 
 def _version(options: Options) -> int:
     """Programs that know keepalived by its name look for its version in the first of several lines."""
     if os.path.basename(sys.argv[0]) == KEEPALIVED:
-        print(f"Keepalived v{LIKE} ({PROGRAM} {__version__})\n", file=sys.stderr)
-    print(f"{PROGRAM} {__version__}, Python {sys.version.split()[0]}", file=sys.stderr)
+        say(f"Keepalived v{LIKE} ({PROGRAM} {__version__})\n")
+    say(f"{PROGRAM} {__version__}, Python {sys.version.split()[0]}")
     return ExitCode.OK
 
 
 def _signum(options: Options) -> int:
     name = options.text("signum")
     if name not in SIGNALS:
-        print(f"{PROGRAM}: unknown signal '{name}', known: {', '.join(SIGNALS)}", file=sys.stderr)
+        say(f"{PROGRAM}: unknown signal '{name}', known: {', '.join(SIGNALS)}")
         return ExitCode.FATAL
-    print(int(SIGNALS[name]))
-    return ExitCode.OK
+    return ExitCode.OK if say(str(int(SIGNALS[name])), error=False) else ExitCode.FATAL
 
 
 # configuration ----------------------------------------------------------------------------------------------------
@@ -146,10 +147,10 @@ def _config_test(options: Options) -> int:
             with open(os.open(target, flags, 0o644), "a", errors="surrogateescape") as file:
                 file.write(text)
         except OSError as exc:
-            print(f"{PROGRAM}: {target}: {exc.strerror}", file=sys.stderr)
+            say(f"{PROGRAM}: {target}: {exc.strerror}")
             return ExitCode.FATAL
-    else:
-        sys.stderr.write(text)
+    elif text:
+        say(text.removesuffix("\n"))
     return result.problems.exit_status(strict=options.has("strict"))
 
 
@@ -228,7 +229,7 @@ def _run(options: Options) -> int:
     except NoNamespace as exc:
         logger.error("%s - exiting", exc)
         if not foreground or not settings.console:
-            print(f"{PROGRAM}: {exc}", file=sys.stderr)
+            say(f"{PROGRAM}: {exc}")
         return ExitCode.OK
     if result.config is not None:
         log.use_json(result.config.global_defs.log_json)
@@ -239,7 +240,7 @@ def _run(options: Options) -> int:
     if result.config is None:
         code = result.problems.stops
         if not foreground or not settings.console:
-            print("\n".join(problem.render() for problem in result.problems if problem.stops), file=sys.stderr)
+            say("\n".join(problem.render() for problem in result.problems if problem.stops))
         logger.error("The configuration cannot be used - exiting with %d", code)
         return code
     check_log = result.config.global_defs.reload.check_config
@@ -279,7 +280,7 @@ def _run(options: Options) -> int:
             return ExitCode.OK
     except OSError as exc:
         logger.error("No process in the background: %s", exc.strerror)
-        print(f"{PROGRAM}: no process in the background: {exc.strerror}", file=sys.stderr)
+        say(f"{PROGRAM}: no process in the background: {exc.strerror}")
         pid_files[Peer.PARENT].remove()
         return ExitCode.FATAL
     log.set_up(settings, "Keepalived", "")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from .options import OPTIONS, Options
 from .parent.core_dump import CorePattern, allow
+from .stdio import say
 
 logger = logging.getLogger(__name__)
 FACILITIES = {"daemon": 3, "user": 1, **{str(n): 16 + n for n in range(8)}, **{f"local{n}": 16 + n for n in range(8)}}
@@ -21,7 +22,7 @@ def facility_of(options: Options) -> int:
     """Option -S: a syslog facility number; a bad one is reported and ignored."""
     name = options.text("log-facility", "daemon")
     if name not in FACILITIES:
-        print(f"'{name}' is not a syslog facility, daemon is taken", file=sys.stderr)
+        say(f"'{name}' is not a syslog facility, daemon is taken")
     return FACILITIES.get(name, FACILITIES["daemon"])
 
 
@@ -41,7 +42,7 @@ def umask_of(options: Options) -> int | None:
         mask = int(text, 8 if re.fullmatch("0[0-7]+", text) else 0)
         if mask <= 0o777:
             return mask
-    print(f"'{text}' is not a umask, a number from 0 to 0777", file=sys.stderr)
+    say(f"'{text}' is not a umask, a number from 0 to 0777")
     return None
 
 

@@ -28,6 +28,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     f"{K}.vitals": (set(), set()),
     f"{K}.netns": (set(), set()),
     f"{K}.options": (set(), set()),
+    f"{K}.stdio": (set(), set()),
     f"{K}.config": ({VALUES, f"{K}.pattern"}, set()),
     f"{K}.vrrp": ({VALUES, MODEL}, set()),
     f"{K}.checks": ({VALUES, MODEL}, set()),

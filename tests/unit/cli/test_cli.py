@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -9,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from keepalived_py.config.system import Machine
 from keepalived_py.ctl.main import main as ctl
 from keepalived_py.log import LogSettings
 from keepalived_py.options import OPTIONS, parse
+from keepalived_py.parent.pidfile import AlreadyRunning, PidFile
 from keepalived_py.parent.reload import Applied, ReloadCoordinator
 from keepalived_py.process_options import command_line, core_files, facility_of, umask_of
 from tests.conftest import REPOSITORY
@@ -242,6 +245,51 @@ def test_a_start_that_cannot_be(
     )
     assert (done.returncode, done.stderr.endswith(told)) == (status, True), done.stderr
     assert {each.name for each in tmp_path.iterdir()} == {"conf", "file", "link"}
+
+
+CLOSED = "0<&- 1>&- 2>&-"
+FULL = "1>/dev/full 2>/dev/full"
+
+
+@pytest.mark.parametrize("streams", [CLOSED, FULL])
+@pytest.mark.parametrize(("words", "status"), [("-t -u 9x -f {file} stray", 5), ("-v", 0)])
+def test_what_nobody_reads_is_not_how_it_ends(tmp_path: Path, words: str, status: int, streams: str) -> None:
+    (tmp_path / "conf").write_text("nonsense\n")
+    command = f"{sys.executable} -m keepalived_py {words.format(file=tmp_path / 'conf')} {streams}"
+    done = subprocess.run(["sh", "-c", command], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+
+
+def test_words_that_are_no_text(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, "utf-8"))
+    assert main(["-t", "-f", str(conf), os.fsdecode(b"a\xff")]) == 0
+    assert output.getvalue() == b"Unexpected argument(s): a\xff\n"
+
+
+def test_a_number_that_cannot_be_printed_is_a_failure() -> None:
+    command = f"{sys.executable} -m keepalived_py --signum=JSON >/dev/full"
+    done = subprocess.run(["sh", "-c", command], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_daemon_that_is_started_without_descriptors(tmp_path: Path) -> None:
+    """What it opens would be its standard output, and closed in the background: the lock of the pid file too."""
+    (tmp_path / "conf").touch()
+    pid_file = tmp_path / "k.pid"
+    words = f"-m keepalived_py -G -P -f {tmp_path / 'conf'} -p {pid_file} -r {tmp_path / 'v.pid'} {CLOSED}"
+    assert subprocess.run(["sh", "-c", f"{sys.executable} {words}"], cwd=REPOSITORY, check=False).returncode == 0
+    pid = int(pid_file.read_text())
+    try:
+        assert [os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)] == ["/dev/null"] * 3
+        with pytest.raises(AlreadyRunning):
+            PidFile(str(pid_file)).acquire()
+    finally:
+        os.kill(pid, signal.SIGTERM)
+    until = time.monotonic() + 10
+    while pid_file.exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def test_a_relative_file_is_one_of_the_current_directory(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
