@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -154,6 +154,13 @@ def _config_test(options: Options) -> int:
     return result.problems.exit_status(strict=options.has("strict"))
 
 
+def _log_lines(result: LoadResult) -> Iterator[str]:
+    """Every problem for the log."""
+    yield from (problem.log_line() for problem in result.problems)
+    if result.problems.left_out:
+        yield f"... and {result.problems.left_out} more"
+
+
 def _errors(result: LoadResult) -> tuple[str, ...]:
     """What a reload must not take over unless it ran with it before; wherever it stands in the file."""
     return tuple(
@@ -187,8 +194,8 @@ def _load_or_last_good(options: Options) -> LoadResult:
     if broken and kept.path and os.path.exists(kept.path):
         last = _load(options, file=kept.path)
         if last.config is not None:
-            for problem in result.problems:
-                logger.error("%s", problem.log_line())
+            for line in _log_lines(result):
+                logger.error("%s", line)
             logger.error("The configuration has errors: the last good one is taken, %s", kept.path)
             return last
     return result
@@ -199,11 +206,11 @@ def _load_for_reload(options: Options, current: Applied) -> ConfigLoaded:
     _last_good(options).stage(None if _errors(result) else result.config, Reading.RELOAD)
     check_log = current.config.global_defs.reload.check_config
     if check_log is not None and not _acceptable(result, check_log):
-        return ConfigLoaded(config=None, problems=("New config failed validation",), errors=("validation",))
-    worth_telling = [problem for problem in result.problems if problem.severity is not Severity.NOTE or problem.stops]
+        refused = f"New config failed validation, see {check_log} for details"
+        return ConfigLoaded(config=None, problems=(refused,), errors=("validation",))
     return ConfigLoaded(
         config=None if result.config is None else difference(current.config, result.config),
-        problems=tuple(problem.log_line() for problem in worth_telling),
+        problems=tuple(_log_lines(result)),
         errors=_errors(result),
         digests=result.digests,
     )
@@ -235,8 +242,8 @@ def _run(options: Options) -> int:
         log.use_json(result.config.global_defs.log_json)
     for path in result.files:
         logger.debug("Opening file '%s'", path)
-    for problem in result.problems:
-        logger.info("%s", problem.log_line())
+    for line in _log_lines(result):
+        logger.info("%s", line)
     if result.config is None:
         code = result.problems.stops
         if not foreground or not settings.console:

@@ -75,7 +75,7 @@ class ReloadCoordinator:
             logger.error("%s", line)
         news = Counter(found.errors) - Counter(self.current.errors)
         if found.config is None or news:
-            self._refuse(f"New configuration has {news.total()} error{'' if news.total() == 1 else 's'}")
+            self._refuse(self._why(news.total()))
             return None
         try:
             config = rebuilt(self.current.config, found.config)
@@ -124,6 +124,13 @@ class ReloadCoordinator:
             return False
         self._again = False
         return True
+
+    def _why(self, errors: int) -> str:
+        """What `errors` new ones mean; without any the file could not be read."""
+        if not errors:
+            return "The new configuration cannot be used"
+        known = " that the old one does not have" if self.current.errors else ""
+        return f"New configuration has {errors} error{'' if errors == 1 else 's'}{known}"
 
     def _refuse(self, why: str) -> None:
         logger.error("%s; the old configuration stays", why)

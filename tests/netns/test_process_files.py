@@ -95,7 +95,7 @@ def test_any_complaint_refuses_a_reload_with_reload_check_config(pair: Pair) -> 
     daemon = master(pair, with_globals(f"reload_check_config {log}"))
     daemon.rewrite(with_globals(f"reload_check_config {log}", "nonsense 1", priority=140))
     daemon.signal(signal.SIGHUP)
-    pair.rig.wait(lambda: "New config failed validation" in daemon.log, 10)
+    pair.rig.wait(lambda: f"New config failed validation, see {log} for details" in daemon.log, 10)
     assert "nonsense" in log.read_text()
     daemon.rewrite(with_globals(f"reload_check_config {log}", priority=140))
     daemon.signal(signal.SIGHUP)

@@ -18,6 +18,7 @@ import pytest
 
 from ipc.messages import Peer
 from keepalived_py.cli import SIGNALS, _errors, _load, _load_for_reload, _log_settings, _worker_mains, main
+from keepalived_py.config.problems import MAX_PROBLEMS
 from keepalived_py.config.system import Machine
 from keepalived_py.ctl.main import main as ctl
 from keepalived_py.log import LogSettings
@@ -397,6 +398,23 @@ def test_a_reload_tells_known_errors_from_new_ones(tmp_path: Path, old: str, new
     coordinator = ReloadCoordinator(before)
     coordinator.request()
     assert (coordinator.loaded(_load_for_reload(options, before)) is not None) is accepted
+
+
+def test_a_reload_tells_of_files_that_are_not_read_and_of_what_there_are_too_many_of(tmp_path: Path) -> None:
+    path, included = tmp_path / "keepalived.conf", tmp_path / "one.conf"
+    options = parse(["-f", str(path)])
+    path.write_text("include one.conf\n")
+    included.write_text(INSTANCE)
+    first = _load(options)
+    assert first.config is not None
+    before = Applied(1, first.config, _errors(first), first.digests)
+    assert _load_for_reload(options, before).problems == ()
+    included.chmod(0o755)  # which takes every instance away, so that somebody should know why
+    (told,) = _load_for_reload(options, before).problems
+    assert told.startswith(f"({path}: Line 1)")
+    assert "is executable" in told
+    path.write_text("bogus\n" * (MAX_PROBLEMS + 5))
+    assert _load_for_reload(options, before).problems[-1] == "... and 5 more"
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,21 @@ def test_errors_that_the_running_configuration_has_too_do_not_block() -> None:
         assert reload.loaded(loaded(NEW, errors=("known", more))) is None
 
 
+@pytest.mark.parametrize(
+    ("known", "found", "told"),
+    [
+        ((), loaded(None, "no such file"), "The new configuration cannot be used"),
+        ((), loaded(NEW, errors=("bad",)), "New configuration has 1 error"),
+        (("a",), loaded(NEW, errors=("a", "b")), "New configuration has 1 error that the old one does not have"),
+    ],
+)
+def test_a_refusal_says_what_the_new_configuration_has(known: tuple[str, ...], found: ConfigLoaded, told: str) -> None:
+    reload = ReloadCoordinator(Applied(1, OLD, known))
+    reload.request()
+    assert reload.loaded(found) is None
+    assert reload.refusal == told
+
+
 def test_what_one_worker_refuses_is_taken_back_from_all() -> None:
     reload = ReloadCoordinator(Applied(1, OLD))
     reload.request()
