@@ -229,7 +229,9 @@ def _run(options: Options) -> int:
     keep_descriptors()
     os.umask(DEFAULT_UMASK if umask is None else umask)
     settings = _log_settings(options, facility, foreground, None, options.text("namespace"))
-    log.set_up(settings, "Keepalived", "")
+    refused = log.set_up(settings, "Keepalived", "")
+    if refused and not settings.console:
+        say(f"{PROGRAM}: {refused}")
     tell_start(f"{PROGRAM} {__version__}", _config_file(options))
     try:
         result = _load_inside(options)

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from keepalived_py.dumpfile import make_directories
 from keepalived_py.records import dataclass
 
 RING_SIZE = 500
@@ -42,6 +43,7 @@ WAITING_LIMIT = 5000
 """Records that wait for a disk."""
 FINISH_LIMIT = 1.0
 """Seconds that the end of a process waits for them."""
+FILE_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 FILE_PERMISSIONS = 0o666
 """Before the umask."""
 
@@ -132,26 +134,24 @@ class SyslogHandler(Sink):
 class StreamHandler(Sink):
     """Lines to a descriptor: `date: text`, as keepalived's console has them, or JSON. A pipe that is full loses lines.
 
-    With a path: the file there; when it was moved or removed it is made anew, and no part of a line stays in it.
+    With a path: the file there; when it was moved or removed it is made anew, its directory too, and no part of a line
+    stays in it. Where it cannot be opened it is tried again with each record.
     """
 
     def __init__(
         self, descriptor: int = -1, *, path: Path | None = None, ident: str = "", as_json: bool = False
     ) -> None:
-        """With a path OSError when the file cannot be opened."""
         super().__init__()
         self.ident, self.as_json = ident, as_json
         self.descriptor = descriptor
         self._path = path
         self._identity = (0, 0)
-        if path is not None:
-            self._follow()
 
     def write(self, record: logging.LogRecord) -> bool:
         line = self._line(record, select.PIPE_BUF - 1).encode("utf-8", "replace") + b"\n"
         try:
             if self._path is not None:
-                self._follow()
+                self.follow()
             # a pipe that polls writable takes PIPE_BUF bytes without blocking (pipe(7)); the descriptor itself stays
             # blocking, since others share it
             poll = select.poll()
@@ -176,15 +176,18 @@ class StreamHandler(Sink):
             os.close(self.descriptor)
             self.descriptor, self._identity = -1, (0, 0)
 
-    def _follow(self) -> None:
-        """Open the file unless the one that is open is still at its path."""
+    def follow(self) -> None:
+        """Open the file unless the one that is open is still at its path. Raises OSError."""
         assert self._path is not None
         with contextlib.suppress(FileNotFoundError):
             found = os.lstat(self._path)
             if (found.st_dev, found.st_ino) == self._identity:
                 return
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        descriptor = os.open(self._path, flags, FILE_PERMISSIONS)
+        try:
+            descriptor = os.open(self._path, FILE_FLAGS, FILE_PERMISSIONS)
+        except FileNotFoundError:
+            make_directories(str(self._path.parent), 0o755)
+            descriptor = os.open(self._path, FILE_FLAGS, FILE_PERMISSIONS)
         self.give_back()
         self.descriptor = descriptor
         found = os.fstat(descriptor)
@@ -397,8 +400,11 @@ def file_of(settings: LogSettings, role: str) -> Path:
     return path.with_name(stem + path.suffix)
 
 
-def set_up(settings: LogSettings, ident: str, role: str) -> None:
-    """Point the root logger of this process at what the settings name. `role` is "", vrrp or check."""
+def set_up(settings: LogSettings, ident: str, role: str) -> str:
+    """Point the root logger of this process at what the settings name. `role` is "", vrrp or check.
+
+    Gives what keeps the file from being opened, of which the others are told, or "".
+    """
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
@@ -417,14 +423,18 @@ def set_up(settings: LogSettings, ident: str, role: str) -> None:
         console = StreamHandler(sys.stderr.fileno(), ident=ident, as_json=bool(settings.json))
         direct = console.never_waits and settings.json is not None
         limiter.sinks.append(console if direct else Aside(console))
+    refused = ""
     if settings.file:
-        path = file_of(settings, role)
+        file = StreamHandler(path=file_of(settings, role), ident=ident, as_json=bool(settings.json))
+        limiter.sinks.append(Aside(file))
         try:
-            limiter.sinks.append(Aside(StreamHandler(path=path, ident=ident, as_json=bool(settings.json))))
+            file.follow()
         except OSError as exc:
-            root.error("log file %s: %s", path, exc.strerror)
+            refused = f"log file {file_of(settings, role)}: {exc.strerror}"
+            root.error("%s", refused)
     for noisy in ("asyncio", "pyroute2"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    return refused
 
 
 def use_json(wanted: bool) -> None:

@@ -293,6 +293,15 @@ def test_a_daemon_that_is_started_without_descriptors(tmp_path: Path) -> None:
         time.sleep(0.01)
 
 
+def test_a_log_file_that_cannot_be_opened_is_told_where_the_daemon_is_started(conf: Path) -> None:
+    conf.write_text("nonsense {\n")
+    words = ["-G", f"-g{conf}/no.log", "-f", str(conf)]
+    done = subprocess.run(
+        [sys.executable, "-m", "keepalived_py", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.stderr.startswith(f"keepalived-py: log file {conf}/no.log: Not a directory\n")
+
+
 def test_a_relative_file_is_one_of_the_current_directory(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(conf.parent)
     assert main(["-t", "-f", conf.name]) == 0

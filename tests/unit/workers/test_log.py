@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import sys
 import threading
 import time
@@ -182,14 +183,34 @@ def test_a_full_disk_costs_records(root: logging.Logger) -> None:
     os.close(handler.descriptor)
 
 
-def test_a_file_that_cannot_be_opened_stops_nothing(
+def test_a_file_that_cannot_be_opened_stops_nothing_and_is_tried_again(
     root: logging.Logger, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    settings = log.LogSettings(syslog=False, console=True, file=str(tmp_path / "no" / "a.log"))
-    log.set_up(settings, "X", "")
+    path = tmp_path / "no" / "a.log"
+    path.parent.touch()
+    refused = log.set_up(log.LogSettings(syslog=False, console=True, file=str(path)), "X", "")
+    assert refused == f"log file {path}: Not a directory"
     root.info("goes on")
     log.finish()
-    assert "a.log: No such file or directory" in capfd.readouterr().err
+    assert refused in capfd.readouterr().err
+    path.parent.unlink()
+    root.info("heard")
+    assert texts(path) == ["2 log records were lost: nobody took them", "heard"]
+
+
+def test_the_directory_of_a_file_is_made_whatever_the_umask_is(root: logging.Logger, tmp_path: Path) -> None:
+    path = tmp_path / "log" / "ours" / "a.log"
+    mask = os.umask(0o177)
+    try:
+        assert log.set_up(file_only(path), "X", "") == ""
+        root.info("one")
+        assert texts(path) == ["one"]
+        shutil.rmtree(path.parent)
+        root.info("two")
+        assert texts(path) == ["two"]
+    finally:
+        os.umask(mask)
+    assert path.parent.stat().st_mode & 0o777 == 0o755
 
 
 def test_json_lines(root: logging.Logger, tmp_path: Path) -> None:
