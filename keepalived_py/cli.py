@@ -51,6 +51,7 @@ SIGNALS = {
 }
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 DEFAULT_UMASK = 0o177
+PROC = "/proc/self"
 CORRECTED = (Severity.WARNING, Severity.MULTIPLE_FILES)
 TOLD_ONLY = ("script-security", "untracked-route")
 """They weigh in a configuration test, but a daemon starts with it and does all that the file says."""
@@ -135,8 +136,10 @@ def _config_test(options: Options) -> int:
     """`-t`: every problem, and keepalived's exit status (config-language.md 8.1); with -d the configuration too."""
     umask_of(options), facility_of(options)  # what is wrong with them is told here too
     result = _load(options, lint=True)
-    if options.has("dump-conf") and result.config is not None:
-        sys.stdout.buffer.write(dump(result.config).encode("utf-8", "surrogateescape"))
+    wanted = dump(result.config).removesuffix("\n") if options.has("dump-conf") and result.config is not None else ""
+    if wanted and not say(wanted, error=False):
+        say(f"{PROGRAM}: the configuration cannot be written to standard output")
+        return ExitCode.FATAL
     text = "".join(problem.render() + "\n" for problem in result.problems)
     if result.problems.left_out:
         text += f"... and {result.problems.left_out} more\n"
@@ -222,6 +225,9 @@ def _load_for_reload(options: Options, current: Applied) -> ConfigLoaded:
 def _run(options: Options) -> int:
     from workers.tuning import keep_descriptors, remember
 
+    if not os.path.isdir(PROC):
+        say(f"{PROGRAM}: there is no {PROC}, without which nothing runs here")
+        return ExitCode.FATAL
     foreground = options.has("dont-fork")
     pass_over_all()
     remember()

@@ -207,7 +207,7 @@ class Supervisor:
         add(signal.SIGHUP, self.request_reload)
         add(signal.SIGTERM, self.request_stop)
         add(signal.SIGINT, (lambda: None) if self.plan.ignore_sigint else self.request_stop)
-        add(signal.SIGCHLD, self._reap)
+        add(signal.SIGCHLD, self._loop.call_soon, self._reap)  # after a stop that came with it
         add(signal.SIGUSR1, self._relay_dump, DumpKind.DATA)
         add(signal.SIGUSR2, self._relay_dump, DumpKind.STATS)
         add(signal.SIGRTMAX - 1, self._relay_dump, DumpKind.STATS_CLEAR)

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from ipc.messages import Peer
+from keepalived_py import cli
 from keepalived_py.cli import SIGNALS, _errors, _load, _load_for_reload, _log_settings, _worker_mains, main
 from keepalived_py.config.problems import MAX_PROBLEMS
 from keepalived_py.config.system import Machine
@@ -274,6 +275,15 @@ def test_a_number_that_cannot_be_printed_is_a_failure() -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
+def test_a_configuration_that_cannot_be_printed_is_a_failure(conf: Path) -> None:
+    command = f"{sys.executable} -m keepalived_py -t -d -f {conf} >/dev/full"
+    done = subprocess.run(["sh", "-c", command], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "keepalived-py: the configuration cannot be written to standard output\n",
+    )
+
+
 def test_a_daemon_that_is_started_without_descriptors(tmp_path: Path) -> None:
     """What it opens would be its standard output, and closed in the background: the lock of the pid file too."""
     (tmp_path / "conf").touch()
@@ -300,6 +310,38 @@ def test_a_log_file_that_cannot_be_opened_is_told_where_the_daemon_is_started(co
         [sys.executable, "-m", "keepalived_py", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
     assert done.stderr.startswith(f"keepalived-py: log file {conf}/no.log: Not a directory\n")
+
+
+def test_a_start_without_proc_says_so(
+    conf: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "PROC", str(conf / "self"))
+    assert main(["-n", "-G", "-f", str(conf)]) == 1
+    assert f"there is no {conf}/self" in capsys.readouterr().err
+
+
+PROVIDED = """
+import os, sys
+from keepalived_py.stdio import provide
+provide()
+held = [os.readlink(f"/proc/self/fd/{number}") for number in (0, 1, 2)]
+print("nobody hears this", file=sys.stderr, flush=True)
+with open(sys.argv[1], "w") as file:
+    print(file.fileno() > 2, *held, file=file)
+"""
+
+
+@pytest.mark.parametrize(("closed", "which"), [("<&- >&- 2>&-", (0, 1, 2)), ("2>&-", (2,)), ("<&-", (0,)), ("", ())])
+def test_closed_standard_descriptors_are_not_those_of_files(
+    tmp_path: Path, closed: str, which: tuple[int, ...]
+) -> None:
+    """What a library writes to standard error would get into a log or pid file of that number."""
+    said = tmp_path / "said"
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", PROVIDED, str(said)]
+    with open(tmp_path / "open", "w+") as file:
+        subprocess.run(command, cwd=REPOSITORY, stdin=file, stdout=file, stderr=file, check=True)
+    expected = ["/dev/null" if number in which else file.name for number in (0, 1, 2)]
+    assert said.read_text().split() == ["True", *expected]
 
 
 def test_a_relative_file_is_one_of_the_current_directory(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,7 @@ from keepalived_py.config.model import (
     VrrpConfig,
 )
 from keepalived_py.parent import supervisor as module
+from keepalived_py.parent.child import BLOCKED
 from keepalived_py.parent.last_good import LastGood, Reading
 from keepalived_py.parent.pidfile import PidFile
 from keepalived_py.parent.reload import Applied
@@ -305,6 +306,39 @@ def test_it_does_not_wait_for_a_worker_that_dies_in_the_start(daemon: Daemon) ->
     daemon.dies(Peer.CHECKER)
     daemon.turn()
     assert daemon.loaders == 1
+
+
+@pytest.fixture
+def _signals(daemon: Daemon) -> Iterator[None]:
+    """The handlers of the parent, and then those of the test again."""
+    numbers = (*BLOCKED, signal.SIGCHLD, signal.SIGPIPE, signal.SIGRTMAX - 1, signal.SIGRTMIN + 2)
+    before = {number: signal.getsignal(number) for number in numbers}
+    daemon.parent._install_signals()
+    yield
+    for number, handler in before.items():
+        daemon.parent._loop.remove_signal_handler(number)
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_signals")
+def test_a_worker_that_was_told_to_stop_with_its_parent_has_not_died(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of signals that came together the kernel hands over the one with the highest number first."""
+    daemon.start()
+    workers = len(daemon.forks)
+    ended = [(daemon.worker(Peer.VRRP).pid, 0)]
+    monkeypatch.setattr(module, "collected", lambda: [ended.pop()] if ended else [])
+    both = (signal.SIGTERM, signal.SIGCHLD)
+    signal.pthread_sigmask(signal.SIG_BLOCK, both)
+    for number in both:
+        signal.raise_signal(number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
+    daemon.turn()
+    assert ended == []
+    assert daemon.parent._stopping
+    assert "Respawning" not in caplog.text
+    assert len(daemon.forks) == workers
 
 
 def test_what_a_worker_said_before_it_died_counts(daemon: Daemon) -> None:
