@@ -16,6 +16,18 @@ from keepalived_py.records import dataclass
 STATEMENTS = re.compile(r"[^{}]+")
 
 
+def visible(text: str) -> str:
+    """With escapes for what cannot be seen: a byte order mark, a blank that is none, bytes that are no UTF-8."""
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else character.encode("unicode_escape").decode()
+
+
 class Severity(IntEnum):
     """keepalived's error classes in ascending weight; NOTE and LINT are ours and weigh nothing without --strict."""
 
@@ -84,13 +96,14 @@ class Problem:
     def render(self) -> str:
         """For people: place, text, the offending line and a caret."""
         place = f"{self.at}: " if self.at else ""
-        lines = [f"{place}{self.severity.word}: {self.message} [{self.id}]"]
+        lines = [f"{place}{self.severity.word}: {visible(self.message)} [{self.id}]"]
         if self.at and self.at.text:
             shown = self.at.text.expandtabs(8).rstrip()
-            lines.append(f"    {shown}")
+            lines.append(f"    {visible(shown)}")
             if self.at.column:
                 before = len(self.at.text[: self.at.column - 1].expandtabs(8))
-                lines.append("    " + " " * before + "^" + "~" * (self.at.width - 1))
+                marked = len(visible(shown[before : before + self.at.width])) or 1
+                lines.append("    " + " " * len(visible(shown[:before])) + "^" + "~" * (marked - 1))
         if self.hint:
             lines.append(f"    {self.hint}")
         return "\n".join(lines)
@@ -98,9 +111,9 @@ class Problem:
     def log_line(self) -> str:
         """For the log: keepalived's prefix, and our column."""
         if self.at is None:
-            return self.message
+            return visible(self.message)
         column = f", column {self.at.column}" if self.at.column else ""
-        return f"({self.at.file}: Line {self.at.line}{column}) {self.message}"
+        return f"({self.at.file}: Line {self.at.line}{column}) {visible(self.message)}"
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from keepalived_py.config.load import LoadResult
+from keepalived_py.config.load import LoadOptions, LoadResult, load
 from keepalived_py.config.model import Config, HttpCheck, MiscCheck, TcpCheck, VirtualServer, VrrpInstance
 from keepalived_py.config.problems import Severity
 from keepalived_py.values import Protocol
@@ -218,6 +218,27 @@ def test_mistakes_are_found_at_their_place(tmp_path: Path, line: str, problem: s
     assert at is not None
     assert (at.line, at.column) == (4, column), found[0].render()
     assert hint in found[0].hint
+
+
+@pytest.mark.parametrize(
+    ("wrong", "shown"),
+    [
+        ("\ufeffpriority", "\\ufeffpriority"),  # of an editor
+        ("priority\u00a0100", "priority\\xa0100"),  # of a web page
+        ("prio\x1b[31mrity", "prio\\x1b[31mrity"),
+        ("prio\udce9rity", "prio\\xe9rity"),  # a byte that is no UTF-8
+        ("priorit\u00e9", "priorit\u00e9"),
+    ],
+)
+def test_what_cannot_be_seen_is_shown(tmp_path: Path, wrong: str, shown: str) -> None:
+    path = tmp_path / "keepalived.conf"
+    path.write_text(INSTANCE + f"\t{wrong} 150\n", errors="surrogateescape")
+    (problem,) = (each for each in load(str(path), LoadOptions()).problems if each.id == "unknown-keyword")
+    assert f"Unknown keyword '{shown}'" in problem.log_line()
+    first, line, caret, *_ = problem.render().splitlines()
+    assert f"Unknown keyword '{shown}'" in first
+    assert line.index(shown) == caret.index("^")
+    assert len(shown) == caret.count("^") + caret.count("~")
 
 
 def test_a_problem_shows_line_and_caret(tmp_path: Path) -> None:
