@@ -12,7 +12,7 @@ UNITS := $(PREFIX)/lib/systemd/system
 COMPLETIONS := $(PREFIX)/share/bash-completion/completions
 DOC := $(PREFIX)/share/doc/keepalived-py
 MAN := keepalived-py.8 keepalived-py.conf.5 keepalivedctl.1
-APT := python3-venv keepalived ipvsadm dnsmasq-base user-mode-linux kmod nginx tshark tcpdump nftables iptables ipset iproute2 iputils-ping procps curl openssl libpcre2-8-0 shellcheck go-md2man logrotate frr systemd
+APT := python3-venv keepalived ipvsadm dnsmasq-base user-mode-linux kmod nginx tshark tcpdump nftables iptables ipset iproute2 iputils-ping procps curl openssl libpcre2-8-0 shellcheck go-md2man logrotate frr systemd sudo
 PYTEST := $(BIN)/python -m pytest
 export PYTHONPATH := $(CURDIR)
 

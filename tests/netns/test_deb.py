@@ -84,7 +84,7 @@ def test_uninstall_removes_what_install_put_there(tmp_path: Path) -> None:
     conf = tmp_path / "etc/keepalived/keepalived.conf"
     conf.parent.mkdir(parents=True)
     conf.write_text("# changed\n")
-    done = run("make", "install", *where)
+    done = run("sh", "-c", 'umask 077; make install "$@"', "sh", *where)
     if done.returncode and "No matching distribution" in done.stderr + done.stdout:
         give_up("the libraries cannot be fetched")
     assert done.returncode == 0, done.stderr[-2000:]
@@ -93,6 +93,9 @@ def test_uninstall_removes_what_install_put_there(tmp_path: Path) -> None:
     assert "/opt/k/sbin/keepalived-py" in (tmp_path / "etc/init.d/keepalived-py").read_text()
     assert "/opt/k/sbin/keepalived-py" in (tmp_path / "opt/k/lib/systemd/system/keepalived-py.service").read_text()
     assert conf.read_text() == "# changed\n"
+    library = tmp_path / "opt/k/lib/keepalived-py"
+    assert run("find", library, "-not", "-type", "l", "-not", "-perm", "-o=r").stdout == ""  # keepalivedctl is for all
+    assert [path.name for path in library.parent.iterdir() if path.name.startswith(".")] == []
     assert run("make", "uninstall", *where).returncode == 0
     left = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if not path.is_dir()]
     assert left == [Path("etc/keepalived/keepalived.conf")]

@@ -50,6 +50,15 @@ def test_shellcheck_sees_faults(tmp_path: Path) -> None:
     assert run(tool("shellcheck"), tmp_path / "bad").returncode
 
 
+def test_an_installation_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
+    """No network for the libraries, a full disk, a Python without venv: the daemon that runs has its files still."""
+    (tmp_path / "usr/lib/k").mkdir(parents=True)
+    (tmp_path / "usr/lib/k/before").touch()
+    assert run(CONF / "make-venv", "/bin/false", tmp_path, "/usr/lib/k").returncode
+    assert [path.name for path in tmp_path.rglob("*") if not path.is_dir()] == ["before"]
+    assert [path.name for path in (tmp_path / "usr/lib").iterdir()] == ["k"]
+
+
 def test_the_lsb_header() -> None:
     text = INIT.read_text()
     header = text[text.index("### BEGIN INIT INFO\n") : text.index("### END INIT INFO\n")]

@@ -19,6 +19,10 @@ dpkg -V keepalived-py
 step everything that a configuration may ask for, in the hardened unit
 useradd -r keepalived_script
 printf '#!/bin/sh\necho "$(id -un) $2 $3 $PPID" >>/run/scripts/told\n' >/usr/local/bin/tell
+if command -v sudo >/dev/null; then
+    echo 'keepalived_script ALL = (root) NOPASSWD: /usr/bin/id' >/etc/sudoers.d/tell
+    echo 'sudo -n /usr/bin/id -un >>/run/scripts/sudo 2>&1' >>/usr/local/bin/tell
+fi
 printf '#!/bin/sh\nexit 0\n' >/usr/local/bin/fine
 chmod 755 /usr/local/bin/tell /usr/local/bin/fine
 install -d -o keepalived_script /run/scripts
@@ -48,6 +52,10 @@ systemctl restart $unit
 within 20 has 192.0.2.100 vrrp.51
 within 20 grep -q '^keepalived_script VI_1 MASTER' /run/scripts/told
 [ "$(stat -c %U /run/scripts/fifo)" = keepalived_script ]
+if command -v sudo >/dev/null; then
+    within 20 grep -qx root /run/scripts/sudo
+    ! grep -vx root /run/scripts/sudo # it says there what it was not allowed
+fi
 chrt -p "$(worker vrrp)" | grep -q 'priority: 10'
 grep -q 'VmLck:.* [1-9]' "/proc/$(worker vrrp)/status"
 ip route show | grep -q 198.51.100.0/24
@@ -137,6 +145,6 @@ rm /etc/keepalived/conf.d/two.conf
 step purge
 rm /etc/keepalived/conf.d/*.conf
 dpkg -P keepalived-py
-rm -rf /etc/systemd/system/$unit.d /usr/local/bin/tell /usr/local/bin/fine
+rm -rf /etc/systemd/system/$unit.d /etc/sudoers.d/tell /usr/local/bin/tell /usr/local/bin/fine
 leaves_nothing
 echo "== all is well"
