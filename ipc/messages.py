@@ -222,6 +222,16 @@ class RealServerStateChanged:
     time: float
 
 
+@message("checker.weight", Peer.CHECKER, merge_by=("service", "real"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptWeightSet:
+    """The weight that scripts want a real server to have (misc_dynamic), -1 for none; a successor keeps it."""
+
+    service: str
+    real: str
+    weight: int
+
+
 @message("checker.mark", Peer.CHECKER, merge_by=("group", "protocol"))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupMarked:
@@ -273,6 +283,7 @@ Message = (
     | BfdSessionChanged
     | VirtualServerStateChanged
     | RealServerStateChanged
+    | ScriptWeightSet
     | GroupMarked
     | TimeoutsReplaced
     | ConfigLoaded
@@ -283,6 +294,7 @@ StateMessage = (
     | ScriptStateChanged
     | VirtualServerStateChanged
     | RealServerStateChanged
+    | ScriptWeightSet
     | GroupMarked
     | TimeoutsReplaced
 )

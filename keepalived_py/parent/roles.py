@@ -15,6 +15,7 @@ from ipc.messages import (
     Peer,
     RealServerStateChanged,
     ScriptStateChanged,
+    ScriptWeightSet,
     TimeoutsReplaced,
     VirtualServerStateChanged,
     VrrpStateChanged,
@@ -98,7 +99,7 @@ class Role:
         """
         vrrp, servers = config.vrrp, config.checker.virtual_servers
         possible = len(vrrp.instances) + len(vrrp.sync_groups) + len(vrrp.scripts) + len(servers)
-        if len(self.reports) > possible + sum(len(server.real_servers) for server in servers):
+        if len(self.reports) > possible + 2 * sum(len(server.real_servers) for server in servers):
             known = subjects(config)
             self.reports = {key: report for key, report in self.reports.items() if key in known}
 
@@ -113,7 +114,8 @@ def subjects(config: Config) -> set[tuple[Any, ...]]:
         service = server.key.unique
         found.add((GroupMarked, server.key.group, server.protocol.value))
         found.add((VirtualServerStateChanged, service))
-        found.update((RealServerStateChanged, service, real.key.text(server.protocol)) for real in server.real_servers)
+        reals = [real.key.text(server.protocol) for real in server.real_servers]
+        found.update((kind, service, real) for kind in (RealServerStateChanged, ScriptWeightSet) for real in reals)
     return found
 
 

@@ -44,7 +44,7 @@ from workers.checker.task import CheckerTask
 from workers.checker.worker import CheckerWorker
 
 from .balancer import FILES, HOME, LIMIT, NEVER, TWEAKS, Plan, configurations, tweaked
-from .balancer_world import World, name, told, weight_of
+from .balancer_world import World, name, told
 
 Event = tuple[Any, ...]
 KILLED = ("killed",)
@@ -256,20 +256,12 @@ def lives(events: Sequence[Event]) -> Iterator[list[Event]]:
 
 
 def take_over(worker: CheckerWorker, before: World | None) -> None:
-    """What the new worker takes for true; scripts said what it found in the table."""
+    """What the new worker takes for true."""
     world = Outside.world
     world.ups = {}
     if before is not None:
         world.quorums = dict(before.quorums)
-        world.said = {name(task): weight_of(worker, task) + task.points for task in worker._all_tasks() if task.points}
     world.forget(worker)
-
-
-def _knows_less(worker: CheckerWorker) -> bool:
-    """Whether the table does not tell what a script said: its row is not there, or serves another as well."""
-    return bool(worker.table.shared) or any(
-        isinstance(task.config, MiscCheck) and task.config.dynamic for task in worker._all_tasks()
-    )
 
 
 def tell(plan: Plan, events: Sequence[Event], peaceful: bool) -> None:
@@ -289,7 +281,7 @@ def tell(plan: Plan, events: Sequence[Event], peaceful: bool) -> None:
             worker: CheckerWorker, life: list[Event] = life, last: bool = last, number: int = number, now: Any = now
         ) -> None:
             take_over(worker, Outside.world if number else None)
-            if number and peaceful and not _knows_less(worker):
+            if number and peaceful:
                 assert sent(worker) == []
             for event in life:
                 if peaceful:

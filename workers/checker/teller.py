@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from ipc.channel import Channel
-from ipc.messages import RealServerStateChanged, VirtualServerStateChanged
+from ipc.messages import RealServerStateChanged, ScriptWeightSet, VirtualServerStateChanged
 from keepalived_py.checks.virtual_server import Effect, QuorumChanged, RealServerChanged, VirtualServerState
 from keepalived_py.clock import now
 from keepalived_py.config.model import (
@@ -133,6 +133,11 @@ class Teller:
         self._channel.send(
             RealServerStateChanged(service=service.key.unique, real=name, up=up, reason=reason, time=now())
         )
+
+    def report_weight(self, service: VirtualServer, real: RealServer, weight: int) -> None:
+        """What scripts want it to be, -1 for nothing."""
+        name = real.key.text(service.protocol)
+        self._channel.send(ScriptWeightSet(service=service.key.unique, real=name, weight=weight))
 
     def _run(self, service: VirtualServer, real: RealServer, script: Script | None, reason: str) -> None:
         name = real.key.text(service.protocol)

@@ -28,7 +28,7 @@ from workers.worker import Worker, WorkerContext, WorkerError
 
 from . import describe
 from .address_log import AddressLog
-from .adoption import adopt_reports, adopt_weights, adopted_marks, adopted_timeouts
+from .adoption import adopt_reports, adopted_marks, adopted_timeouts, sets_weight
 from .connections import AnyChecker
 from .followed import Followed, FollowedCheck, follows, judge
 from .http import HttpClient
@@ -106,8 +106,6 @@ class CheckerWorker(Worker[CheckerSlice]):
             self._add(config)
         adopt_reports(self.states.values(), self.tasks, self.context.reported)
         gone = await self._take_table()
-        if self.context.reported:
-            adopt_weights(self.states.values(), self.tasks, self.table.rows, self.table.marks)
         self._arrange(self.config)
         for state in self.states.values():
             self._evaluate(state, self.config.global_defs.rs_init_notifies and not self.context.reported)
@@ -299,6 +297,16 @@ class CheckerWorker(Worker[CheckerSlice]):
             real = state.reals[config.key]
             if how == "added" or (real.alive is _is_alpha(config) and not real.told):
                 self.teller.report_real(state.config, config, real.alive, f"{how} by a reload")
+            self._report_weight(state, config.key)
+
+    def _report_weight(self, state: VirtualServerState, key: RealKey) -> None:
+        """A successor goes on with what scripts have said."""
+        real, tasks = state.reals.get(key), self.tasks[state.config.key].get(key, ())
+        setting = [task for task in tasks if sets_weight(task)]
+        if real is None or not setting:
+            return
+        said = [task.points for task in setting if task.points is not None]
+        self.teller.report_weight(state.config, real.config, real.config.weight + sum(said) if said else -1)
 
     # results ------------------------------------------------------------------------------------------------------
 
@@ -318,6 +326,7 @@ class CheckerWorker(Worker[CheckerSlice]):
         # before the server comes up: it does so with this weight
         if result.success and task.points != result.points:
             task.points = result.points
+            self._report_weight(state, task.real)
             self._absorb(state, task.real, state.weight_changed(task.real, _id(task), result.points or 0))
         if changed:
             logger.info(

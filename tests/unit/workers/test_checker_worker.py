@@ -17,13 +17,11 @@ from ipc.messages import (
     VirtualServerStateChanged,
     merge_key,
 )
-from keepalived_py.checks.virtual_server import Destination
 from keepalived_py.config.model import (
     CheckerSlice,
     CheckTiming,
     Config,
     FileCheck,
-    Forwarding,
     GroupRange,
     IpvsSettings,
     MiscCheck,
@@ -313,23 +311,38 @@ def test_a_mark_of_both_families_is_two_virtual_servers_for_the_successor() -> N
     assert newest.keys() <= subjects(Config(checker=config.checker))
 
 
-@pytest.mark.parametrize(("dynamic", "restarted", "weight"), [(True, True, 50), (True, False, 3), (False, True, 3)])
-def test_a_weight_that_a_script_has_set_stays_for_the_successor(dynamic: bool, restarted: bool, weight: int) -> None:
-    """Until the script says something else; at a start it has said nothing yet."""
-    script = MiscCheck(
-        timing=CheckTiming(delay_loop=3600, warmup=3600), script=Script(argv=("true",)), timeout=1, dynamic=dynamic
-    )
-    config = service(1, real_servers=reals(3, checks=(script,)))
-    (id,) = ipvs.service_ids(config)
-    (real,) = config.real_servers
-    FakeKernel.shared[id] = ipvs.Entry(ipvs.Service("rr"), {real.key: Destination(50, Forwarding())})
+@pytest.mark.parametrize(
+    ("points", "again", "dynamic", "weight"),
+    [(47, 3, True, 50), (0, 3, True, 3), (0, 4, True, 3), (None, 4, True, 4), (47, 4, True, 50), (47, 3, False, 3)],
+)
+@pytest.mark.parametrize("quorum", [1, 100])
+def test_a_weight_that_a_script_has_set_stays_for_the_successor(
+    points: int | None, again: int, dynamic: bool, weight: int, quorum: int
+) -> None:
+    """Until it says something else, also where a reload configures `again` and while the sorry server serves."""
+
+    def config(own: int, dynamic: bool = True) -> CheckerSlice:
+        script = MiscCheck(
+            timing=CheckTiming(delay_loop=3600, warmup=3600), script=Script(argv=("true",)), timeout=1, dynamic=dynamic
+        )
+        spare = SorryServer(address=ip_address("10.1.9.9"), port=80)
+        return sliced(service(1, real_servers=reals(own, checks=(script,)), quorum=quorum, sorry_server=spare))
+
     found: list[int] = []
 
-    async def scenario(worker: CheckerWorker) -> None:
-        found.append(FakeKernel.shared[id].destinations[real.key].weight)
+    async def predecessor(worker: CheckerWorker) -> None:
+        (task,) = worker._all_tasks()
+        worker._checked(task, Result(points=points))
+        await worker.apply(config(again))
 
-    run(sliced(config), scenario, reports(True, real) if restarted else ())
-    assert found == [weight]
+    async def successor(worker: CheckerWorker) -> None:
+        (state,) = worker.states.values()
+        found.append(state.live_weight)
+        found.extend(row.weight for entry in FakeKernel.shared.values() for row in entry.destinations.values())
+
+    newest = {merge_key(each): each for each in run(config(3), predecessor) if merge_key(each) is not None}
+    run(config(again, dynamic), successor, tuple(newest.values()))
+    assert found == [weight, weight if quorum == 1 else 1]
 
 
 def test_groups_keep_their_marks_for_the_successor(monkeypatch: pytest.MonkeyPatch) -> None:
