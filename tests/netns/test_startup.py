@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.netns.conftest import Pair
-from tests.netns.rig import OURS, THEIRS, Daemon
+from tests.netns.rig import OURS, THEIRS, Daemon, Frame
 from tests.netns.test_daemon import fast
 from tests.netns.test_vrrp_takeover import VIP4
 
@@ -17,6 +17,7 @@ pytestmark = pytest.mark.netns
 
 DOWN = 0.2 * (3 + 106 / 256)
 """Master down interval of fast(150), seconds."""
+GROUP = bytes((224, 0, 0, 18))
 
 
 def delayed(text: str, seconds: float, keyword: str = "vrrp_startup_delay") -> str:
@@ -24,10 +25,15 @@ def delayed(text: str, seconds: float, keyword: str = "vrrp_startup_delay") -> s
 
 
 def start(pair: Pair, text: str, program: str = OURS) -> tuple[Daemon, float]:
-    """A daemon and when its instance began, on CLOCK_MONOTONIC."""
+    """A daemon and when its instance began to listen, on CLOCK_MONOTONIC: the kernel reports that at once."""
+    wire = pair.lan.capture()
+
+    def reports() -> list[Frame]:
+        return [each for each in wire.frames_of(2) if each.source == "10.0.0.1" and GROUP in each.data]
+
     daemon = pair.one.start(program, text)
-    pair.rig.wait(lambda: "Entering BACKUP STATE" in daemon.log, 5)
-    return daemon, time.monotonic()
+    pair.rig.wait(reports, 5)
+    return daemon, reports()[0].time
 
 
 def first_advert(pair: Pair, text: str, program: str = OURS) -> float:
