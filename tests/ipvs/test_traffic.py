@@ -18,13 +18,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import pytest
 
 from tests.ipvs.compare import wait
-from tests.netns.rig import OURS, Daemon, Host, Rig, Switch, inside
+from tests.netns.rig import OURS, Daemon, Host, Rig, Switch, batch, inside, settings
 
 pytestmark = pytest.mark.ipvs
 TOGETHER = True
@@ -181,19 +180,6 @@ class Net:
         return sorted(self.director.run("ipvsadm", "-Sn").splitlines())
 
 
-def batch(namespace: str, *lines: str, family: str = "") -> None:
-    """Many commands of ip(8) in one process: a guest kernel is slow to start them."""
-    options = [*([family] if family else []), *(["-n", namespace] if namespace else [])]
-    subprocess.run(["ip", *options, "-batch", "-"], input="\n".join(lines), text=True, check=True)
-
-
-def settings(host: Host, *names: str) -> None:
-    """Kernel settings below net/, as in `ipv4/ip_forward=1`."""
-    with inside(host.namespace):
-        for name, _, value in (each.partition("=") for each in names):
-            Path("/proc/sys/net", name).write_text(value)
-
-
 def plug(host: Host, interface: str, lan: Switch, port: str) -> None:
     peer = f"type veth peer name {port} netns {lan.namespace}"
     batch("", f"link add {interface} netns {host.namespace} {peer}")
@@ -205,7 +191,7 @@ def behind_tunnels(host: Host, number: int, front: Switch, back: Switch) -> Answ
     plug(host, "eth0", front, f"f{number}")
     plug(host, "eth1", back, f"b{number}")
     settings(
-        host,
+        host.namespace,
         *(f"ipv4/conf/{link}/rp_filter=0" for link in ("all", "default")),
         "ipv4/conf/all/arp_ignore=1",
         "ipv4/conf/all/arp_announce=2",
@@ -250,7 +236,7 @@ def made() -> Iterator[Net]:
         plug(director, "eth1", back, "b1")
         up = "link set eth0 up"
         batch(client.namespace, *(f"addr add {each} dev eth0 nodad" for each in CLIENTS), up)
-        settings(director, "ipv4/ip_forward=1", "ipv6/conf/all/forwarding=1")
+        settings(director.namespace, "ipv4/ip_forward=1", "ipv6/conf/all/forwarding=1")
         # a deprecated address is no source: servers have it too, and could not answer to it
         own = ("10.0.0.1/24", "fd00::1/64", f"{VIP}/32", f"{VIP6}/128 preferred_lft 0")
         batch(

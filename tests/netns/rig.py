@@ -15,7 +15,7 @@ Names carry the pid, so that runs do not meet; what runs that died left is remov
 from __future__ import annotations
 
 import ctypes
-import json
+import fcntl
 import os
 import shutil
 import signal
@@ -37,6 +37,9 @@ PREFIX = "kp"
 CLONE_NEWNET = 0x40000000
 ETH_P_ALL = 0x0003
 SO_TIMESTAMPNS, SO_RCVBUFFORCE = 35, 33
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP, IFF_RUNNING = 0x8913, 0x8914, 0x1, 0x40
+RTM_NEWADDR, RTM_GETADDR, IFA_ADDRESS, IFA_LOCAL = 20, 22, 1, 2
+NLM_F_REQUEST, NLM_F_DUMP, NLM_F_DUMP_INTR = 0x1, 0x300, 0x10
 
 
 def patience(seconds: float) -> float:
@@ -63,6 +66,68 @@ def inside(namespace: str) -> Iterator[None]:
             yield
         finally:
             libc.setns(back.fileno(), CLONE_NEWNET)
+
+
+def batch(namespace: str, *lines: str, family: str = "") -> None:
+    """Commands of ip(8) in one process: to start one takes longer than what it does, in a guest kernel above all."""
+    options = [*([family] if family else []), *(["-n", namespace] if namespace else [])]
+    done = subprocess.run(
+        ["ip", *options, "-batch", "-"], input="\n".join(lines), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{lines}: {done.stderr.strip()}")
+
+
+def settings(namespace: str, *names: str) -> None:
+    """Kernel settings below net/, as in `ipv4/ip_forward=1`."""
+    with inside(namespace):
+        for name, _, value in (each.partition("=") for each in names):
+            Path("/proc/sys/net", name).write_text(value)
+
+
+def flags(namespace: str, interface: str, more: int = 0) -> int:
+    """Those of a link (netdevice(7)), with `more` set."""
+    request = struct.Struct("16sH14x")
+    with inside(namespace), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        found: int = request.unpack(fcntl.ioctl(sock, SIOCGIFFLAGS, request.pack(interface.encode(), 0)))[1]
+        if more & ~found:
+            fcntl.ioctl(sock, SIOCSIFFLAGS, request.pack(interface.encode(), found | more))
+    return found | more
+
+
+def addresses_in(namespace: str, interface: str = "") -> set[str]:
+    """Of one interface, or of all. Without a process, since many tests look again and again.
+
+    OSError where there is no such interface.
+    """
+    request = struct.pack("=IHHIIB7x", 24, RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP, 1, 0, socket.AF_UNSPEC)
+    with inside(namespace), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
+        index = socket.if_nametoindex(interface) if interface else 0
+        while True:
+            sock.send(request)
+            found, whole = _dumped(sock, index)
+            if whole:
+                return found
+
+
+def _dumped(sock: socket.socket, index: int) -> tuple[set[str], bool]:
+    """The addresses, and whether none changed meanwhile (rtnetlink(7))."""
+    found, whole = set[str](), True
+    while True:
+        data = sock.recv(1 << 16)
+        while data:
+            size, kind, marks = struct.unpack_from("=IHH", data)
+            whole = whole and not marks & NLM_F_DUMP_INTR
+            if kind != RTM_NEWADDR:
+                return found, whole
+            attributes, rows = data[24:size], {}
+            while attributes:
+                length, name = struct.unpack_from("=HH", attributes)
+                rows[name] = attributes[4:length]
+                attributes = attributes[(length + 3) & ~3 :]
+            if index in (0, int.from_bytes(data[20:24], sys.byteorder)):
+                found.add(socket.inet_ntop(data[16], rows.get(IFA_LOCAL, rows.get(IFA_ADDRESS, b""))))
+            data = data[(size + 3) & ~3 :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,44 +317,17 @@ class Host:
         """A link to a switch, up, with addresses that are usable at once; `mac`: that of the link, not a chance one."""
         port = f"p{len(switch.rig.ports)}"
         switch.rig.ports.append(port)
-        sh(
-            "ip",
-            "link",
-            "add",
-            interface,
-            "netns",
-            self.namespace,
-            *(("address", mac) if mac else ()),
-            "type",
-            "veth",
-            "peer",
-            "name",
-            port,
-            "netns",
-            switch.namespace,
-        )
-        sh("ip", "-n", switch.namespace, "link", "set", port, "master", "br0", "up")
-        self.run(
-            "sysctl", "-qw", f"net.ipv6.conf.{interface}.accept_dad=0", f"net.ipv6.conf.{interface}.dad_transmits=0"
-        )
-        for address in addresses:
-            family = ("-6", "nodad") if ":" in address else ("-4", "")
-            sh(
-                "ip",
-                family[0],
-                "-n",
-                self.namespace,
-                "addr",
-                "add",
-                address,
-                "dev",
-                interface,
-                *filter(None, family[1:]),
-            )
-        sh("ip", "-n", self.namespace, "link", "set", interface, "up")
+        own = f"address {mac} " if mac else ""
+        peer = f"peer name {port} netns {switch.namespace}"
+        batch("", f"link add {interface} netns {self.namespace} {own}type veth {peer}")
+        batch(switch.namespace, f"link set {port} master br0 up")
+        ipv6 = f"ipv6/conf/{interface}"
+        settings(self.namespace, f"{ipv6}/accept_dad=0", f"{ipv6}/dad_transmits=0")
+        given = (f"addr add {each} dev {interface}" + (" nodad" if ":" in each else "") for each in addresses)
+        batch(self.namespace, *given, f"link set {interface} up")
         self.interfaces[interface] = (switch.namespace, port)
         # a busy kernel takes up to a second to notice a carrier, and daemons would find the link down
-        self.rig.wait(lambda: "state UP" in sh("ip", "-n", self.namespace, "link", "show", interface), 5)
+        self.rig.wait(lambda: flags(self.namespace, interface) & IFF_RUNNING, 5)
 
     def cut(self, interface: str) -> None:
         """The cable is out: the switch's port goes down."""
@@ -311,8 +349,7 @@ class Host:
         self.run("nft", "delete table netdev rig")
 
     def addresses(self) -> set[str]:
-        found = json.loads(sh("ip", "-j", "-n", self.namespace, "addr"))
-        return {entry["local"] for link in found for entry in link.get("addr_info", [])}
+        return addresses_in(self.namespace)
 
     def has(self, address: str) -> bool:
         return address in self.addresses()
@@ -383,13 +420,12 @@ class Rig:
         namespace = f"{PREFIX}{os.getpid()}-{len(self._namespaces)}{name}"
         sh("ip", "netns", "add", namespace)
         self._namespaces.append(namespace)
-        sh("ip", "-n", namespace, "link", "set", "lo", "up")
+        flags(namespace, "lo", IFF_UP)
         return namespace
 
     def switch(self, name: str) -> Switch:
         namespace = self._namespace(name)
-        sh("ip", "-n", namespace, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0", "forward_delay", "0")
-        sh("ip", "-n", namespace, "link", "set", "br0", "up")
+        batch(namespace, "link add br0 type bridge mcast_snooping 0 forward_delay 0", "link set br0 up")
         return Switch(namespace, self)
 
     def host(self, name: str) -> Host:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.netns.conftest import Pair
-from tests.netns.rig import OURS, THEIRS, Host, children_of, sh
+from tests.netns.rig import OURS, THEIRS, Host, addresses_in, children_of, sh
 from workers.vrrp.vmac_wish import link_local
 
 pytestmark = pytest.mark.netns
@@ -82,8 +82,7 @@ def settings(host: Host, name: str = "vrrp.51") -> dict[str, str]:
 
 
 def on(host: Host, name: str) -> set[str]:
-    found = json.loads(sh("ip", "-j", "-n", host.namespace, "addr", "show", "dev", name))
-    return {entry["local"] for entry in found[0]["addr_info"]}
+    return addresses_in(host.namespace, name)
 
 
 @pytest.mark.parametrize("family", [4, 6])
