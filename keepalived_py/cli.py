@@ -28,7 +28,7 @@ from .parent.daemonize import daemonize
 from .parent.last_good import LastGood, Reading
 from .parent.pidfile import DIRECTORY, AlreadyRunning, PidFile, default_path
 from .parent.reload import Applied
-from .parent.roles import Plan
+from .parent.roles import Plan, has_work
 from .parent.signals import pass_over_all
 from .parent.supervisor import Supervisor
 from .parent.systemd import Systemd
@@ -114,7 +114,15 @@ def _signum(options: Options) -> int:
 
 def _config_file(options: Options) -> str:
     """The file as an absolute pattern: the daemon changes its directory."""
-    return os.path.abspath(options.text("use-file", DEFAULT_FILE))
+    return _absolute(options.text("use-file", DEFAULT_FILE))
+
+
+def _absolute(path: str) -> str:
+    """The path from anywhere; where the current directory is gone there is no such file."""
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        return path
 
 
 def _load(options: Options, lint: bool = False, current: Applied | None = None, file: str | None = None) -> LoadResult:
@@ -186,7 +194,7 @@ def _acceptable(result: LoadResult, check_log: str) -> bool:
 
 def _last_good(options: Options) -> LastGood:
     named = options.text("last-good")
-    return LastGood(os.path.abspath(named) if named else "")
+    return LastGood(_absolute(named) if named else "")
 
 
 def _load_or_last_good(options: Options) -> LoadResult:
@@ -273,7 +281,10 @@ def _run(options: Options) -> int:
     settings = _log_settings(options, facility, foreground, json, namespace, root.instance)
     pid_files = _pid_files(options, root.instance, root.use_pid_dir or bool(namespace))
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # until the parent can obey, or a file would stay
+    wanted = [peer for peer in _workers(options) if options.has("all") or has_work(peer, result.config)]
     try:
+        if any(pid_files[peer].held_by_another for peer in wanted):
+            raise AlreadyRunning
         pid_files[Peer.PARENT].write(os.getpid())  # which programs may read from now on
     except AlreadyRunning:
         logger.error("daemon is already running")
@@ -376,7 +387,7 @@ def _pid_files(options: Options, instance: str, use_directory: bool) -> dict[Pee
         Peer.CHECKER: ("checkers_pid", "checkers"),
     }
     return {
-        peer: PidFile(os.path.abspath(options.text(option)) if options.has(option) else default)
+        peer: PidFile(_absolute(options.text(option)) if options.has(option) else default)
         for peer, (option, name) in names.items()
         for default in (default_path(name, instance, use_directory),)
     }
@@ -405,7 +416,7 @@ def _worker_mains(
     )
 
     def vrrp(sock: socket.socket, applied: Applied, reported: tuple[Any, ...], parent: int) -> int:
-        both = Peer.CHECKER in mains and (everything or applied.config.checker.has_work)
+        both = Peer.CHECKER in workers and (everything or applied.config.checker.has_work)
         return run_vrrp(
             WorkerContext(
                 sock=sock,
@@ -432,12 +443,15 @@ def _worker_mains(
             )
         )
 
-    everything = options.has("all")
-    mains: dict[Peer, WorkerMain] = {}
-    for peer, main, without in ((Peer.VRRP, vrrp, "check"), (Peer.CHECKER, checker, "vrrp")):
-        if not options.has(without) or options.follows("all", without):
-            mains[peer] = main
-    return mains
+    everything, workers = options.has("all"), _workers(options)
+    mains: dict[Peer, WorkerMain] = {Peer.VRRP: vrrp, Peer.CHECKER: checker}
+    return {peer: mains[peer] for peer in workers}
+
+
+def _workers(options: Options) -> list[Peer]:
+    """What -C and -P leave."""
+    without = {Peer.VRRP: "check", Peer.CHECKER: "vrrp"}
+    return [peer for peer, name in without.items() if not options.has(name) or options.follows("all", name)]
 
 
 def _warm_checker() -> None:

@@ -35,6 +35,11 @@ logger = logging.getLogger(__name__)
 NAMES = {Peer.VRRP: "VRRP", Peer.CHECKER: "Healthcheck"}
 
 
+def has_work(peer: Peer, config: Config) -> bool:
+    """Whether `config` has something to do for that worker."""
+    return config.vrrp.has_work if peer is Peer.VRRP else config.checker.has_work
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """How this daemon is put together: made by the command line."""

@@ -56,7 +56,7 @@ from .reload import Applied, ReloadCoordinator
 from .reload_files import ReloadClock, create, reload_file, remove
 from .report import dump_parent, keep_copy, status
 from .restart import PERMANENT, GiveUp, RestartPolicy
-from .roles import NAMES, Plan, Role, last_words
+from .roles import NAMES, Plan, Role, has_work, last_words
 from .signals import ignore_all
 from .watch import StallWatch
 
@@ -192,8 +192,7 @@ class Supervisor:
         self._wake.set()
 
     def _needed(self, peer: Peer, config: Config) -> bool:
-        work = config.vrrp.has_work if peer is Peer.VRRP else config.checker.has_work
-        return work or self.plan.run_all
+        return self.plan.run_all or has_work(peer, config)
 
     def _runs(self, peer: Peer, config: Config) -> bool:
         """Whether there is a worker of that kind, or there will be one with `config`."""

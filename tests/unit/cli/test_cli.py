@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -18,7 +19,7 @@ import pytest
 
 from ipc.messages import Peer
 from keepalived_py import cli
-from keepalived_py.cli import SIGNALS, _errors, _load, _load_for_reload, _log_settings, _worker_mains, main
+from keepalived_py.cli import SIGNALS, _errors, _load, _load_for_reload, _log_settings, _pid_files, _worker_mains, main
 from keepalived_py.config.problems import MAX_PROBLEMS
 from keepalived_py.config.system import Machine
 from keepalived_py.ctl.main import main as ctl
@@ -232,6 +233,7 @@ sys.exit(main(sys.argv[1:]))
         ("k.pid", (), 1, "keepalived-py: no process in the background: no more processes\n"),
         ("file/k.pid", ("-n", "-l"), 0, "Not a directory\n"),
         ("link", ("-n", "-l"), 0, "Too many levels of symbolic links\n"),
+        ("k.pid", ("-n", "-l", "-r", "{tmp}/held"), 0, "daemon is already running\n"),
     ],
 )
 def test_a_start_that_cannot_be(
@@ -241,12 +243,14 @@ def test_a_start_that_cannot_be(
     (tmp_path / "conf").write_text(INSTANCE)
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    words = ["-G", "-f", str(tmp_path / "conf"), "-p", str(tmp_path / pid_file), *options]
+    PidFile(str(tmp_path / "held")).acquire()
+    words = ["-G", "-f", str(tmp_path / "conf"), "-p", str(tmp_path / pid_file)]
+    words += [word.format(tmp=tmp_path) for word in options]
     done = subprocess.run(
-        [sys.executable, "-c", NO_FORK, *words], cwd=REPOSITORY, capture_output=True, text=True, check=False
+        [sys.executable, "-c", NO_FORK, *words], cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=20
     )
     assert (done.returncode, done.stderr.endswith(told)) == (status, True), done.stderr
-    assert {each.name for each in tmp_path.iterdir()} == {"conf", "file", "link"}
+    assert {each.name for each in tmp_path.iterdir()} == {"conf", "file", "link", "held"}
 
 
 CLOSED = "0<&- 1>&- 2>&-"
@@ -350,6 +354,16 @@ def test_a_relative_file_is_one_of_the_current_directory(conf: Path, monkeypatch
     assert main(["-t", "-f", "none.conf"]) == 6
     (conf.parent / "keepalived2.conf").write_text("nonsense\n")
     assert main(["-t", "-f", "keepalived*.conf"]) == 5
+
+
+def test_a_current_directory_that_is_gone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def gone() -> str:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(os, "getcwd", gone)
+    assert main(["-t", "-f", "k.conf"]) == 6
+    assert "'k.conf' cannot be read" in capsys.readouterr().err
+    assert _pid_files(parse(["-p", "k.pid"]), "", False)[Peer.PARENT].path == "k.pid"
 
 
 def test_lines_for_others_and_includes_that_count(conf: Path) -> None:

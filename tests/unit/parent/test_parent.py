@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,41 @@ def test_a_file_of_another_daemon_is_not_removed(tmp_path: Path) -> None:
     new.write(2)
     old.remove()
     assert path.read_text() == "2\n"
+
+
+def test_whether_another_daemon_holds_a_file(tmp_path: Path) -> None:
+    held, free = PidFile(str(tmp_path / "held.pid")), PidFile(str(tmp_path / "free.pid"))
+    held.write(1)
+    (tmp_path / "free.pid").write_text("1\n")
+    others = [PidFile(str(tmp_path / name)) for name in ("held.pid", "free.pid", "none.pid")]
+    assert [each.held_by_another for each in others] == [True, False, False]
+    assert not held.held_by_another
+    with pytest.raises(OSError, match="is locked by another process"):  # who writes it may go on without
+        others[0].write(2)
+    assert free.path == others[1].path
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["free.pid", "held.pid"]
+
+
+def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
+    """The mode of /dev/null is everybody's."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path, 0o600)
+    for _ in range(2):
+        mine = PidFile(str(path))
+        with pytest.raises(OSError, match="not a regular file"):
+            mine.write(1)
+        mine.remove()
+    assert path.stat().st_mode == stat.S_IFIFO | 0o600
+
+
+def test_a_full_disk_keeps_no_empty_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, text: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match="No space left"):
+        PidFile(str(tmp_path / "a.pid")).write(1)
+    assert not list(tmp_path.iterdir())
 
 
 def test_directories_can_be_entered_whatever_the_umask(tmp_path: Path) -> None:
