@@ -70,6 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return answer(options)
     if options.rest:
         say(f"Unexpected argument(s): {' '.join(options.rest)}", error=False)
+        if options.has("config-test") and not options.has("use-file"):
+            say(f"{PROGRAM}: nothing was checked: the file is named by -f")
+            return ExitCode.FATAL
     if options.errors:
         return ExitCode.FATAL
     if options.has("config-test"):
@@ -243,17 +246,23 @@ def _run(options: Options) -> int:
     keep_descriptors()
     os.umask(DEFAULT_UMASK if umask is None else umask)
     settings = _log_settings(options, facility, foreground, None, options.text("namespace"))
-    refused = log.set_up(settings, "Keepalived", "")
-    if refused and not settings.console:
-        say(f"{PROGRAM}: {refused}")
+
+    def tell(text: str) -> None:
+        """To whoever starts the daemon, unless the log is seen there anyway."""
+        if text and not settings.console:
+            say(f"{PROGRAM}: {text}")
+
+    def refuse(text: str, code: ExitCode) -> ExitCode:
+        logger.error("%s", text)
+        tell(text)
+        return code
+
+    tell(log.set_up(settings, "Keepalived", ""))
     tell_start(f"{PROGRAM} {__version__}", _config_file(options))
     try:
         result = _load_inside(options)
     except NoNamespace as exc:
-        logger.error("%s - exiting", exc)
-        if not foreground or not settings.console:
-            say(f"{PROGRAM}: {exc}")
-        return ExitCode.OK
+        return refuse(f"{exc} - exiting", ExitCode.OK)
     if result.config is not None:
         log.use_json(result.config.global_defs.log_json)
     for path in result.files:
@@ -262,14 +271,16 @@ def _run(options: Options) -> int:
         logger.info("%s", line)
     if result.config is None:
         code = result.problems.stops
-        if not foreground or not settings.console:
+        if not settings.console:
             say("\n".join(problem.render() for problem in result.problems if problem.stops))
         logger.error("The configuration cannot be used - exiting with %d", code)
         return code
     check_log = result.config.global_defs.reload.check_config
     if check_log is not None and not _acceptable(result, check_log):
-        logger.error("The configuration has errors, which reload_check_config does not allow - exiting with 2")
-        return ExitCode.CONFIG
+        text = (
+            f"The configuration has errors, which reload_check_config does not allow, see {check_log} - exiting with 2"
+        )
+        return refuse(text, ExitCode.CONFIG)
     if options.has("dump-conf"):
         for number, text in enumerate(masked(dump_lines(result.config)), 1):
             logger.info("%s", text, extra={log.VERBATIM: True})
@@ -287,11 +298,9 @@ def _run(options: Options) -> int:
             raise AlreadyRunning
         pid_files[Peer.PARENT].write(os.getpid())  # which programs may read from now on
     except AlreadyRunning:
-        logger.error("daemon is already running")
-        return ExitCode.OK
+        return refuse("daemon is already running", ExitCode.OK)
     except OSError as exc:
-        logger.error("pid file %s: %s", pid_files[Peer.PARENT].path, exc.strerror)
-        return ExitCode.OK
+        return refuse(f"pid file {pid_files[Peer.PARENT].path}: {exc.strerror}", ExitCode.OK)
     from workers.file_watch import create_files
     from workers.scripts import start
     from workers.vrrp.withdraw import withdraw
@@ -305,10 +314,8 @@ def _run(options: Options) -> int:
             pid_files[Peer.PARENT].write(daemon)
             return ExitCode.OK
     except OSError as exc:
-        logger.error("No process in the background: %s", exc.strerror)
-        say(f"{PROGRAM}: no process in the background: {exc.strerror}")
         pid_files[Peer.PARENT].remove()
-        return ExitCode.FATAL
+        return refuse(f"no process in the background: {exc.strerror}", ExitCode.FATAL)
     log.set_up(settings, "Keepalived", "")
     log.start_threads()
     create_files(result.config.track_files)

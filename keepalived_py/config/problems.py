@@ -93,10 +93,15 @@ class Problem:
         found = next(parts, None)
         return " ".join((at.text if found is None else found[0]).split())
 
+    @property
+    def word(self) -> str:
+        """Whatever its class weighs in a test, what keeps a daemon from running is an error."""
+        return "error" if self.stops else self.severity.word
+
     def render(self) -> str:
         """For people: place, text, the offending line and a caret."""
         place = f"{self.at}: " if self.at else ""
-        lines = [f"{place}{self.severity.word}: {visible(self.message)} [{self.id}]"]
+        lines = [f"{place}{self.word}: {visible(self.message)} [{self.id}]"]
         if self.at and self.at.text:
             shown = self.at.text.expandtabs(8).rstrip()
             lines.append(f"    {visible(shown)}")
@@ -120,7 +125,7 @@ class Problem:
         at = self.at
         return {
             "id": self.id,
-            "severity": self.severity.name.lower(),
+            "severity": Severity.FATAL.name.lower() if self.stops else self.severity.name.lower(),
             "message": self.message,
             "file": at.file if at else None,
             "line": at.line if at else None,

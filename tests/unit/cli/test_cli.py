@@ -231,9 +231,11 @@ sys.exit(main(sys.argv[1:]))
     ("pid_file", "options", "status", "told"),
     [
         ("k.pid", (), 1, "keepalived-py: no process in the background: no more processes\n"),
+        ("file/k.pid", (), 0, "/file/k.pid: Not a directory\n"),
+        ("locked", (), 0, "keepalived-py: daemon is already running\n"),
         ("file/k.pid", ("-n", "-l"), 0, "Not a directory\n"),
         ("link", ("-n", "-l"), 0, "Too many levels of symbolic links\n"),
-        ("k.pid", ("-n", "-l", "-r", "{tmp}/held"), 0, "daemon is already running\n"),
+        ("k.pid", ("-n", "-l", "-r", "{tmp}/locked"), 0, "daemon is already running\n"),
     ],
 )
 def test_a_start_that_cannot_be(
@@ -243,14 +245,16 @@ def test_a_start_that_cannot_be(
     (tmp_path / "conf").write_text(INSTANCE)
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    PidFile(str(tmp_path / "held")).acquire()
+    locked = PidFile(str(tmp_path / "locked"))
+    locked.acquire()
     words = ["-G", "-f", str(tmp_path / "conf"), "-p", str(tmp_path / pid_file)]
     words += [word.format(tmp=tmp_path) for word in options]
     done = subprocess.run(
         [sys.executable, "-c", NO_FORK, *words], cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=20
     )
     assert (done.returncode, done.stderr.endswith(told)) == (status, True), done.stderr
-    assert {each.name for each in tmp_path.iterdir()} == {"conf", "file", "link", "held"}
+    locked.remove()
+    assert {each.name for each in tmp_path.iterdir()} == {"conf", "file", "link"}
 
 
 CLOSED = "0<&- 1>&- 2>&-"
@@ -314,6 +318,24 @@ def test_a_log_file_that_cannot_be_opened_is_told_where_the_daemon_is_started(co
         [sys.executable, "-m", "keepalived_py", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
     assert done.stderr.startswith(f"keepalived-py: log file {conf}/no.log: Not a directory\n")
+
+
+def test_a_file_behind_t_is_not_taken_for_checked(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The default file would be, and all be well."""
+    conf.write_text("nonsense\n")
+    assert main(["-t", str(conf)]) == 1
+    said = capsys.readouterr()
+    assert said.out == f"Unexpected argument(s): {conf}\n"
+    assert said.err == "keepalived-py: nothing was checked: the file is named by -f\n"
+
+
+def test_what_keeps_the_daemon_from_running_is_called_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["-t", "-f", str(tmp_path / "none")]) == 6
+    assert capsys.readouterr().err.startswith("error: ")
+    assert ctl(["lint", "--json", str(tmp_path / "none")]) == 6
+    assert [found["severity"] for found in json.loads(capsys.readouterr().out)] == ["fatal"]
 
 
 def test_a_start_without_proc_says_so(
