@@ -265,6 +265,8 @@ class ConfigLoaded:
     errors: tuple[str, ...]
     """What a reload must not take over, without places: a known error that moved to another line is no new one."""
     digests: Digests | None = None
+    files: tuple[str, ...] = ()
+    """What was read."""
 
 
 Message = (

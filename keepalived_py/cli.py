@@ -221,12 +221,13 @@ def _load_for_reload(options: Options, current: Applied) -> ConfigLoaded:
     check_log = current.config.global_defs.reload.check_config
     if check_log is not None and not _acceptable(result, check_log):
         refused = f"New config failed validation, see {check_log} for details"
-        return ConfigLoaded(config=None, problems=(refused,), errors=("validation",))
+        return ConfigLoaded(config=None, problems=(refused,), errors=("validation",), files=tuple(result.files))
     return ConfigLoaded(
         config=None if result.config is None else difference(current.config, result.config),
         problems=tuple(_log_lines(result)),
         errors=_errors(result),
         digests=result.digests,
+        files=tuple(result.files),
     )
 
 

@@ -45,6 +45,11 @@ def json_path(defs: GlobalDefs) -> str:
     return os.path.join(temporary_directory(), defs.json_dump_file or "keepalived.json")
 
 
+def tell(what: str, verb: str = "Printing") -> None:
+    """What a signal asked of this process, in keepalived's words."""
+    logger.info("%s %s for process(%d) on signal", verb, what, os.getpid())
+
+
 def write(path: str, text: str, mode: int = PERMISSIONS) -> None:
     """Put `text` into a new file and move it to `path`; a failure is logged. A link there is replaced, not followed.
 

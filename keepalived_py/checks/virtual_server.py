@@ -35,7 +35,17 @@ class QuorumChanged:
     starting: bool = False
 
 
-Effect = RealServerChanged | QuorumChanged
+@dataclass(frozen=True, slots=True)
+class WeightChanged:
+    """A real server has another weight. `active`: it was up at that moment."""
+
+    key: RealKey
+    before: int
+    weight: int
+    active: bool
+
+
+Effect = RealServerChanged | QuorumChanged | WeightChanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +85,10 @@ def replaced(old: VirtualServer, new: VirtualServer) -> list[RealServer] | None:
         return None
     pairs = [(was, now) for was, now in zip(old.real_servers, new.real_servers, strict=True) if was is not now]
     return [now for _, now in pairs] if all(was.key == now.key for was, now in pairs) else None
+
+
+def _weight(key: RealKey, before: int, real: RealServerState, active: bool) -> list[Effect]:
+    return [WeightChanged(key, before, real.weight, active)] if real.weight != before else []
 
 
 class VirtualServerState:
@@ -141,8 +155,9 @@ class VirtualServerState:
         real = self.reals.get(key)
         if real is None:
             return []
+        before = real.weight
         real.points[checker] = points
-        return self._recount()
+        return [*_weight(key, before, real, real.alive), *self._recount()]
 
     def _has_quorum(self) -> bool:
         config = self.config
@@ -180,6 +195,7 @@ class VirtualServerState:
             self.reals[key] = state
             if before is not None:
                 state.told = before.told
+                effects += _weight(key, before.weight, state, before.alive)
                 if before.alive is not state.alive:
                     state.told = True
                     effects.append(RealServerChanged(key, state.alive, "checkers changed by the reload"))

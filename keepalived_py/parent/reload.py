@@ -71,6 +71,8 @@ class ReloadCoordinator:
     def loaded(self, found: ConfigLoaded) -> Applied | None:
         """What the loader found; the configuration to hand out, or None when the old one stays."""
         self._loading = False
+        for path in found.files:
+            logger.debug("Opening file '%s'", path)
         for line in found.problems:
             logger.error("%s", line)
         news = Counter(found.errors) - Counter(self.current.errors)

@@ -29,6 +29,7 @@ def status(roles: Mapping[Peer, Role], reload: ReloadCoordinator) -> str:
 
 def dump_parent(roles: Mapping[Peer, Role], reload: ReloadCoordinator) -> None:
     """Write the parent's dump file."""
+    dumpfile.tell("parent data")
     dumpfile.write(dumpfile.state_path(reload.current.config.global_defs, "parent"), describe(roles, reload))
 
 

@@ -153,7 +153,7 @@ def test_servers_are_checked_only_while_the_address_is_here(kind: str) -> None:
     count = 2 if kind == "group" else 1
     with running(OURS, config) as daemon:
         wait(lambda: len(table()) == 2 * count)
-        wait(lambda: "Suspending checks for VS" in daemon.log)
+        wait(lambda: "Suspending healthchecker for service" in daemon.log)
         with suppress(AssertionError):
             wait(lambda: "10.1.0.9" in str(table()), 4)
         assert "10.1.0.9" not in str(table())
@@ -162,7 +162,7 @@ def test_servers_are_checked_only_while_the_address_is_here(kind: str) -> None:
             wait(lambda: str(table()).count("10.1.0.9") == count)
         finally:
             run("ip", "addr", "del", "10.0.0.1/32", "dev", "lo")
-        wait(lambda: daemon.log.count("Suspending checks for VS") == 2)
+        wait(lambda: daemon.log.count("Suspending healthchecker for service") == 2)
         listener.on()
         with suppress(AssertionError):
             wait(lambda: "10.1.0.9" not in str(table()), 4)

@@ -285,6 +285,12 @@ WORDS = (
     "(VI_6) sent 0 priority",
 )
 """What operators and their alert rules look for."""
+PRINTED = (
+    (signal.SIGUSR1, "Printing VRRP data"),
+    (signal.SIGUSR2, "Printing VRRP stats"),
+    (signal.SIGRTMIN + 2, "Printing VRRP as json"),
+    (signal.SIGRTMAX - 1, "Printing and clearing VRRP stats"),
+)
 
 
 @pytest.mark.parametrize("program", [OURS, THEIRS])
@@ -312,8 +318,14 @@ def test_the_words_of_the_log_are_keepalived_s(pair: Pair, program: str) -> None
     daemon.rewrite(text.replace("priority", "prioritty"))
     daemon.signal(signal.SIGHUP)
     pair.rig.wait(lambda: "prioritty" in daemon.log, 10)
-    daemon.stop()
+    worker = daemon.pid_of("vrrp")
+    for asked in (*(number for number, _ in PRINTED), signal.SIGTERM):
+        daemon.signal(asked)
+        time.sleep(0.1)
+    daemon.process.wait(10)
     assert [words for words in WORDS if words not in daemon.log] == []
+    assert [words for _, words in PRINTED if f"{words} for process({worker}) on signal" not in daemon.log] == []
+    assert daemon.log.count("Opening file '/") == 2
 
 
 def test_dump_files_where_they_are_wanted(pair: Pair) -> None:

@@ -27,7 +27,7 @@ from typing import Any
 import pytest
 
 from keepalived_py.checks.state import CheckerState
-from keepalived_py.checks.virtual_server import Effect, RealServerChanged, VirtualServerState
+from keepalived_py.checks.virtual_server import Effect, RealServerChanged, VirtualServerState, WeightChanged
 from keepalived_py.config.model import CheckTiming, RealServer, SorryServer, VirtualServer
 from keepalived_py.values import Protocol, RealKey, ServiceKey, ip_address
 
@@ -136,6 +136,9 @@ class Play:
 def shown(effect: Effect) -> str:
     if isinstance(effect, RealServerChanged):
         return f"real server {name_of(effect.key)} {'UP' if effect.up else 'DOWN'}: {effect.reason}"
+    if isinstance(effect, WeightChanged):
+        active = "" if effect.active else ", inactive"
+        return f"real server {name_of(effect.key)} weight {effect.before} to {effect.weight}{active}"
     starting = ", starting" if effect.starting else ""
     return f"quorum {'UP' if effect.up else 'DOWN'}, live weight {effect.live_weight}{starting}"
 

@@ -119,13 +119,13 @@ class HostAddresses:
 def suspend(config: VirtualServer, tasks: Iterable[CheckerTask], present: frozenset[IPAddress], by: Scheduler) -> None:
     """Servers of a virtual server that is at home are checked, others not."""
     suspended = is_suspended(config, present)
-    changed = [task for task in tasks if task.suspended is not suspended]
-    for task in changed:
+    verb = "Suspending" if suspended else "Activating"
+    for task in [task for task in tasks if task.suspended is not suspended]:
         task.suspended = suspended
+        name = task.real.text(config.protocol)
+        logger.info("%s healthchecker for service %s for VS %s", verb, name, config.key)
         if not suspended:
             by.hasten(task)
-    if changed:
-        logger.info("%s checks for VS %s", "Suspending" if suspended else "Activating", config.key)
 
 
 def _socket(groups: int) -> socket.socket:

@@ -6,7 +6,14 @@ import logging
 
 from ipc.channel import Channel
 from ipc.messages import RealServerStateChanged, ScriptWeightSet, VirtualServerStateChanged
-from keepalived_py.checks.virtual_server import Effect, QuorumChanged, RealServerChanged, VirtualServerState
+from keepalived_py.checks.virtual_server import (
+    Effect,
+    QuorumChanged,
+    RealServerChanged,
+    RealServerState,
+    VirtualServerState,
+    WeightChanged,
+)
 from keepalived_py.clock import now
 from keepalived_py.config.model import (
     BfdCheck,
@@ -81,6 +88,16 @@ class Teller:
                 self._real(state, effect)
             case QuorumChanged():
                 self._quorum(state.config, effect)
+            case WeightChanged():
+                name = effect.key.text(state.config.protocol)
+                logger.info(
+                    "Changing weight from %d to %d for %s service %s of VS %s",
+                    effect.before,
+                    effect.weight,
+                    "active" if effect.active else "inactive",
+                    name,
+                    state.config.key,
+                )
 
     def checked(
         self, state: VirtualServerState, real: RealServer, check: Check, up: bool, failure: str, *, moved: bool
@@ -89,6 +106,13 @@ class Teller:
         body = mail_body(check, up, failure)
         if body and real.smtp_alert and (moved or not self._no_checker_mail):
             self._mail_real(state.config, real, state.reals[real.key].alive, body)
+
+    def leaves(self, service: VirtualServer, real: RealServerState, why: str) -> None:
+        """The row of a real server goes, if it has one: `why` is REMOVING by a reload, or SHUTTING_DOWN. Log only."""
+        if real.alive or real.config.inhibit_on_failure:
+            inhibited = "" if real.alive else "(inhibited) "
+            name = real.config.key.text(service.protocol)
+            logger.info("%s %sservice %s from VS %s", why, inhibited, name, service.key)
 
     def gone(self, service: VirtualServer, real: RealServer, why: str) -> None:
         """An alive real server is taken away: `why` is REMOVING by a reload, or SHUTTING_DOWN."""

@@ -11,7 +11,13 @@ from typing import Any, ClassVar
 
 from ipc.messages import BfdSessionChanged, DumpKind, GroupMarked, Peer, TimeoutsReplaced, VrrpStateChanged
 from keepalived_py import dumpfile
-from keepalived_py.checks.virtual_server import Effect, QuorumChanged, VirtualServerState, replaced
+from keepalived_py.checks.virtual_server import (
+    Effect,
+    QuorumChanged,
+    RealServerState,
+    VirtualServerState,
+    replaced,
+)
 from keepalived_py.config.diff import diff_by_key
 from keepalived_py.config.model import (
     Check,
@@ -219,10 +225,14 @@ class CheckerWorker(Worker[CheckerSlice]):
         for real_key, tasks in self.tasks.pop(key).items():
             for task in tasks:
                 self.scheduler.remove(task)
-            if state.reals[real_key].alive:
-                self.teller.gone(state.config, state.reals[real_key].config, REMOVING)
+            self._tell_removal(state.config, state.reals[real_key])
         if state.had_quorum:
             self.teller.removed(state.config)
+
+    def _tell_removal(self, service: VirtualServer, real: RealServerState) -> None:
+        self.teller.leaves(service, real, REMOVING)
+        if real.alive:
+            self.teller.gone(service, real.config, REMOVING)
 
     async def apply(self, new: CheckerSlice) -> None:
         """Move to `new`; what did not change is not touched (checker-behaviour.md 6)."""
@@ -269,8 +279,7 @@ class CheckerWorker(Worker[CheckerSlice]):
         for key in [key for key in known if key not in reals] if rows is None else ():
             for task in known[key]:
                 self.scheduler.remove(task)
-            if old_reals[key].alive:
-                self.teller.gone(state.config, old_reals[key].config, REMOVING)
+            self._tell_removal(state.config, old_reals[key])
         ours = self.tasks[config.key] = {} if rows is None else dict(known)
         failed: dict[RealKey, set[Hashable]] = {}
         points: dict[RealKey, dict[Hashable, int]] = {}
@@ -430,8 +439,11 @@ class CheckerWorker(Worker[CheckerSlice]):
         await self.notifier.finish()
 
     def _take_services_away(self) -> None:
-        self.table.clear(flush=self.config.global_defs.ipvs.flush_on_stop == "all")
+        flush = self.config.global_defs.ipvs.flush_on_stop
+        self.table.clear(flush=flush == "all")
         for state in self.states.values():
+            for real in state.reals.values() if flush == "no" else ():
+                self.teller.leaves(state.config, real, SHUTTING_DOWN)
             if state.config.omega:
                 self._tell_farewell(state)
 
@@ -449,6 +461,7 @@ class CheckerWorker(Worker[CheckerSlice]):
 
     def dump(self, kind: DumpKind) -> None:
         if kind is DumpKind.DATA:
+            dumpfile.tell("checker data")
             dumpfile.write(dumpfile.state_path(self.config.global_defs, self.log_role), self.describe())
 
     def armed(self) -> int:

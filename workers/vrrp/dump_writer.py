@@ -45,14 +45,18 @@ class DumpWriter:
         instances, defs = list(self.instances.values()), config.global_defs
         match kind:
             case DumpKind.STATS | DumpKind.STATS_CLEAR:
+                clearing = kind is DumpKind.STATS_CLEAR
+                dumpfile.tell("VRRP stats", "Printing and clearing" if clearing else "Printing")
                 text = statistics_text(self._snapshot(each, config) for each in instances)
                 dumpfile.write(dumpfile.statistics_path(defs), text)
-                if kind is DumpKind.STATS_CLEAR:
+                if clearing:
                     for instance in instances:
                         instance.examiner.counters = Counters()
             case DumpKind.DATA:
+                dumpfile.tell("VRRP data")
                 dumpfile.write(dumpfile.state_path(defs, ""), state())
             case DumpKind.JSON:
+                dumpfile.tell("VRRP as json")
                 processes = dumps.processes_of(config, self.trackers)
                 shown = (self._snapshot(each, config) for each in instances)
                 dumpfile.write(dumpfile.json_path(defs), json_text(shown, defs.json_version, processes))

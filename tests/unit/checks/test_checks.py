@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from keepalived_py.checks.quorum import has_quorum
 from keepalived_py.checks.state import CheckerState
-from keepalived_py.checks.virtual_server import Destination, QuorumChanged, RealServerChanged, VirtualServerState
+from keepalived_py.checks.virtual_server import (
+    Destination,
+    QuorumChanged,
+    RealServerChanged,
+    VirtualServerState,
+    WeightChanged,
+)
 from keepalived_py.config.model import CheckTiming, Forwarding, RealServer, SorryServer, VirtualServer
 from keepalived_py.plan.ipvs import (
     AddDestination,
@@ -196,8 +202,9 @@ def test_the_start_tells_what_is_up_and_a_sorry_server_that_takes_over() -> None
 
 def test_points_move_the_weight_within_its_limits() -> None:
     state = started(server(10, quorum=5))
-    assert state.weight_changed(KEYS[0], "m", -7) == [QuorumChanged(False, 3)]
-    state.weight_changed(KEYS[0], "m", -20)
+    assert state.weight_changed(KEYS[0], "m", -7) == [WeightChanged(KEYS[0], 10, 3, True), QuorumChanged(False, 3)]
+    assert state.weight_changed(KEYS[0], "m", -20) == [WeightChanged(KEYS[0], 3, 0, True)]
+    assert state.weight_changed(KEYS[0], "m", -30) == []
     assert weights(state) == {"10.1.0.1": 0}
     state.weight_changed(KEYS[0], "m", 2**31)
     assert weights(state) == {"10.1.0.1": 2**31 - 1}
@@ -206,12 +213,15 @@ def test_points_move_the_weight_within_its_limits() -> None:
 def test_a_reload_keeps_what_is_known() -> None:
     state = started(server(1, 1))
     state.checker_changed(KEYS[1], "a", False, "x")
-    assert state.reconfigure(server(4, 1, 1), {KEYS[1]: {"a"}}, {}) == []
+    assert state.reconfigure(server(4, 2, 1), {KEYS[1]: {"a"}}, {}) == [
+        WeightChanged(KEYS[0], 1, 4, True),
+        WeightChanged(KEYS[1], 1, 2, False),
+    ]
     assert weights(state) == {"10.1.0.1": 4, "10.1.0.3": 1}
     told = RealServerChanged(KEYS[1], True, "checkers changed by the reload")
-    assert state.reconfigure(server(4, 1, 1), {}, {}) == [told]
-    assert state.reconfigure(server(4, 1, 1), {}, {}) == []
-    assert state.reconfigure(server(1), {}, {}) == []
+    assert state.reconfigure(server(4, 2, 1), {}, {}) == [told]
+    assert state.reconfigure(server(4, 2, 1), {}, {}) == []
+    assert state.reconfigure(server(4), {}, {}) == []
     assert state.checker_changed(KEYS[2], "a", False, "late news") == []
     assert state.weight_changed(KEYS[2], "a", 1) == []
 

@@ -47,7 +47,7 @@ EXAMPLES: list[tuple[Any, Peer]] = [
     (ApplyConfig(generation=3, base=0, config=difference(None, VrrpSlice(vrrp=CONFIG))), Peer.PARENT),
     (ApplyConfig(generation=3, base=2, config=difference(CheckerSlice(), CheckerSlice())), Peer.PARENT),
     (ConfigLoaded(config=difference(None, Config(vrrp=CONFIG)), problems=("a",), errors=()), Peer.LOADER),
-    (ConfigLoaded(config=None, problems=(), errors=("b",)), Peer.LOADER),
+    (ConfigLoaded(config=None, problems=(), errors=("b",), files=("/f",)), Peer.LOADER),
     (DumpRequest(kind=DumpKind.JSON), Peer.PARENT),
     (Hello(pid=1, generation=2), Peer.VRRP),
     (STATE, Peer.VRRP),

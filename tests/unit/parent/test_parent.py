@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,17 @@ NEW = Config(vrrp=VrrpConfig(instances=(instance(priority=120),)))
 def loaded(config: Config | None, *problems: str, errors: tuple[str, ...] = ()) -> ConfigLoaded:
     delta = None if config is None else difference(OLD, config)
     return ConfigLoaded(config=delta, problems=problems, errors=errors)
+
+
+def test_a_reload_tells_which_files_it_read(caplog: pytest.LogCaptureFixture) -> None:
+    """Also where they are refused."""
+    caplog.set_level(logging.DEBUG)
+    for config in (None, NEW):
+        reload = ReloadCoordinator(Applied(1, OLD))
+        reload.request()
+        reload.loaded(replace(loaded(config), files=("/a", "/b")))
+        assert caplog.messages[:3] == ["Reloading ...", "Opening file '/a'", "Opening file '/b'"]
+        caplog.clear()
 
 
 def test_a_reload_is_current_when_all_have_confirmed() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from ipc.messages import (
+    DumpKind,
     GroupMarked,
     RealServerStateChanged,
     TimeoutsReplaced,
@@ -22,6 +25,7 @@ from keepalived_py.config.model import (
     CheckTiming,
     Config,
     FileCheck,
+    GlobalDefs,
     GroupRange,
     IpvsSettings,
     MiscCheck,
@@ -182,12 +186,13 @@ def test_starts_are_spread_evenly() -> None:
     run(sliced(), scenario)
 
 
-def test_suspended_servers_are_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_suspended_servers_are_not_checked(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     here: set[IPAddress] = set()
     monkeypatch.setattr(suspend, "_dump", lambda: {(address, 32, 1) for address in here})
     port = free_port()
 
     async def scenario(worker: CheckerWorker) -> None:
+        caplog.set_level(logging.INFO)
         await worker.apply(sliced(checked(1, tcp(port), ha_suspend=True), checked(2, tcp(port))))
         suspended, other = worker._all_tasks()
         await until(lambda: other.runs >= 2)
@@ -204,6 +209,10 @@ def test_suspended_servers_are_not_checked(monkeypatch: pytest.MonkeyPatch) -> N
         assert suspended.runs == before
 
     run(sliced(), scenario)
+    checker = "healthchecker for service [10.1.0.1]:tcp:80 for VS [10.0.0.1]:tcp:80"
+    assert [line for line in caplog.messages if "healthchecker" in line] == [
+        f"{word} {checker}" for word in ("Suspending", "Activating", "Suspending")
+    ]
 
 
 def test_only_suspended_servers_cost_nothing_and_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,6 +228,28 @@ def test_only_suspended_servers_cost_nothing_and_start_again(monkeypatch: pytest
         await until(lambda: task.runs >= 1)
 
     run(sliced(checked(1, tcp(free_port(), delay_loop=60), ha_suspend=True)), scenario)
+
+
+def test_the_log_tells_of_rows_that_go_and_of_dumps(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    """In the words of keepalived."""
+    caplog.set_level(logging.INFO)
+    defs = GlobalDefs(state_dump_file=str(tmp_path / "data"))
+
+    async def scenario(worker: CheckerWorker) -> None:
+        await worker.apply(replace(sliced(service(1, real_servers=reals(1))), global_defs=defs))
+        await worker.apply(replace(sliced(service(1, real_servers=reals(3))), global_defs=defs))
+        worker.dump(DumpKind.DATA)
+        worker.dump(DumpKind.STATS)
+
+    run(sliced(service(1, real_servers=reals(1, 1)), service(2, real_servers=reals(1))), scenario)
+    one, two = ("[10.1.0.1]:tcp:80", "[10.1.0.2]:tcp:80")
+    assert [line for line in caplog.messages if not line.startswith("Gained")] == [
+        f"Removing service {one} from VS [10.0.0.2]:tcp:80",
+        f"Removing service {two} from VS [10.0.0.1]:tcp:80",
+        f"Changing weight from 1 to 3 for active service {one} of VS [10.0.0.1]:tcp:80",
+        f"Printing checker data for process({os.getpid()}) on signal",
+        f"Shutting down service {one} from VS [10.0.0.1]:tcp:80",
+    ]
 
 
 def states_of(sent: list[Any]) -> list[tuple[str, bool, str]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
 
 from ipc.channel import Channel
-from keepalived_py.checks.virtual_server import QuorumChanged, RealServerChanged, VirtualServerState
+from keepalived_py.checks.virtual_server import QuorumChanged, RealServerChanged, VirtualServerState, WeightChanged
 from keepalived_py.config.model import (
     BfdCheck,
     Check,
@@ -191,6 +192,33 @@ def test_what_a_mail_says(check: Check, up: bool, failure: str, body: str) -> No
 def test_a_file_check_mails_nothing(teller: Teller, told: Told) -> None:
     teller.checked(state(), REAL, FileCheck(timing=TIMING, track_file="f"), False, "", moved=True)
     assert not told.mails
+
+
+@pytest.mark.parametrize(("active", "word"), [(True, "active"), (False, "inactive")])
+def test_a_weight(teller: Teller, told: Told, active: bool, word: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody hears of it but who reads the log."""
+    caplog.set_level(logging.INFO)
+    teller.tell(state(), WeightChanged(REAL.key, 5, 7, active))
+    assert caplog.messages == [f"Changing weight from 5 to 7 for {word} service {RS} of VS {VS}"]
+    assert told == Told()
+
+
+@pytest.mark.parametrize(
+    ("alive", "inhibit", "lines"),
+    [
+        (True, False, [f"Removing service {RS} from VS {VS}"]),
+        (True, True, [f"Removing service {RS} from VS {VS}"]),
+        (False, True, [f"Removing (inhibited) service {RS} from VS {VS}"]),
+        (False, False, []),
+    ],
+)
+def test_the_log_tells_of_a_row_that_goes(
+    teller: Teller, alive: bool, inhibit: bool, lines: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    real = replace(REAL, inhibit_on_failure=inhibit)
+    teller.leaves(SERVER, state(replace(SERVER, real_servers=(real,)), alive=alive).reals[REAL.key], REMOVING)
+    assert caplog.messages == lines
 
 
 @pytest.mark.parametrize("why", [REMOVING, SHUTTING_DOWN])
