@@ -29,7 +29,7 @@ from .parent.last_good import LastGood, Reading
 from .parent.pidfile import DIRECTORY, AlreadyRunning, PidFile, default_path
 from .parent.reload import Applied
 from .parent.roles import Plan, has_work
-from .parent.signals import pass_over_all
+from .parent.signals import begin
 from .parent.supervisor import Supervisor
 from .parent.systemd import Systemd
 from .process_options import command_line, core_files, facility_of, tell_no_effect, tell_start, umask_of
@@ -241,7 +241,7 @@ def _run(options: Options) -> int:
         say(f"{PROGRAM}: there is no {PROC}, without which nothing runs here")
         return ExitCode.FATAL
     foreground = options.has("dont-fork")
-    pass_over_all()
+    begin(options.has("ignore-sigint"))
     remember()
     systemd, umask, facility = Systemd(), umask_of(options), facility_of(options)
     keep_descriptors()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 
+logger = logging.getLogger(__name__)
+
 OBEYED = {signal.SIGTERM, signal.SIGINT}
-"""Until the parent has handlers these end the process."""
 FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS}
 JOB_CONTROL = {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT, signal.SIGCHLD}
 OUT_OF_REACH = {signal.SIGKILL, signal.SIGSTOP}
@@ -16,10 +18,18 @@ def pass_over(number: int, frame: object) -> None:
     """A handler that does nothing. What is executed later gets the default action back, unlike with SIG_IGN."""
 
 
-def pass_over_all() -> None:
-    """None of these ends this process, or one that it forks; those that mean something get their handlers later."""
+def begin(ignore_sigint: bool) -> None:
+    """Before the parent has its handlers a stop ends it, and no other signal does, nor a process that it forks."""
     for number in MEANINGLESS:
         signal.signal(number, pass_over)
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, pass_over if ignore_sigint else _end)
+
+
+def _end(number: int, frame: object) -> None:
+    """There is nothing yet that would have to be taken away."""
+    logger.info("Stopping")
+    raise SystemExit(0)
 
 
 def ignore_all() -> None:

@@ -20,11 +20,12 @@ import pytest
 from ipc.messages import Peer
 from keepalived_py import cli
 from keepalived_py.cli import SIGNALS, _errors, _load, _load_for_reload, _log_settings, _pid_files, _worker_mains, main
+from keepalived_py.config.load import LoadResult
 from keepalived_py.config.problems import MAX_PROBLEMS
 from keepalived_py.config.system import Machine
 from keepalived_py.ctl.main import main as ctl
 from keepalived_py.log import LogSettings
-from keepalived_py.options import OPTIONS, parse
+from keepalived_py.options import OPTIONS, Options, parse
 from keepalived_py.parent.pidfile import AlreadyRunning, PidFile
 from keepalived_py.parent.reload import Applied, ReloadCoordinator
 from keepalived_py.process_options import command_line, core_files, facility_of, umask_of
@@ -199,7 +200,7 @@ def test_config_test_into_a_file(conf: Path, tmp_path: Path) -> None:
 @pytest.fixture
 def _process() -> Iterator[None]:
     """A start changes signals, the umask and the log of its process."""
-    handlers = {number: signal.getsignal(number) for number in SIGNALS.values()}
+    handlers = {number: signal.getsignal(number) for number in (*SIGNALS.values(), signal.SIGINT)}
     mask, root = os.umask(0o022), logging.getLogger()
     os.umask(mask)
     sinks, level, raising = list(root.handlers), root.level, logging.raiseExceptions
@@ -215,6 +216,30 @@ def _process() -> Iterator[None]:
 def test_an_unusable_configuration_ends_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-n", "-G", "-f", str(tmp_path / "none.conf")]) == 6
     assert "cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_process")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_while_the_configuration_is_read_is_a_stop(
+    number: int, conf: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("keepalived_py.cli._load_inside", lambda options: os.kill(os.getpid(), number))
+    with pytest.raises(SystemExit) as ended:
+        main(["-n", "-l", "-G", "-f", str(conf)])
+    assert ended.value.code == 0
+    assert capfd.readouterr().err.endswith(": Stopping\n")
+
+
+@pytest.mark.usefixtures("_process")
+def test_an_interrupt_in_the_start_is_ignored_too(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = cli._load_inside
+
+    def interrupted(options: Options) -> LoadResult:
+        os.kill(os.getpid(), signal.SIGINT)
+        return load(options)
+
+    monkeypatch.setattr(cli, "_load_inside", interrupted)
+    assert main(["-n", "-G", "--ignore-sigint", "-f", str(conf.parent / "none")]) == 6
 
 
 NO_FORK = """

@@ -65,6 +65,17 @@ def test_a_reload_tells_which_files_it_read(caplog: pytest.LogCaptureFixture) ->
         caplog.clear()
 
 
+def test_a_file_that_is_gone_has_no_number_of_errors() -> None:
+    reload = ReloadCoordinator(Applied(1, OLD))
+    for found, refusal in (
+        (loaded(None), "The new configuration cannot be used"),
+        (loaded(None, errors=("a",)), "New configuration has 1 error"),
+    ):
+        reload.request()
+        assert reload.loaded(found) is None
+        assert reload.refusal == refusal
+
+
 def test_a_reload_is_current_when_all_have_confirmed() -> None:
     reload = ReloadCoordinator(Applied(1, OLD))
     assert reload.request()
