@@ -260,10 +260,16 @@ class ServerBuilder:
             granularity = None
         if not timeout and granularity is not None:
             timeout = PERSISTENCE
-        if not timeout and self.address is not None and not self.port:
+        if not timeout and self._any_port():
             self.report("no-port", f"a virtual server without a port must be persistent; {PERSISTENCE} s are taken")
             timeout = PERSISTENCE
         return timeout, granularity[1] if granularity else None
+
+    def _any_port(self) -> bool:
+        """Whether an address is served whatever the port is."""
+        if self.group is None:
+            return self.address is not None and not self.port
+        return any(entry.first is not None and not entry.port for entry in self.group.entries)
 
     def _engine(self) -> str:
         name = str(self.draft.get("persistence_engine", ""))

@@ -61,6 +61,23 @@ def test_without_a_port_it_is_persistent(tmp_path: Path, head: str, line: str, t
 
 
 @pytest.mark.parametrize(
+    ("entries", "line", "timeout", "problems"),
+    [
+        ("10.0.0.1 80\n10.0.0.2-3", "", 360, {"no-port"}),
+        ("10.0.0.0/31", "persistence_timeout 9", 9, set()),
+        ("10.0.0.1 80\nfwmark 5", "", 0, set()),
+    ],
+)
+def test_nor_does_a_group_with_an_address_without_a_port(
+    entries: str, line: str, timeout: int, problems: set[str], tmp_path: Path
+) -> None:
+    """Connections to it would be refused otherwise."""
+    group = f"virtual_server_group g {{\n{entries}\n}}\n"
+    found, seen = one(tmp_path, "group g", HOW, "protocol TCP", line, V4, before=group)
+    assert (found.persistence_timeout, seen) == (timeout, problems)
+
+
+@pytest.mark.parametrize(
     ("lines", "family"),
     [
         (["ip_family inet6", "real_server 10.1.0.1 80 {\nlvs_method TUN\n}"], 6),
