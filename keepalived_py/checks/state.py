@@ -53,7 +53,8 @@ class CheckerState:
         return self.timing.delay_before_retry if retrying else self.timing.delay_loop
 
     def adopt(self, other: CheckerState) -> None:
-        """Carry on where an equal checker of the previous configuration stood."""
-        self.up, self.has_run = other.up, other.has_run
+        """Carry on where an equal checker of the previous configuration stood. What only alpha held down is up."""
+        self.up = other.up or (self.up and other.timing.alpha and not other.has_run)
+        self.has_run = other.has_run
         self.failures = min(other.failures, self.timing.retry)
         self.successes = min(other.successes, self.timing.rise - 1)

@@ -44,8 +44,8 @@ class World:
     quorums: dict[ServiceKey, bool] = field(default_factory=dict)
     opinions: dict[int, Opinion] = field(default_factory=dict)
     """By the number of the task."""
-    ups: dict[Name, bool] = field(default_factory=dict)
-    """What checkers that look for themselves thought when there was time to remember."""
+    ups: dict[Name, bool | None] = field(default_factory=dict)
+    """What checkers that look for themselves thought when there was time to remember; None: alpha alone said no."""
 
     def opinion(self, worker: CheckerWorker, task: CheckerTask) -> Opinion:
         check = task.config
@@ -57,13 +57,15 @@ class World:
     def remember(self, worker: CheckerWorker) -> None:
         """Before a reload."""
         looking = (task for task in worker._all_tasks() if not isinstance(task.config, FileCheck))
-        self.ups = {name(task): task.state.up for task in looking}
+        self.ups = {name(task): task.state.up or (None if _waits(task) else False) for task in looking}
 
     def forget(self, worker: CheckerWorker) -> None:
         """After a reload: what is not there has said nothing, and all that is there counts at once."""
         tasks = list(worker._all_tasks())
         names = {name(task) for task in tasks}
-        assert all(task.state.up == self.ups.get(name(task), task.state.up) for task in tasks)
+        for task in tasks:
+            up = self.ups.get(name(task), task.state.up)
+            assert task.state.up == (not task.config.timing.alpha if up is None else up)
         self.said = {each: wish for each, wish in self.said.items() if each in names}
         self.opinions = {task.number: self.opinion(worker, task) for task in tasks}
         self.quorums = {key: self.quorums.get(key, False) for key in worker.states}
@@ -139,6 +141,11 @@ def told(table: ipvs.Table) -> dict[str, tuple[object, ...]]:
 def name(task: CheckerTask) -> Name:
     """What stays the same as long as a checker is matched in reloads."""
     return task.service, task.real, replace(task.config, timing=CheckTiming())
+
+
+def _waits(task: CheckerTask) -> bool:
+    """For its first look, with alpha."""
+    return task.config.timing.alpha and not task.state.has_run
 
 
 def weight_of(worker: CheckerWorker, task: CheckerTask) -> int:

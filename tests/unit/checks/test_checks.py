@@ -110,6 +110,21 @@ def test_an_equal_checker_carries_on() -> None:
     assert (new.up, new.has_run, new.failures) == (True, True, 2)
 
 
+@pytest.mark.parametrize(("before", "after", "up"), [(True, False, True), (False, True, True), (True, True, False)])
+def test_a_checker_that_has_not_run_has_no_opinion(before: bool, after: bool, up: bool) -> None:
+    """Without alpha it begins as up; what is up stays up. Seen of keepalived 2.2.7."""
+    old, new = (CheckerState(CheckTiming(alpha=alpha)) for alpha in (before, after))
+    new.adopt(old)
+    assert (new.up, new.has_run) == (up, False)
+
+
+def test_a_checker_that_began_as_down_with_its_server_stays_so() -> None:
+    old, new = CheckerState(CheckTiming()), CheckerState(CheckTiming())
+    old.up = False
+    new.adopt(old)
+    assert not new.up
+
+
 @pytest.mark.parametrize(
     ("weight", "had", "has"),
     [(5, False, False), (6, False, True), (4, True, True), (3, True, False), (0, True, False)],

@@ -79,8 +79,9 @@ def test_an_equal_checker_goes_on_with_the_same_url() -> None:
 
 
 def test_what_was_no_check_of_urls_says_nothing_of_the_step() -> None:
-    new = rounds(3)
-    new.adopt(CheckerState(CheckTiming(alpha=True)))
+    old, new = CheckerState(CheckTiming()), rounds(3)
+    old.record(False)
+    new.adopt(old)
     assert (new.up, new.step) == (False, 0)
 
 
