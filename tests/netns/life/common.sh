@@ -34,6 +34,7 @@ within() { # SECONDS COMMAND...
     done
 }
 has() { ip addr show dev "${2:-eth0}" 2>/dev/null | grep -q "$1"; } # ADDRESS [INTERFACE]
+lacks() { ! grep "$@"; } # a command that begins with ! fails no script
 has_not() { ! has "$@"; }
 unpack() { dpkg --force-unsafe-io -i /life/*.deb; } # nothing here outlives the test
 nothing_runs() { ! pgrep -f keepalived >/dev/null; }

@@ -54,12 +54,12 @@ within 20 grep -q '^keepalived_script VI_1 MASTER' /run/scripts/told
 [ "$(stat -c %U /run/scripts/fifo)" = keepalived_script ]
 if command -v sudo >/dev/null; then
     within 20 grep -qx root /run/scripts/sudo
-    ! grep -vx root /run/scripts/sudo # it says there what it was not allowed
+    lacks -vx root /run/scripts/sudo # it says there what it was not allowed
 fi
 chrt -p "$(worker vrrp)" | grep -q 'priority: 10'
 grep -q 'VmLck:.* [1-9]' "/proc/$(worker vrrp)/status"
 ip route show | grep -q 198.51.100.0/24
-! grep -E 'Missing|refused|Operation not permitted|Permission denied|Traceback' $log/*.log
+lacks -E 'Missing|refused|Operation not permitted|Permission denied|Traceback' $log/*.log
 
 step reload
 first=$(shows MainPID)
