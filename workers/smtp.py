@@ -119,11 +119,11 @@ class Mailer:
         try:
             while self._waiting:
                 mail = self._waiting.popleft()
-                # loaded for the first mail, in a thread: most routers send none and need not carry its 3 MB
-                aiosmtplib = await asyncio.to_thread(importlib.import_module, "aiosmtplib")
                 try:
+                    # loaded for the first mail, in a thread: most routers send none and need not carry its 3 MB
+                    aiosmtplib = await asyncio.to_thread(importlib.import_module, "aiosmtplib")
                     await self._deliver(aiosmtplib.SMTP, mail, self.settings)
-                except (aiosmtplib.SMTPException, OSError, ValueError) as exc:
+                except Exception as exc:  # no thread to be had, for instance: no mail is worth a router
                     logger.warning("mail '%s' to %s failed: %s", mail.subject, self._server, exc)
                 if not self._waiting and self.dropped:
                     logger.warning("%d mails to %s were dropped", self.dropped, self._server)
@@ -132,7 +132,7 @@ class Mailer:
             self._task = None
 
     async def _deliver(self, client_of: type[SMTP], mail: Mail, settings: MailSettings) -> None:
-        """One connection, one message. SMTPException, OSError or ValueError when it was not taken."""
+        """One connection, one message. An exception when it was not taken."""
         from aiosmtplib import SMTPException  # which is loaded by now
 
         sender = settings.notification_email_from or f"{self._user}@{self._host}"

@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
@@ -227,6 +228,8 @@ class Worker(ABC, Generic[Slice]):
 
     def _run_loop(self) -> int:
         """Unlike asyncio.run this does not wait for threads: a name that nobody resolves would hold up the stop."""
+        if sys.version_info < (3, 12):  # later it is the default: no thread for each process that is waited for
+            asyncio.get_event_loop_policy().set_child_watcher(asyncio.PidfdChildWatcher())
         loop = asyncio.new_event_loop()
         try:
             asyncio.set_event_loop(loop)

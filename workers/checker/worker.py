@@ -141,7 +141,7 @@ class CheckerWorker(Worker[CheckerSlice]):
         """The first services come with a reload. Raises WorkerError."""
         try:
             self.table.kernel.family = await asyncio.to_thread(resolve_family)
-        except IpvsError as exc:
+        except (IpvsError, RuntimeError) as exc:  # no IPVS, or no thread
             raise WorkerError(str(exc)) from exc
 
     async def _give_marks(self, config: CheckerSlice) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 
 from keepalived_py.config.model import InterfaceDelay, VrrpInstance, VrrpSlice
@@ -179,8 +180,9 @@ class LinkStates:
                 if link is None or not method:
                     continue
                 # in a thread: a slow driver must not make an advert late
-                up = await asyncio.to_thread(partial(self._methods[method], name))
-                self._take_poll(name, link.index, bool(up))
+                with suppress(OSError, RuntimeError):  # no descriptor or thread to be had: the next poll tries again
+                    up = await asyncio.to_thread(partial(self._methods[method], name))
+                    self._take_poll(name, link.index, bool(up))
             present = self._monitor.links
             self._chosen = {index: method for index, method in self._chosen.items() if index in present}
             self._polled = {index: up for index, up in self._polled.items() if index in present}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, cast
 
@@ -194,6 +195,33 @@ def test_a_poll_is_believed_more_than_the_kernel(monkeypatch: pytest.MonkeyPatch
         bench.hear(IFF_UP)  # no carrier, says the kernel
         assert bench.states.running("eth0")
         bench.hear(0)
+        assert not bench.states.running("eth0")
+        bench.states.stop()
+
+    in_loop(story)
+
+
+def test_polling_goes_on_when_a_thread_can_be_had_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_state, "POLL_INTERVAL", 0.01)
+
+    def refuse(thread: threading.Thread) -> None:
+        refused.append(thread)
+        raise RuntimeError("can't start new thread")
+
+    refused: list[threading.Thread] = []
+    answers = {"eth0": True}
+
+    async def story() -> None:
+        bench = Bench({"MII": lambda name: None, "ETHTOOL": answers.get})
+        bench.states.apply(config(root=RootSettings(linkbeat_use_polling=True)))
+        assert bench.states.running("eth0")
+        answers["eth0"] = False
+        with monkeypatch.context() as short:
+            short.setattr(threading.Thread, "start", refuse)
+            await asyncio.sleep(0.1)
+            assert refused
+            assert bench.states.running("eth0")
+        await asyncio.sleep(0.1)
         assert not bench.states.running("eth0")
         bench.states.stop()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import threading
 from typing import Any
 
 import pytest
@@ -108,6 +109,20 @@ def test_without_ipvs_the_checker_ends_with_1_where_there_are_services(
             assert "which nothing needs yet" in caplog.text
 
     monkeypatch.setattr("workers.checker.worker.resolve_family", missing)
+    run(sliced(), scenario)
+
+
+def test_without_a_thread_the_first_services_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def scenario(worker: CheckerWorker) -> None:
+        worker.table.kernel.family = 0
+        with monkeypatch.context() as short:
+            short.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(WorkerError, match="new thread"):
+                await worker.apply(sliced(service(1, real_servers=reals(1))))
+
     run(sliced(), scenario)
 
 

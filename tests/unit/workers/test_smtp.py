@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import importlib
 import logging
 import os
 import pwd
@@ -11,6 +13,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -103,6 +106,35 @@ def send(inbox: Inbox, *mails: tuple[str, str], changes: dict[str, Any] | None =
             mailer.send(subject, text)
 
     mail(body, inbox, **options)
+
+
+@pytest.mark.parametrize("broken", ["threads", "library"])
+def test_a_mail_that_cannot_be_made_costs_no_more_than_that_mail(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: str
+) -> None:
+    """An error that nobody takes would end the worker, and this comes when an instance becomes MASTER."""
+    inbox, untaken = Inbox(), []
+
+    async def body(mailer: Mailer, port: int) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: untaken.append(context))
+        mailer.configure(settings(port))
+        with monkeypatch.context() as short:
+            if broken == "threads":
+                short.setattr(threading.Thread, "start", refuse)
+            else:
+                short.setattr(importlib, "import_module", refuse)
+            mailer.send("one", "1")
+            await mailer.finish(5.0)
+        mailer.send("two", "2")
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread") if broken == "threads" else ImportError("no such library")
+
+    mail(body, inbox)
+    gc.collect()
+    assert untaken == []
+    assert inbox.subjects == ["[R1] two"]
+    assert "mail '[R1] one' to 127.0.0.1:" in caplog.text
 
 
 ONE = ("VRRP Instance VI_1 - Entering MASTER state", "=> VRRP Instance is now owning VRRP VIPs <=")

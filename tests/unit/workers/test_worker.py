@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import socket
+import threading
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -104,6 +105,32 @@ def play(scenario: Scenario) -> tuple[list[str], list[Any]]:
 
 def whole(*names: str) -> list[str]:
     return [f"{name} {how}" for name in names for how in ("begins", "ends")]
+
+
+@pytest.mark.parametrize("command", ["true", "false"])
+def test_waiting_for_a_process_takes_no_thread(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """Where no thread could be had an nft or iptables that ran would have ended the worker."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> int:
+        process = await asyncio.create_subprocess_exec(command)
+        return await process.wait()
+
+    policy = asyncio.get_event_loop_policy()
+    ours, theirs = socket.socketpair()
+    worker = Slow(theirs)
+    monkeypatch.setattr(worker, "_main", main)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    asyncio.set_event_loop_policy(None)
+    try:
+        assert worker._run_loop() == (command == "false")
+    finally:
+        asyncio.get_event_loop().close()
+        asyncio.set_event_loop_policy(policy)
+        ours.close()
+        theirs.close()
 
 
 def test_a_configuration_waits_for_the_start_and_for_the_one_before() -> None:
