@@ -33,6 +33,17 @@ CTRL, GETFAMILY, FAMILY_ID, FAMILY_NAME = 0x10, 3, 1, 2
 logger = logging.getLogger(__name__)
 
 
+def make_room(sock: socket.socket, size: int) -> None:
+    """A receive buffer of `size` bytes. Raises OSError.
+
+    In a user namespace of its own, as most containers without privileges have, net.core.rmem_max is the limit.
+    """
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, min(size, INT_MAX))
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, min(size, INT_MAX))
+
+
 def resize(sock: socket.socket, size: int, force: bool) -> None:
     """The receive buffer as the configuration wants it (keywords *_rcv_bufs), 0: as it is."""
     if not size:

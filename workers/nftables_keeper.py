@@ -16,7 +16,7 @@ from contextlib import nullcontext, suppress
 from keepalived_py import netns
 
 from . import nftables
-from .netlink import BUFFER_SIZE, SO_RCVBUFFORCE, attributes, signed_messages
+from .netlink import BUFFER_SIZE, attributes, make_room, signed_messages
 from .restorer import Restorer
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class TableKeeper:
             with nullcontext() if self._namespace is None else netns.inside(self._namespace):
                 sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
             sock.setblocking(False)
-            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+            make_room(sock, RECEIVE_BUFFER)
             sock.bind((0, 0))
             sock.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, GROUP_NFTABLES)
         except OSError as exc:

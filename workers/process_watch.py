@@ -37,7 +37,7 @@ ROUND = 8
 LINE_LIMIT = 1 << 16
 """Bytes of a command line that are looked at."""
 
-NETLINK_CONNECTOR, SO_RCVBUFFORCE = 11, 33
+NETLINK_CONNECTOR = 11
 CN_IDX_PROC, CN_VAL_PROC = 1, 1
 PROC_CN_MCAST_LISTEN, PROC_CN_MCAST_IGNORE = 1, 2
 NLMSG_DONE = 3
@@ -97,8 +97,7 @@ class ProcessConnector:
             socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, NETLINK_CONNECTOR
         )
         try:
-            with contextlib.suppress(PermissionError):
-                self._sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+            netlink.make_room(self._sock, RECEIVE_BUFFER)
             netlink.resize(self._sock, *room)
             self._sock.bind((0, CN_IDX_PROC))
             self._ask(PROC_CN_MCAST_LISTEN)

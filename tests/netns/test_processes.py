@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -274,6 +275,43 @@ def test_a_missing_capability_is_named(pair: Pair, capability: str, told: str) -
     daemon = drop(pair, fast(150), capability)
     assert daemon.process.wait(10) == 4
     assert told in daemon.log
+
+
+UNPRIVILEGED = """
+for one in eth0 eth1; do ip link add "$one" type veth peer name "of_$one"; ip link set "$one" up; done
+ip link set of_eth0 up
+ip addr add 10.0.0.1/24 dev eth0
+"$@" &
+for _ in $(seq 100); do ip addr show | grep "inet 10.0.0.100/" && break; sleep 0.1; done
+ip route show proto 18
+kill $!
+wait $!
+echo "ended with $?"
+ip -o link | wc -l
+"""
+
+
+def test_in_a_user_namespace_of_its_own(pair: Pair) -> None:
+    """As containers without privileges have it: capabilities are for its own network, and no buffer is forced."""
+    directory = pair.rig.directory
+    conf, log = directory / "conf", directory / "log"
+    route = "virtual_routes {\n  198.51.100.0/24 via 10.0.0.9 dev eth0\n }"
+    conf.write_text(
+        "vrrp_track_process none {\n process nothing\n weight 1\n}\n"
+        + fast(150, "use_vmac", "no_accept", "track_process {\n  none\n }", route)
+    )
+    files = [word for name in "prc" for word in (f"-{name}", str(directory / f"{name}.pid"))]
+    command = ["unshare", "-Urnm", "--map-root-user", "sh", "-c", UNPRIVILEGED, "sh"]
+    daemon = [str(Path(sys.executable).with_name(OURS)), "-n", "-G", "-f", str(conf), f"-g{log}", *files]
+    done = subprocess.run([*command, *daemon], capture_output=True, text=True, timeout=60, check=False)
+    if "unshare" in done.stderr:
+        pytest.skip("there are no user namespaces here")
+    shown, route, *end = done.stdout.splitlines()
+    assert "10.0.0.100/" in shown, (directory / "log_vrrp").read_text()
+    assert route.startswith("198.51.100.0/24")
+    assert end == ["ended with 0", "5"]  # lo and two pairs: the VMAC is gone
+    for name in ("log", "log_vrrp"):
+        assert not re.search("not permitted|CAP_|error", (directory / name).read_text())
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ class IpvsKernel:
             self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_GENERIC)
         self._sock.bind((0, 0))
         self._sock.setblocking(False)
-        self.resize(ROOM, True)
+        netlink.make_room(self._sock, ROOM)
         self.requests = 0
 
     def resize(self, size: int, force: bool) -> None:

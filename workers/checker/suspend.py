@@ -27,7 +27,6 @@ GROUPS = 0x10 | 0x100
 SETTLE = 0.1
 """Seconds that notices are collected for: an instance brings its addresses by the thousand."""
 RECEIVE_BUFFER = 4 << 20
-SO_RCVBUFFORCE = 33
 Place = tuple[IPAddress, int, int]
 """Address, prefix length and interface: what the kernel holds once."""
 
@@ -71,7 +70,7 @@ class HostAddresses:
             return
         self._sock = _socket(GROUPS)
         self._sock.setblocking(False)
-        self._sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+        netlink.make_room(self._sock, RECEIVE_BUFFER)
         netlink.resize(self._sock, *self._room)
         self.read_all()
         loop.add_reader(self._sock, self._readable)

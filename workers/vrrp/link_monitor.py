@@ -27,7 +27,6 @@ from .rtnetlink import (
 logger = logging.getLogger(__name__)
 
 RECEIVE_BUFFER = 16 << 20
-SO_RCVBUFFORCE = 33
 
 
 class LinkMonitor:
@@ -46,7 +45,7 @@ class LinkMonitor:
         self.overruns = 0
         self._changed, self._reread = changed, reread
         self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-        self._sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+        netlink.make_room(self._sock, RECEIVE_BUFFER)
         self._sock.setblocking(False)
         self._buffer = bytearray(BUFFER_SIZE)
 

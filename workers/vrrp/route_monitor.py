@@ -18,7 +18,7 @@ from contextlib import suppress
 from keepalived_py.plan.routes import RouteKey, RuleKey
 from workers import netlink
 
-from .link_monitor import RECEIVE_BUFFER, SO_RCVBUFFORCE
+from .link_monitor import RECEIVE_BUFFER
 from .route_netlink import RTM_DELROUTE, RTM_DELRULE, removed
 from .rtnetlink import BUFFER_SIZE, NLMSG
 
@@ -59,7 +59,7 @@ class RouteMonitor:
     ) -> None:
         self._own_port, self._gone, self._missed = own_port, gone, missed
         self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-        self._sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+        netlink.make_room(self._sock, RECEIVE_BUFFER)
         self._sock.setblocking(False)
         program = ctypes.create_string_buffer(_filter())
         size = len(program) // INSTRUCTION.size

@@ -26,6 +26,7 @@ from keepalived_py.vrrp.packet import (
     ipv4_header,
     parse_ipv4,
 )
+from workers import netlink
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +45,6 @@ MAX_PER_WAKEUP = 256
 PARSED_REMEMBERED = 1024
 ADVERTS_PER_VRID, ADVERT_ROOM = 5, 1024
 """What a buffer holds for each VRID: more adverts than a master down interval has, and the bytes that one takes."""
-SO_RCVBUFFORCE = 33
-INT_MAX = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +146,7 @@ class Receiver:
         if size > self._room:
             self._room = size
             with suppress(OSError):
-                self.sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, min(size, INT_MAX))
+                netlink.make_room(self.sock, size)
 
     def hear_only(self, vrids: Iterable[int] | None) -> None:
         """Let the kernel drop adverts for other VRIDs, so that they wake nobody; None: hear all."""

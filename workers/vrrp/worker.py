@@ -120,10 +120,7 @@ class VrrpWorker(Worker[VrrpSlice]):
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
         self._requests = RequestSocket()
-        try:
-            self.monitor = LinkMonitor(self._link_changed, self._links_reread)
-        except PermissionError as exc:
-            raise WorkerError("the addresses of this host need CAP_NET_ADMIN", ExitCode.NO_PERMISSION) from exc
+        self.monitor = LinkMonitor(self._link_changed, self._links_reread)
         self.notifier = Notifier(self.config.global_defs.script_time_limit)
         self.teller = Teller(self.notifier, self.channel)
         self.slices = SliceQueue(self.monitor.pause)
