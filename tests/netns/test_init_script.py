@@ -232,6 +232,23 @@ def test_a_start_that_fails_is_told(service: Service) -> None:
     assert service("start") == NOT_CONFIGURED
 
 
+def test_a_file_among_the_options_is_the_one_as_under_systemd(service: Service) -> None:
+    """keepalived has no other place for it in /etc/default."""
+    other = service.directory / "other.conf"
+    service.conf.rename(other)
+    service.defaults(f'DAEMON_ARGS="$DAEMON_ARGS -f {other}"')
+    service.start()
+    assert service("configtest") == OK
+    other.write_text(BROKEN["not a number"])
+    for verb in ("reload", "restart"):
+        assert service(verb) == NOT_CONFIGURED, verb
+        assert f"{other}:" in service.text
+    assert service("stop") == OK
+    other.unlink()
+    assert service("start") == NOT_CONFIGURED
+    assert str(other) in service.text
+
+
 def test_usage_and_privileges(service: Service) -> None:
     assert service() == USAGE
     assert service("dance") == USAGE
