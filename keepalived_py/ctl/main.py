@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -24,6 +25,8 @@ SPLIT = 5
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `keepalivedctl`; the exit code."""
+    if argv is None:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a pager may have seen enough
     parser = argparse.ArgumentParser(prog="keepalivedctl", description="Tools for keepalived configuration files.")
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
     lint = verbs.add_parser("lint", help="say what is wrong with a file, or with two routers' files together")
