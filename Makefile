@@ -47,7 +47,7 @@ test-pure: venv ## tests that need no privilege
 	$(PYTEST) -q -n 2 tests/unit tests/property tests/scenarios tests/corpus tests/fuzz
 
 test-netns: venv ## real daemons in network namespaces (root)
-	$(PYTEST) -q -n 3 tests/netns tests/torture
+	$(PYTEST) -q -n 4 --dist worksteal tests/netns tests/torture
 
 test-ipvs: venv ## IPVS in this kernel, or in three User-Mode Linux guests at a time (root)
 	@$(MAKE) --no-print-directory -j 3 --output-sync=target ipvs-1of3 ipvs-2of3 ipvs-3of3
