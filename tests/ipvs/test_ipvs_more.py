@@ -33,29 +33,34 @@ def ipvsadm(line: str) -> None:
 # drift ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "edit",
-    [
-        "-d -t 10.0.0.1:80 -r 10.1.0.1:80",
-        "-e -t 10.0.0.1:80 -r 10.1.0.1:80 -m -w 99",
-        "-e -t 10.0.0.1:80 -r 10.1.0.1:80 -g -w 1",
-        "-a -t 10.0.0.1:80 -r 10.1.0.7:80 -m -w 1",
-        "-E -t 10.0.0.1:80 -s wrr",
-        "-E -t 10.0.0.1:80 -s rr -p 77",
-        "-D -t 10.0.0.1:80",
-    ],
+EDITS = (
+    "-d -t {0} -r 10.1.0.1:80",
+    "-e -t {0} -r 10.1.0.1:80 -m -w 99",
+    "-e -t {0} -r 10.1.0.1:80 -g -w 1",
+    "-a -t {0} -r 10.1.0.7:80 -m -w 1",
+    "-E -t {0} -s wrr",
+    "-E -t {0} -s rr -p 77",
+    "-D -t {0}",
 )
-def test_what_others_change_is_put_back(edit: str) -> None:
-    expected = sorted([*rows("10.1.0.1:80 -m -w 3", "10.1.0.2:80 -m -w 1"), STRANGER, IN_STRANGER])
+
+
+def test_what_others_change_is_put_back() -> None:
+    """A service for each edit."""
+    edits = {f"10.0.0.{number}": edit for number, edit in enumerate(EDITS, 1)}
+    one = rows("10.1.0.1:80 -m -w 3", "10.1.0.2:80 -m -w 1")
+    expected = {address: [row.replace("10.0.0.1:", f"{address}:") for row in one] for address in edits}
+    everything = sorted([*(row for rows in expected.values() for row in rows), STRANGER, IN_STRANGER])
     ipvsadm(STRANGER)
     ipvsadm(IN_STRANGER)
-    config = server("10.0.0.1 80", HEAD, real("10.1.0.1 80", "weight 3"), real("10.1.0.2 80"))
-    with running(OURS, config) as daemon:
-        wait(lambda: table() == expected)
-        ipvsadm(edit)
-        assert table() != expected
-        wait(lambda: table() == expected, 30)
-        wait(lambda: "IPVS service [10.0.0.1]:tcp:80 was changed by others - put back" in daemon.log)
+    reals = real("10.1.0.1 80", "weight 3"), real("10.1.0.2 80")
+    with running(OURS, "".join(server(f"{address} 80", HEAD, *reals) for address in edits)) as daemon:
+        wait(lambda: table() == everything)
+        for address, edit in edits.items():
+            ipvsadm(edit.format(f"{address}:80"))
+            assert [row for row in table() if f"{address}:80" in row] != expected[address]
+        wait(lambda: table() == everything, 30)
+        for address in edits:
+            daemon.said(f"IPVS service [{address}]:tcp:80 was changed by others - put back")
     assert table() == sorted([STRANGER, IN_STRANGER])
 
 
