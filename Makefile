@@ -44,7 +44,7 @@ endif
 test: apt venv test-pure test-netns test-ipvs ## all tests
 
 test-pure: venv ## tests that need no privilege
-	$(PYTEST) -q -n 2 tests/unit tests/property tests/scenarios tests/corpus tests/fuzz
+	$(PYTEST) -q -n 2 --dist worksteal tests/fuzz tests/corpus tests/property tests/scenarios tests/unit
 
 test-netns: venv ## real daemons in network namespaces (root)
 	$(PYTEST) -q -n 4 --dist worksteal tests/netns tests/torture

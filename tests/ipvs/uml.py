@@ -132,7 +132,7 @@ ip link set lo up
 printf %s {shlex.quote(autoload)} > /run/modprobe
 chmod 755 /run/modprobe
 echo /run/modprobe > /proc/sys/kernel/modprobe
-for module in {modules}; do modprobe -q $module; done
+modprobe -qa {modules}
 cd {shlex.quote(os.getcwd())}
 {shlex.join(command)}
 echo $? > /run/keep/status
