@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.netns.conftest import Pair
-from tests.netns.rig import OURS, THEIRS, Daemon, Host, Rig, inside
+from tests.netns.rig import OURS, THEIRS, Daemon, Host, Rig, inside, patience
 from tests.netns.test_daemon import fast
 from tests.netns.test_vrrp_takeover import VIP4
 
@@ -340,7 +340,7 @@ def test_the_program_hears_the_stop_and_leaves_with_the_daemon(pair: Pair) -> No
     pair.rig.wait(lambda: seen.exists() and "MASTER" in seen.read_text(), 5)
     started = time.monotonic()
     daemon.stop()
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < patience(1)
     assert seen.read_text().splitlines()[-1] == 'INSTANCE "VI_1" STOP 150'
     assert not os.path.exists(f"/proc/{int((directory / 'pid').read_text())}")
 
@@ -437,7 +437,7 @@ def test_a_stop_does_not_wait_for_the_startup_script(pair: Pair) -> None:
     pair.rig.wait(lambda: "Running startup_script" in daemon.log, 3)
     started = time.monotonic()
     assert daemon.stop() == 0
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < patience(2)
     assert (pair.rig.directory / "after.out").exists()
     assert "Starting VRRP child" not in daemon.log
 

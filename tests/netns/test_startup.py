@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.netns.conftest import Pair
-from tests.netns.rig import OURS, THEIRS, Daemon, Frame
+from tests.netns.rig import OURS, THEIRS, Daemon, Frame, patience
 from tests.netns.test_daemon import fast
 from tests.netns.test_vrrp_takeover import VIP4
 
@@ -46,16 +46,17 @@ def first_advert(pair: Pair, text: str, program: str = OURS) -> float:
 
 @pytest.mark.parametrize("program", [OURS, THEIRS])
 def test_the_timer_counts_from_the_end_of_the_delay(pair: Pair, program: str) -> None:
-    assert first_advert(pair, delayed(fast(150), 2), program) == pytest.approx(2 + DOWN, abs=0.15)
+    assert first_advert(pair, delayed(fast(150), 2), program) == pytest.approx(2 + DOWN, abs=patience(0.15))
 
 
 def test_an_owner_comes_at_the_end_of_it(pair: Pair) -> None:
     text = fast(255).replace("state BACKUP", "state MASTER")
-    assert first_advert(pair, delayed(text, 1.5)) == pytest.approx(1.5, abs=0.15)
+    assert first_advert(pair, delayed(text, 1.5)) == pytest.approx(1.5, abs=patience(0.15))
 
 
 def test_a_boot_long_ago_delays_nothing(pair: Pair) -> None:
-    assert first_advert(pair, delayed(fast(150), 0.001, "vrrp_delay_after_boot")) == pytest.approx(DOWN, abs=0.15)
+    text = delayed(fast(150), 0.001, "vrrp_delay_after_boot")
+    assert first_advert(pair, text) == pytest.approx(DOWN, abs=patience(0.15))
 
 
 def test_what_is_heard_meanwhile_counts_for_nothing(pair: Pair) -> None:
@@ -67,7 +68,7 @@ def test_what_is_heard_meanwhile_counts_for_nothing(pair: Pair) -> None:
     other.stop()
     pair.rig.holds(lambda: not pair.one.has(VIP4), 1.8)
     pair.rig.wait(lambda: pair.one.has(VIP4), 3)
-    assert time.monotonic() - started == pytest.approx(3 + DOWN, abs=0.2)
+    assert time.monotonic() - started == pytest.approx(3 + DOWN, abs=patience(0.2))
 
 
 def test_a_master_that_is_still_there_stays(pair: Pair) -> None:
@@ -90,7 +91,7 @@ def test_a_reload_moves_the_end_by_the_difference(pair: Pair, first: float, seco
     time.sleep(1)
     reload(pair, daemon, delayed(fast(150), second))
     pair.rig.wait(lambda: wire.adverts("10.0.0.1"), 8)
-    assert wire.adverts("10.0.0.1")[0].time - started == pytest.approx(second + DOWN, abs=0.15)
+    assert wire.adverts("10.0.0.1")[0].time - started == pytest.approx(second + DOWN, abs=patience(0.15))
 
 
 def test_a_delay_that_is_over_does_not_come_back(pair: Pair) -> None:

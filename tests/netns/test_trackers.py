@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.netns.conftest import Pair
-from tests.netns.rig import OURS, THEIRS, Capture, Daemon
+from tests.netns.rig import OURS, THEIRS, Capture, Daemon, patience
 from tests.netns.test_daemon import fast
 from tests.netns.test_vrrp_takeover import VIP4
 
@@ -54,16 +54,16 @@ def test_a_file_moves_the_priority_and_the_role(pair: Pair) -> None:
     assert priorities(wire)[-1] == 155
 
     path.write_text("-100")
-    assert pair.rig.wait(lambda: priorities(wire)[-1] == 50, 1) < 0.3  # the next advert has it
+    assert pair.rig.wait(lambda: priorities(wire)[-1] == 50, 1) < patience(0.3)  # the next advert has it
     daemon.said("Changing effective priority from 155 to 50 (150, file f -100 = 50)")
-    assert pair.rig.wait(lambda: pair.masters(VIP4) == ["two"], 2) < MASTER_DOWN + 0.3
+    assert pair.rig.wait(lambda: pair.masters(VIP4) == ["two"], 2) < patience(MASTER_DOWN + 0.3)
 
     (pair.rig.directory / "new").write_text("0x14")
     (pair.rig.directory / "new").rename(path)
     pair.rig.wait(lambda: pair.masters(VIP4) == ["one"], 2)
     assert priorities(wire)[-1] == 170
     path.unlink()
-    assert pair.rig.wait(lambda: priorities(wire)[-1] == 150, 1) < 0.3
+    assert pair.rig.wait(lambda: priorities(wire)[-1] == 150, 1) < patience(0.3)
 
 
 @pytest.mark.parametrize(("good", "bad", "extra"), [("0", "1", ""), ("3", "0", " reverse")])
@@ -73,9 +73,9 @@ def test_an_unweighted_file_is_a_fault(pair: Pair, good: str, bad: str, extra: s
     daemon = both(pair, file_block(path, "weight 0") + fast(150, tracking("file", f"f weight 0{extra}")))
     started = time.monotonic()
     path.write_text(bad)
-    assert pair.rig.wait(lambda: not pair.one.has(VIP4), 1) < 0.2
+    assert pair.rig.wait(lambda: not pair.one.has(VIP4), 1) < patience(0.2)
     pair.rig.wait(lambda: pair.masters(VIP4) == ["two"], 1)
-    assert time.monotonic() - started < 0.5  # the farewell is heard: no waiting for the master down timer
+    assert time.monotonic() - started < patience(0.5)  # the farewell is heard: no waiting for the master down timer
     daemon.said(f"Entering FAULT STATE (tracked file f is at {bad})")
     path.write_text(good)
     pair.rig.wait(lambda: pair.masters(VIP4) == ["one"], 3)
@@ -110,12 +110,12 @@ def test_a_process_that_dies_is_a_fault_until_it_is_back(pair: Pair, program: tu
     began = time.monotonic()
     process.kill()
     process.wait()
-    assert pair.rig.wait(lambda: not pair.one.has(VIP4), 1) < 0.2
+    assert pair.rig.wait(lambda: not pair.one.has(VIP4), 1) < patience(0.2)
     pair.rig.wait(lambda: pair.masters(VIP4) == ["two"], 1)
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < patience(0.5)
     daemon.said("Entering FAULT STATE (tracked process p is down)")
     start()
-    assert pair.rig.wait(lambda: daemon.log.count("Entering BACKUP STATE") == 2, 1) < 0.6
+    assert pair.rig.wait(lambda: daemon.log.count("Entering BACKUP STATE") == 2, 1) < patience(0.6)
     pair.rig.wait(lambda: pair.masters(VIP4) == ["one"], 3)
 
 
@@ -127,9 +127,9 @@ def test_a_process_changes_the_priority(pair: Pair, program: tuple[str, Start]) 
     start()
     pair.rig.holds(lambda: priorities(wire)[-1] == 150, 0.6)
     process = start()
-    assert pair.rig.wait(lambda: priorities(wire)[-1] == 170, 2) < 0.9
+    assert pair.rig.wait(lambda: priorities(wire)[-1] == 170, 2) < patience(0.9)
     process.kill()  # a zombie does not count
-    assert pair.rig.wait(lambda: priorities(wire)[-1] == 150, 1) < 0.4
+    assert pair.rig.wait(lambda: priorities(wire)[-1] == 150, 1) < patience(0.4)
 
 
 def test_a_reload_keeps_what_is_known(pair: Pair, program: tuple[str, Start]) -> None:
@@ -176,7 +176,7 @@ def test_a_new_file_is_not_made_by_a_reload_nor_by_a_test(pair: Pair) -> None:
     assert not path.exists()
     wire = pair.lan.capture()
     path.write_text("4")
-    assert pair.rig.wait(lambda: priorities(wire)[-1:] == [154], 1) < 0.4
+    assert pair.rig.wait(lambda: priorities(wire)[-1:] == [154], 1) < patience(0.4)
 
 
 def test_what_a_group_tracks_acts_on_every_member(pair: Pair) -> None:
@@ -196,14 +196,14 @@ def test_what_a_group_tracks_acts_on_every_member(pair: Pair) -> None:
     pair.rig.wait(lambda: {vrid_of(frame.vrrp) for frame in wire.adverts()[-2:]} == {(51, 147), (52, 147)}, 1)
 
     bad.write_text("1")
-    assert pair.rig.wait(lambda: not both_there & pair.one.addresses(), 1) < 0.3
+    assert pair.rig.wait(lambda: not both_there & pair.one.addresses(), 1) < patience(0.3)
     for name in ("VI_1", "VI_2"):
         daemon.said(f"({name}) Entering FAULT STATE")
     bad.unlink()
     pair.rig.wait(lambda: pair.one.addresses() >= both_there, 3)
 
     pair.one.run("ip", "link", "set", "eth1", "down")
-    assert pair.rig.wait(lambda: not both_there & pair.one.addresses(), 1) < 0.3
+    assert pair.rig.wait(lambda: not both_there & pair.one.addresses(), 1) < patience(0.3)
 
 
 def vrid_of(vrrp: bytes | None) -> tuple[int, int]:

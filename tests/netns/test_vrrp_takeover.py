@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.netns.conftest import Pair
-from tests.netns.rig import OURS, THEIRS, Capture
+from tests.netns.rig import OURS, THEIRS, Capture, patience
 
 pytestmark = pytest.mark.netns
 
@@ -67,7 +67,7 @@ def test_backup_takes_over_on_farewell_and_on_death(pair: Pair, first: str, seco
     pair.rig.holds(lambda: owners() == one, 1.5)
 
     master.stop()
-    assert pair.rig.wait(lambda: owners() == two, 1.5) < 1.2  # no longer than the skew time
+    assert pair.rig.wait(lambda: owners() == two, 1.5) < patience(1.2)  # no longer than the skew time
     assert all(wire.announcements(vip) for vip in KINDS)
 
     again = pair.one.start(first, every_kind(150))
