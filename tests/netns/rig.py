@@ -264,7 +264,7 @@ class Daemon(Logged):
         """SIGTERM and wait; the exit code."""
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)
-        return self.process.wait(within)
+        return self.process.wait(patience(within))
 
     def kill(self) -> None:
         """SIGKILL to every process of the daemon at the same time, as when a machine dies."""
