@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.bench import no_ipvs
 from tests.netns.conftest import Pair
 from tests.netns.rig import OURS, THEIRS, Daemon, Host, Rig
 
@@ -406,6 +407,216 @@ def dumps(rig: Rig, host: Host, daemon: Daemon, tmp_path: Path) -> tuple[list[st
         for row in rows
     ]
     return [line for line in data if not CHANGING.search(line)], kept, statistics
+
+
+CHECKED = """
+global_defs {
+    enable_script_security
+    script_user root
+}
+track_file counted {
+    file FILE
+    weight 2
+}
+virtual_server_group G4 {
+    10.0.0.50 80
+    10.0.1.1-3 80
+    fwmark 7
+}
+virtual_server_group G6 {
+    fd00::50 80
+    fd00::1:1-3 81
+}
+virtual_server 10.0.0.1 80 {
+    delay_loop 1
+    lvs_sched sh
+    sh-port
+    sh-fallback
+    ops
+    lvs_method NAT
+    persistence_timeout 50
+    persistence_granularity 255.255.255.0
+    protocol UDP
+    alpha
+    omega
+    quorum 3
+    hysteresis 1
+    quorum_up "/bin/true up"
+    quorum_down "/bin/true down"
+    ha_suspend
+    smtp_alert
+    virtualhost www.example.com
+    sorry_server 127.0.0.9 80
+    sorry_server_inhibit
+    sorry_server_lvs_method DR
+    retry 5
+    delay_before_retry 2
+    warmup 3
+    real_server 127.0.0.1 80 {
+        weight 3
+        lvs_method TUN
+        inhibit_on_failure
+        uthreshold 100
+        lthreshold 10
+        notify_up "/bin/true up"
+        notify_down "/bin/true down"
+        TCP_CHECK {
+            connect_timeout 2
+            connect_port 91
+            bindto 127.0.0.1
+            bind_port 5000
+            fwmark 5
+        }
+    }
+    real_server 127.0.0.1 91 {
+        smtp_alert off
+        MISC_CHECK {
+            misc_path "/bin/false a 'b c'"
+            misc_timeout 5
+            user nobody
+        }
+    }
+}
+virtual_server fwmark 9 {
+    delay_loop 2.5
+    lvs_sched mh
+    mh-fallback
+    lvs_method DR
+    ip_family inet6
+    real_server fd00::9 0 {
+        HTTP_GET {
+            http_protocol 1.1
+            url {
+                path /a
+                digest 00112233445566778899aabbccddeeff
+                status_code 200 300-310
+                virtualhost other
+            }
+            url {
+                path /b
+                regex "a b"
+                regex_min_offset 3
+                regex_max_offset 9
+            }
+            connect_port 80
+            fast_recovery
+        }
+        SSL_GET {
+            enable_sni
+            url {
+                path /
+                regex x
+                regex_no_match
+            }
+            connect_ip fd00::8
+            connect_port 443
+        }
+    }
+    real_server fd00::a 0 {
+        SMTP_CHECK {
+            helo_name me
+            connect_port 25
+        }
+        PING_CHECK {
+        }
+    }
+}
+virtual_server group G4 {
+    delay_loop 60
+    lvs_sched wrr
+    lvs_method TUN
+    protocol TCP
+    warmup 0
+    retry 0
+    real_server 127.0.0.1 80 {
+        inhibit_on_failure
+        TCP_CHECK {
+        }
+    }
+    real_server 127.0.0.2 80 {
+        MISC_CHECK {
+            misc_path SCRIPT
+            misc_dynamic
+            misc_timeout 4
+        }
+        lvs_method TUN type gue port 5555 csum
+    }
+    real_server 127.0.0.3 80 {
+        MISC_CHECK {
+            misc_path /bin/false
+            misc_timeout 5
+        }
+    }
+    real_server 127.0.0.4 80 {
+        smtp_alert off
+        FILE_CHECK {
+            track_file counted
+            weight 3 reverse
+        }
+    }
+}
+virtual_server group G6 {
+    lvs_sched lc
+    lvs_method NAT
+    protocol TCP
+    persistence_timeout 10
+    persistence_granularity 64
+    real_server fd00::9 80 {
+        UDP_CHECK {
+            payload 00FF10
+            require_reply 12xx
+            min_reply_length 1
+            max_reply_length 9
+        }
+        UDP_CHECK {
+        }
+        DNS_CHECK {
+            name example.com
+            type AAAA
+        }
+    }
+}
+"""
+LEFT_OUT = re.compile(
+    r"^   Inhibit on failure is O\w+\n(?=   quorum)"
+    r"|^ System is compiled.*\n|^ *(reloaded|previous effective_weight|Hashed|Default delay before retry) = .*\n"
+    r"|^   Last \w+ = .*\n"
+    r"|^   (connection timeout|delay_loop|Delay loop|Warmup|Retry count|Retry delay) = [\d.]+\n|^   Alpha is .*\n"
+    r"|^     (Regex (options|ref count)|Reloaded).*\n|^   (Retries iterations|Failed URL) = .*\n",
+    re.MULTILINE,
+)
+"""Of theirs: what belongs to checkers, or to nobody here."""
+
+
+@pytest.mark.skipif(bool(no_ipvs.why_not(THEIRS)), reason=no_ipvs.why_not(THEIRS))
+def test_services_and_checkers_are_keepaliveds(rig: Rig, tmp_path: Path) -> None:
+    """Up, down, suspended, with another weight, not checked yet."""
+    counted = tmp_path / "counted"
+    counted.write_text("4")
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\nexit 9\n")
+    script.chmod(0o755)
+    config = CHECKED.replace("FILE", str(counted), 1).replace("SCRIPT", str(script))
+    found = []
+    for program in (THEIRS, OURS):
+        host = rig.host(program)
+        command = no_ipvs.command(program, tmp_path)
+        daemon = host.start(program, config, "-C", command=command)
+        for words in (
+            "Disabling service [127.0.0.1]",
+            "7 for active service [127.0.0.2]",
+            "Removing service [127.0.0.3]",
+        ):
+            rig.wait(lambda words=words, daemon=daemon: words in daemon.log, 15)
+        daemon.signal(signal.SIGUSR1)
+        path = daemon.directory / "keepalived_check.data"
+        rig.wait(lambda path=path: path.exists() and path.stat().st_size, 10)
+        daemon.stop()
+        text = path.read_text()
+        start, end = text.index("------< LVS Topology"), text.index("------<", text.index("< Health checkers") + 20)
+        found.append(LEFT_OUT.sub("", text[start:end]).splitlines())
+    different = "\n".join(difflib.unified_diff(*found, "keepalived", "ours", n=0, lineterm=""))
+    assert not different, different
 
 
 def test_instances_groups_and_trackers_are_keepaliveds(rig: Rig, tmp_path: Path) -> None:

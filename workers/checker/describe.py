@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from keepalived_py.checks.dump_text import CheckerSnapshot
 from keepalived_py.checks.virtual_server import VirtualServerState
 from keepalived_py.values import RealKey, ServiceKey
 
 from .ipvs_statistics import Usage
 from .task import CheckerTask
 from .urls import standing
+
+
+def snapshot(task: CheckerTask) -> CheckerSnapshot:
+    """For keepalived's lines."""
+    return CheckerSnapshot(
+        service=task.service,
+        real=task.real,
+        config=task.config,
+        state=task.state,
+        suspended=task.suspended,
+        points=task.points or 0,
+    )
 
 
 def servers(

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from ipc.messages import BfdSessionChanged, DumpKind, GroupMarked, Peer, TimeoutsReplaced, VrrpStateChanged
 from keepalived_py import dumpfile
+from keepalived_py.checks import dump_text
 from keepalived_py.checks.virtual_server import (
     Effect,
     QuorumChanged,
@@ -474,7 +475,8 @@ class CheckerWorker(Worker[CheckerSlice]):
             f"Operations that put back what others had changed in IPVS: {self.table.repaired}",
             *describe.servers(self.states, self.tasks, self._usage()),
         )
-        return "\n".join(lines) + "\n"
+        text = dump_text.data_text(self.states.values(), map(describe.snapshot, self._all_tasks()))
+        return f"{text}------< keepalived-py >------\n" + "".join(f" {line}\n" for line in lines)
 
     def _usage(self) -> Mapping[ServiceKey, Usage]:
         try:
