@@ -110,8 +110,26 @@ def misc(record: Path, flag: Path) -> str:
     return real(9, 0, record, "MISC_CHECK").replace("connect_timeout 1", command)
 
 
+def passing(directory: Path) -> str:
+    """A virtual server without omega that a reload takes away."""
+    record = directory / "record"
+    return f"""
+virtual_server 10.0.0.2 80 {{
+    lvs_sched rr
+    lvs_method NAT
+    protocol TCP
+    smtp_alert
+    quorum_up "{record} passing gained"
+    quorum_down "{record} passing lost"
+    real_server 10.1.0.1 80 {{
+        notify_down "{record} passing down"
+    }}
+}}
+"""
+
+
 def story(program: str, directory: Path, listeners: list[Listener]) -> Told:
-    """Start with quorum, lose one server after the other, recover, reload one away, stop."""
+    """Start with quorum, lose one server after the other, recover, reload a real and a virtual one away, stop."""
     directory.mkdir()
     record, calls, flag, fifo = (directory / name for name in ("record", "calls", "flag", "fifo"))
     record.write_text(f'#!/bin/sh\necho "$@" >> {calls}\n')
@@ -133,7 +151,8 @@ def story(program: str, directory: Path, listeners: list[Listener]) -> Told:
 
     one, two = (real(each.port, weight, record, "TCP_CHECK") for each, weight in zip(listeners, (1, 2), strict=True))
     clear()
-    with running(program, configuration(directory, sink.port, one, two, misc(record, flag))) as daemon:
+    before = passing(directory) + configuration(directory, sink.port, one, two, misc(record, flag))
+    with running(program, before) as daemon:
         hears(b"VS [10.0.0.1]:tcp:80 UP\n")
         wait(lambda: any("MISC" in mail for mail in sink.mails))  # the first run of a script
         flag.unlink()
@@ -149,10 +168,12 @@ def story(program: str, directory: Path, listeners: list[Listener]) -> Told:
             listener.on()
             hears(f"RS [127.0.0.1]:tcp:{listener.port} [10.0.0.1]:tcp:80 UP\n".encode(), b"VS [10.0.0.1]:tcp:80 UP\n")
         hears(b"VS [10.0.0.1]:tcp:80 UP\n")
-        wait(lambda: len(sink.mails) == 9)  # Debian's keepalived drops those that are under way at a reload
+        wait(lambda: len(sink.mails) == 10)  # Debian's keepalived drops those that are under way at a reload
         daemon.reload(configuration(directory, sink.port, two))
         hears(f"RS [127.0.0.1]:tcp:{listeners[0].port} [10.0.0.1]:tcp:80 DOWN\n".encode())
-        wait(lambda: any("Removing" in mail for mail in sink.mails))
+        wait(lambda: sum("Removing" in mail for mail in sink.mails) == 2)
+        wait(lambda: any("1+0=1 <= 0" in mail for mail in sink.mails))
+        wait(lambda: "passing lost" in calls.read_text())
     hears(b"VS [10.0.0.1]:tcp:80 DOWN\n")
     wait(lambda: calls.read_text().count("quorum down") == calls.read_text().count("2 down") == 2)
     if program == OURS:
