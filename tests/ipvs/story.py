@@ -47,6 +47,11 @@ class Real:
     inhibit: bool
     lines: tuple[str, ...]
 
+    @property
+    def dynamic(self) -> bool:
+        """Whether a script says its weight."""
+        return any("misc_dynamic" in line for line in self.lines)
+
     def __str__(self) -> str:
         lines = (f"weight {self.weight}", *(["inhibit_on_failure"] if self.inhibit else []), *self.lines)
         return f" real_server {self.address} {self.port} {{\n  " + "\n  ".join(lines) + "\n }\n"
@@ -148,6 +153,8 @@ class Author:
 
     chance: Random
     sorry: bool
+    numbers: int = 50
+    """What virtual servers of reloads were named by so far: two of a name are an error."""
 
     def often(self, share: float) -> bool:
         return self.chance.random() < share
@@ -188,7 +195,8 @@ class Author:
 
     def method(self, kind: Kind) -> str:
         if kind.tunnelled:
-            return "TUN" + self.chance.choice(TUNNELS)
+            # where servers may be down at a reload it stays: 2.2.7 puts those into the table whose method is another
+            return "TUN" + (self.chance if self.sorry else Random(kind.head)).choice(TUNNELS)
         return "NAT" if kind.port and kind.port != "80" else "DR"
 
     def port_of(self, kind: Kind) -> str:
@@ -218,10 +226,12 @@ class Author:
             yield "ops"
         yield from self.persistence(kind)
         if self.often(0.6):
-            # more than there can be is an error, for which we would refuse a reload
-            quorum = min(self.chance.choice((1, 2, 3, 5, 8, 40)), max(1, sum(real.weight for real in reals)))
+            # more than there can be is an error, for which we would refuse a reload; when all are well there is one:
+            # a reload of 2.2.7 leaves a sorry server that is at work as it was
+            most = sum(min(real.weight, WELL[DYNAMIC] - 2) if real.dynamic else real.weight for real in reals)
+            quorum = min(self.chance.choice((1, 2, 3, 5, 8, 40)), max(1, most))
             yield f"quorum {quorum}"
-            within = min(quorum - 1, sum(real.weight for real in reals) - quorum)
+            within = max(0, min(quorum - 1, most - quorum))
             yield f"hysteresis {min(self.chance.choice((0, 0, 1, 2, 4, 39)), within)}"
         yield from (word for word in ("alpha", "omega") if self.often(0.1))
         if kind.waiting:
@@ -241,10 +251,14 @@ class Author:
                 yield f"persistence_engine {kind.engine}"
 
     def sorry_server(self, kind: Kind, reals: dict[str, Real]) -> Iterator[str]:
-        """It may be a real server too, one without inhibit: 2.2.7 leaves it at weight 0 where it is to serve."""
+        """It may be a real server too, one without inhibit: 2.2.7 leaves it at weight 0 where it is to serve.
+
+        It has a port: without one 2.2.7 tells the kernel 0, with NAT too.
+        """
         both = [address for address, real in reals.items() if not real.inhibit]
         address = self.chance.choice((f"{NETS[kind.family]}9", *both[:1]))
-        yield f"sorry_server {address} {reals[address].port if address in reals else kind.port}"
+        port = reals[address].port if address in reals else ""
+        yield f"sorry_server {address} {port or kind.port}"
         if self.often(0.2):
             yield f"sorry_server_lvs_method {self.method(kind)}"
 
@@ -322,8 +336,8 @@ class Author:
         virtuals = [
             self.mutated_virtual(each) for each in file.virtuals if self.often(0.9) or "group" in each.kind.head
         ]
-        first = 50 + self.chance.randint(0, 100)
-        virtuals += [self.virtual(self.kind(first + number)) for number in range(self.chance.randint(0, 2))]
+        self.numbers += 2
+        virtuals += [self.virtual(self.kind(self.numbers - number)) for number in range(self.chance.randint(0, 2))]
         groups = tuple(self.mutated_group(each) for each in file.groups)
         return replace(file, groups=groups, virtuals=tuple(virtuals))
 
