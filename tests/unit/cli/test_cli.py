@@ -363,13 +363,11 @@ def test_what_keeps_the_daemon_from_running_is_called_an_error(
     assert [found["severity"] for found in json.loads(capsys.readouterr().out)] == ["fatal"]
 
 
-@pytest.mark.parametrize("verb", ["lint", "dump"])
-def test_a_pager_that_has_seen_enough_is_no_error(tmp_path: Path, verb: str) -> None:
+def test_a_pager_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
     path = tmp_path / "conf"
-    each = "bogus\n" + INSTANCE.replace("VI_1", "V{number}").replace("eth0", "eth{number}")
-    path.write_text("".join(each.replace("{number}", str(number)) for number in range(900)))
+    path.write_text("bogus\n" * 900)
     script = "import sys; from keepalived_py.ctl.main import main; sys.exit(main())"
-    command = ["sh", "-c", '"$@" | head -1', "sh", sys.executable, "-c", script, verb, str(path)]
+    command = ["sh", "-c", '"$@" | head -1', "sh", sys.executable, "-c", script, "lint", str(path)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert len(done.stdout.splitlines()) == 1
     assert done.stderr == ""
