@@ -35,6 +35,8 @@ VALUES = (0, 0, 0, 0, 1, 1, 2, 3, -1, -2, 7)
 EXTREMES = (2**31 - 1, -(2**31))
 """Not where a reload may find them: sums that 2.2.7 makes then are cut to 32 bits."""
 STATUSES = {PLAIN: (0, 0, 1, 2), DYNAMIC: (1, 1, 2, 5, 12, 255)}
+HARMS = ("", "", "kill", "refuse", "again")
+"""Its checker is killed, a file with an error is to be loaded, the same file is loaded again: nothing must be seen."""
 CLOCK = "10.0.9.9:9"
 """The service that tells how far a program is: its servers' weights say the same as the number of the step."""
 
@@ -141,6 +143,8 @@ class Change:
 
     values: dict[str, int]
     file: File | None = None
+    harm: str = ""
+    """What befalls our program alone before: one of HARMS."""
 
 
 @dataclass(slots=True)
@@ -406,4 +410,5 @@ def story(seed: int, steps: int = 8) -> Story:
     file = author.file()
     values = WELL | {name: author.chance.choice((0, 0, 0, 1)) for name in TRACKED}
     values |= {name: author.chance.choice(each) for name, each in STATUSES.items() if author.often(0.4)}
-    return Story(file, values, tuple(author.changes(file, steps)))
+    harms = Random(f"harms of {seed}")
+    return Story(file, values, tuple(replace(each, harm=harms.choice(HARMS)) for each in author.changes(file, steps)))
