@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from typing import NoReturn
 import aiohttp
 
 from keepalived_py.records import dataclass
-from workers.checker.http import CHUNK, HttpChecker, HttpClient
+from workers.checker.http import HttpChecker, HttpClient
 from workers.checker.probe import probe
 
 from .config.model import CheckTiming, Endpoint, HttpCheck, HttpUrl, TlsSettings
@@ -49,7 +50,8 @@ def parser() -> argparse.ArgumentParser:
     add("-I", "--use-sni", action="store_true", help="name the host of -V in the TLS handshake")
     add("-V", "--use-virtualhost", default="", metavar="NAME", help="Host header instead of address and port")
     add("-m", "--fwmark", type=_number(0, (1 << 32) - 1), default=0, metavar="N", help="mark of the packets")
-    add("-P", "--protocol", choices=PROTOCOLS, default="1.0", help="HTTP version; 1.0c: with Connection: close")
+    version = "HTTP version; 1.0c: with Connection: close"
+    add("-P", "--protocol", type=str.lower, choices=PROTOCOLS, default="1.0", help=version)
     add("-t", "--timeout", type=_number(1, int(NO_LIMIT)), default=NO_LIMIT, metavar="SECONDS", help="for all of it")
     add("-v", "--verbose", action="store_true", help="show header, body and the time it took as well")
     add("-h", "--help", action="store_true", help="print this text")
@@ -57,10 +59,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _number(low: int, high: int) -> Callable[[str], int]:
-    """An argument type: a number in a range, in any base Python writes."""
+    """An argument type: a number in a range, in any base Python writes; decimal with leading zeros too."""
 
     def number(text: str) -> int:
-        value = int(text, 0)
+        value = int(text, 10 if text.isdecimal() else 0)
         if not low <= value <= high:
             raise argparse.ArgumentTypeError(f"'{text}' is not from {low} to {high}")
         return value
@@ -89,7 +91,7 @@ class Fetcher(HttpChecker):
         self.answer.head.append(f"HTTP/{version.major}.{version.minor} {response.status} {response.reason or ''}")
         for name, value in response.raw_headers:
             self.answer.head.append((name + b": " + value).decode("latin-1"))
-        async for chunk in response.content.iter_chunked(CHUNK):
+        async for chunk in self._body(url.path, response):
             self.answer.md5.update(chunk)
             if self.keep:
                 self.answer.body.extend(chunk)
@@ -137,6 +139,7 @@ def main(argv: Sequence[str]) -> int:
     except BadUsage as exc:
         print(f"{PROGRAM}: {exc}\n{options.format_help()}", end="", file=sys.stderr)
         return 1
+    logging.basicConfig(level=logging.INFO, format=f"{PROGRAM}: %(message)s", stream=sys.stderr)
     started = time.perf_counter()
     answer, failure = asyncio.run(fetch(check_of(args), args.verbose))
     if failure:

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -204,6 +205,27 @@ def test_the_time_limit() -> None:
         code, out, err = ours("-s", "127.0.0.1", "-p", server.getsockname()[1], "-u", "/", "-t", "1")
         assert (code, out, err) == (1, "", "genhash: no answer within 1s\n")
         assert 1 <= time.monotonic() - started < 10
+
+
+@pytest.mark.skipif(bool(missing()), reason=missing())
+@pytest.mark.parametrize("protocol", ["1.0", "1.0C", "1.1"])
+def test_a_body_that_is_too_short_has_a_digest(protocol: str) -> None:
+    """As it is no failure of a check."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for _ in range(2):
+                client, _ = server.accept()
+                with client:
+                    client.recv(1000)
+                    client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\nhello\n")
+
+        threading.Thread(target=serve).start()
+        port = server.getsockname()[1]
+        words = ("-s", "127.0.0.1", "-p", f"0{port}", "-u", "/", "-P", protocol)
+        told = f"genhash: / of 127.0.0.1:{port}: 54 bytes of the Content-Length did not come\n"
+        assert ours(*words) == (0, digest("index.html"), told)
+        assert theirs(*words)[:2] == (0, digest("index.html"))
 
 
 GOOD = ("-s", "127.0.0.1", "-p", "1", "-u", "/")
