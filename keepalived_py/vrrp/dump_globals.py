@@ -11,7 +11,7 @@ from .dump_rows import address_text, quoted, route_text, rule_text
 Section = tuple[str, list[str]]
 """Title and lines."""
 GARP_HEADING = "Gratuitous ARP delays"
-FLUSH_ON_STOP = {"no": "disabled", "all": "enabled", "vs": "enabled for virtual servers"}
+FLUSH_ON_STOP = {"no": "disabled", "all": "enabled", "vs": "VS"}
 YES_NO = {True: "yes", False: "no"}
 ON_OFF = {True: "on", False: "off", None: "unset"}
 
@@ -98,10 +98,13 @@ def _interface_lines(defs: GlobalDefs) -> Iterator[str]:
         yield "Allow interface changes = true"
     if defs.mail.no_email_faults:
         yield "Send emails for fault transitions = off"
+    ipvs = defs.ipvs
+    for title, seconds in (("TCP", ipvs.timeout_tcp), ("TCP FIN", ipvs.timeout_tcpfin), ("TCP", ipvs.timeout_udp)):
+        yield from [f"LVS {title} timeout = {seconds}"] if seconds else []  # keepalived calls that of UDP TCP, too
     yield f"Default interface = {defs.default_interface}"
     yield f"Disable local IGMP = {YES_NO[defs.disable_local_igmp]}"
-    yield f"LVS flush = {_truth(defs.ipvs.flush)}"
-    yield f"LVS flush on stop = {FLUSH_ON_STOP[defs.ipvs.flush_on_stop]}"
+    yield f"LVS flush = {_truth(ipvs.flush)}"
+    yield f"LVS flush on stop = {FLUSH_ON_STOP[ipvs.flush_on_stop]}"
 
 
 def _fifo_lines(defs: GlobalDefs) -> Iterator[str]:

@@ -33,6 +33,7 @@ vrrp_instance VI_1 {
 }
 """
 FULL = """
+child_wait_time 7
 global_defs {
     router_id lab
     notification_email {
@@ -51,7 +52,16 @@ global_defs {
     fifo_write_vrrp_states_on_reload
     vrrp_notify_priority_changes true
     vrrp_mcast_group4 224.0.0.19
+    lvs_timeouts tcp 900 tcpfin 120 udp 300
+    lvs_flush
+    lvs_flush_on_stop VS
+    lvs_notify_fifo FILE2
     vrrp_garp_master_refresh 60
+    checker_priority 3
+    default_interface eth0
+    startup_script /usr/bin/true
+    shutdown_script "/usr/bin/true a"
+    startup_script_timeout 5
     vrrp_garp_lower_prio_delay 7
     vrrp_garp_extra_if all 20
     vrrp_garp_interval 0.001
@@ -100,7 +110,7 @@ def sections(text: str, *titles: str) -> list[str]:
 
 @pytest.mark.parametrize("text", [INSTANCE, FULL + INSTANCE], ids=["defaults", "full"])
 def test_sections_are_keepaliveds(pair: Pair, tmp_path: Path, text: str) -> None:
-    text = text.replace("FILE1", str(tmp_path / "fifo"))
+    text = text.replace("FILE1", str(tmp_path / "fifo")).replace("FILE2", str(tmp_path / "fifo2"))
     found = []
     for host, program in ((pair.one, OURS), (pair.two, THEIRS)):
         daemon = host.start(program, text)
