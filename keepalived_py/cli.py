@@ -358,7 +358,9 @@ class NoNamespace(Exception):
 def _load_inside(options: Options) -> LoadResult:
     """Enter the namespace of option -s or of net_namespace, and read the file in it. Raises NoNamespace."""
     named = options.text("namespace")
-    if named:
+    if options.has("namespace"):
+        if not named:
+            raise NoNamespace("the network namespace of -s has no name")
         _enter(named)
     result = _load_or_last_good(options)
     if not named and result.config is not None and result.config.global_defs.root.net_namespace:

@@ -373,6 +373,15 @@ def test_a_pager_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+def test_an_empty_name_is_no_network_namespace(conf: Path) -> None:
+    """As a variable that is not set has it: the daemon would run in that of whoever starts it."""
+    words = ["-n", "-G", "-f", str(conf), "-p", f"{conf}/k.pid", "-s", ""]
+    done = subprocess.run(
+        [sys.executable, "-m", "keepalived_py", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == "keepalived-py: the network namespace of -s has no name - exiting\n"
+
+
 def test_a_start_without_proc_says_so(
     conf: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
