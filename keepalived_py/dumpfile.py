@@ -50,37 +50,38 @@ def tell(what: str, verb: str = "Printing") -> None:
     logger.info("%s %s for process(%d) on signal", verb, what, os.getpid())
 
 
-def write(path: str, text: str, mode: int = PERMISSIONS) -> None:
-    """Put `text` into a new file and move it to `path`; a failure is logged. A link there is replaced, not followed.
+def put(path: str, text: str, mode: int = PERMISSIONS) -> None:
+    """Put `text` into a new file and move it to `path`. A link there is replaced, not followed. Raises OSError.
 
     The file is closed where it ends up: programs wait for the end of the writing by that name (inotify).
     """
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, f".{name}.{os.urandom(6).hex()}")
+    with _new(temporary, mode) as file:
+        try:
+            file.write(text)
+            file.flush()
+            os.replace(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+            raise
+
+
+def write(path: str, text: str, mode: int = PERMISSIONS) -> None:
+    """The same; a failure is logged."""
     try:
-        with _new(temporary, mode) as file:
-            try:
-                file.write(text)
-                file.flush()
-                os.replace(temporary, path)
-            except OSError:
-                os.unlink(temporary)
-                raise
+        put(path, text, mode)
     except OSError as exc:
         logger.error("%s: %s", path, exc.strerror)
 
 
-def save(directory: str, name: str, text: str) -> None:
-    """config_save_dir: put `text` into `directory`, which is made if only its last part is missing.
+def save(path: str, text: str) -> None:
+    """config_save_dir: put `text` into a directory which is made if only its last part is missing. Raises OSError.
 
     A name comes again where process numbers do, as in a container.
     """
-    try:
-        make_directory(directory, 0o700)
-    except OSError as exc:
-        logger.error("config_save_dir %s: %s", directory, exc.strerror)
-    else:
-        write(os.path.join(directory, name), text)
+    make_directory(os.path.dirname(path), 0o700)
+    put(path, text)
 
 
 def make_directory(path: str, mode: int) -> None:

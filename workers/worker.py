@@ -39,11 +39,11 @@ from ipc.messages import (
     Stop,
     Stopped,
 )
-from keepalived_py import log, netns, vitals
+from keepalived_py import dumpfile, log, netns, vitals
 from keepalived_py.clock import now
 from keepalived_py.config.delta import rebuilt
 from keepalived_py.config.model import CheckerSlice, VrrpSlice
-from keepalived_py.dumpfile import save
+from keepalived_py.dump_process import DumpProcesses
 from keepalived_py.records import dataclass
 from keepalived_py.values import ExitCode
 
@@ -135,6 +135,7 @@ class Worker(ABC, Generic[Slice]):
         self._memory = MemoryTrace(context.options.trace_memory)
         self._no_new_privileges = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self.dumps = DumpProcesses(lambda delay, look: asyncio.get_running_loop().call_later(delay, look))
         self.channel = Channel(context.sock, Peer.PARENT, self._received, self._parent_gone)
 
     # for subclasses -----------------------------------------------------------------------------------------------
@@ -167,8 +168,8 @@ class Worker(ABC, Generic[Slice]):
         """Write the file that `kind` asks for."""
 
     @abstractmethod
-    def describe(self) -> str:
-        """State of everything, for people."""
+    def describe(self) -> Callable[[], str]:
+        """What makes the text about the state of everything, in another process too: that has no descriptor of ours."""
 
     def vitals(self) -> Iterator[str]:
         """What this process is made of, and how late it is: lines for the dump."""
@@ -398,7 +399,8 @@ class Worker(ABC, Generic[Slice]):
         """config_save_dir: the state before and after a reload."""
         directory = msg.config.rest.global_defs.reload.config_save_dir
         if directory:
-            save(directory, f"{self.title}.{os.getpid()}.{msg.generation}.{when}", self.describe())
+            path, text = os.path.join(directory, f"{self.title}.{os.getpid()}.{msg.generation}.{when}"), self.describe()
+            self.dumps.run(path, lambda: dumpfile.save(path, text()))
 
     async def _obey_drain(self) -> None:
         self._drained = True

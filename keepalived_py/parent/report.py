@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 
 from ipc.messages import Peer
 from keepalived_py import dumpfile, log, vitals
 from keepalived_py.clock import now
 from keepalived_py.config.dump import dump
+from keepalived_py.dump_process import DumpProcesses
 
 from .reload import Applied, ReloadCoordinator
 from .roles import NAMES, Role
@@ -27,17 +29,19 @@ def status(roles: Mapping[Peer, Role], reload: ReloadCoordinator) -> str:
     return ", ".join(words)
 
 
-def dump_parent(roles: Mapping[Peer, Role], reload: ReloadCoordinator) -> None:
+def dump_parent(roles: Mapping[Peer, Role], reload: ReloadCoordinator, by: DumpProcesses) -> None:
     """Write the parent's dump file."""
     dumpfile.tell("parent data")
-    dumpfile.write(dumpfile.state_path(reload.current.config.global_defs, "parent"), describe(roles, reload))
+    path = dumpfile.state_path(reload.current.config.global_defs, "parent")
+    by.run(path, partial(dumpfile.put, path, describe(roles, reload)))
 
 
-def keep_copy(applied: Applied) -> None:
+def keep_copy(applied: Applied, by: DumpProcesses) -> None:
     """config_save_dir: the configuration as it is understood."""
     directory = applied.config.global_defs.reload.config_save_dir
     if directory:
-        dumpfile.save(directory, f"keepalived.conf.{os.getpid()}.{applied.generation}", dump(applied.config))
+        path = os.path.join(directory, f"keepalived.conf.{os.getpid()}.{applied.generation}")
+        by.run(path, lambda: dumpfile.save(path, dump(applied.config)))
 
 
 def describe(roles: Mapping[Peer, Role], reload: ReloadCoordinator) -> str:

@@ -43,6 +43,7 @@ from keepalived_py.clock import now
 from keepalived_py.config.delta import Delta, difference
 from keepalived_py.config.model import Config
 from keepalived_py.config.slices import checker_slice, vrrp_slice
+from keepalived_py.dump_process import DumpProcesses
 from keepalived_py.values import ExitCode
 
 from .absence import give_up_mastership, masters, patience
@@ -92,6 +93,7 @@ class Supervisor:
         self._loop = asyncio.new_event_loop()
         self._hooks = Hooks(self._loop, self._later, plan.start_script)
         self._loader = Loader(self._loop, self._loaded, self._load_failed)
+        self._dumps = DumpProcesses()
         self._watch = StallWatch(self._loop, self.roles, self._tell)
         self._clock = ReloadClock(self._loop, self.request_reload)
         self._fifos = Fifos()
@@ -110,7 +112,7 @@ class Supervisor:
         self._fifos.expect(self.reload.current.config)
         self.plan.systemd.attend(self._loop)
         remove(reload_file(self.reload.current.config.global_defs))
-        keep_copy(self.reload.current)
+        keep_copy(self.reload.current, self._dumps)
         self._run_startup_script()
         self._watch.start()
         while not self._finished:
@@ -216,7 +218,7 @@ class Supervisor:
 
     def _relay_dump(self, kind: DumpKind) -> None:
         if kind is DumpKind.DATA:
-            dump_parent(self.roles, self.reload)
+            dump_parent(self.roles, self.reload, self._dumps)
         for peer, role in self.roles.items():
             if role.child is not None and (peer is Peer.VRRP or kind is DumpKind.DATA):
                 role.child.send(DumpRequest(kind=kind))
@@ -317,7 +319,7 @@ class Supervisor:
             self._ended(pid, code)
 
     def _ended(self, pid: int, code: int) -> None:
-        if self._loader.ended(pid, code) or self._hooks.ended(pid, code):
+        if any(each.ended(pid, code) for each in (self._loader, self._hooks, self._dumps)):
             return
         for peer, role in self.roles.items():
             if role.child is not None and role.child.pid == pid:
@@ -407,7 +409,7 @@ class Supervisor:
         remove(reload_file(self.reload.current.config.global_defs))
         applied = self.reload.loaded(found)
         if applied is not None:
-            keep_copy(applied)
+            keep_copy(applied, self._dumps)
             self._fifos.expect(applied.config)
             peers = [peer for peer in self.roles if self._runs(peer, applied.config)]
             self.reload.handed_out(applied, peers)

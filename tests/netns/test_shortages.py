@@ -1,4 +1,4 @@
-"""No further process, thread or descriptor, no byte on the disk, no reader of the log: at a start and later."""
+"""No further process, thread or descriptor, no byte on the disk, a disk that hangs, no reader of the log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -107,3 +107,43 @@ def test_a_router_short_of_everything_takes_over_reloads_gives_in_and_stops(pair
         group.close()
         os.close(reader)
         os.close(writer)
+
+
+@pytest.fixture
+def disk(pair: Pair) -> Iterator[Path]:
+    """A file system of its own."""
+    image, directory = pair.rig.directory / "image", pair.rig.directory / "disk"
+    directory.mkdir()
+    sh("truncate", "-s", "8M", str(image))
+    sh("mkfs.ext4", "-q", str(image))
+    sh("mount", "-o", "loop", str(image), str(directory))
+    yield directory
+    sh("umount", "-l", str(directory))
+
+
+@contextmanager
+def hanging(disk: Path) -> Iterator[None]:
+    """Whoever writes to it waits."""
+    sh("fsfreeze", "-f", str(disk))
+    try:
+        yield
+    finally:
+        sh("fsfreeze", "-u", str(disk))
+
+
+def test_no_dump_or_log_makes_an_advert_late_on_a_disk_that_hangs(pair: Pair, disk: Path) -> None:
+    daemon = pair.one.start(OURS, fast(150), f"-g{disk}/log", command=("env", f"TMPDIR={disk}", EXECUTABLE))
+    pair.rig.wait(lambda: pair.one.has(VIP4), 10)
+    pair.rig.wait(lambda: "Entering MASTER" in (disk / "log_vrrp").read_text(), 10)
+    wire = pair.lan.capture()
+    with hanging(disk):
+        for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGRTMIN + 2, signal.SIGUSR1, signal.SIGHUP):
+            daemon.signal(number)
+            time.sleep(0.4)
+        pair.rig.holds(lambda: pair.one.has(VIP4), 1)
+        times = [frame.time for frame in wire.adverts("10.0.0.1")]
+        assert len(times) > 10
+        assert max(b - a for a, b in pairwise(times)) < patience(0.35)
+    for name in ("keepalived.data", "keepalived_parent.data", "keepalived.stats", "keepalived.json"):
+        pair.rig.wait((disk / name).exists, 5)
+    assert daemon.stop() == 0

@@ -15,7 +15,7 @@ K = "keepalived_py"
 MODEL, DELTA, DIFF, VALUES = (f"{K}.{name}" for name in ("config.model", "config.delta", "config.diff", "values"))
 RECORDS = f"{K}.records"
 """Classes as everybody may define them."""
-HELPERS = ("clock", "log", "netns", "pattern", "inotify", "dumpfile", "vitals")
+HELPERS = ("clock", "log", "netns", "pattern", "inotify", "dumpfile", "dump_process", "vitals")
 RULES: dict[str, tuple[set[str], set[str]]] = {
     # package: (what it may import of ours beside itself, third parties)
     RECORDS: (set(), set()),
@@ -24,6 +24,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     f"{K}.pattern": (set(), set()),
     f"{K}.inotify": (set(), set()),
     f"{K}.dumpfile": ({MODEL}, set()),
+    f"{K}.dump_process": (set(), set()),
     f"{K}.log": ({f"{K}.dumpfile"}, set()),
     f"{K}.vitals": (set(), set()),
     f"{K}.netns": (set(), set()),
@@ -35,7 +36,10 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     f"{K}.plan": ({VALUES, MODEL, f"{K}.checks"}, set()),
     "ipc": ({VALUES, MODEL, DELTA}, {"msgpack"}),
     f"{K}.parent": (
-        {f"{K}.config", VALUES, f"{K}.clock", f"{K}.log", f"{K}.inotify", f"{K}.dumpfile", f"{K}.vitals", "ipc"},
+        {
+            *(VALUES, "ipc"),
+            *(f"{K}.{name}" for name in ("config", "clock", "log", "inotify", "dumpfile", "dump_process", "vitals")),
+        },
         {"setproctitle"},
     ),
     f"{K}.ctl": ({VALUES, f"{K}.config", "ipc"}, {"rich"}),

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from ipc.messages import BfdSessionChanged, DumpKind, GroupMarked, Peer, TimeoutsReplaced, VrrpStateChanged
@@ -463,20 +463,26 @@ class CheckerWorker(Worker[CheckerSlice]):
     def dump(self, kind: DumpKind) -> None:
         if kind is DumpKind.DATA:
             dumpfile.tell("checker data")
-            dumpfile.write(dumpfile.state_path(self.config.global_defs, self.log_role), self.describe())
+            path, text = dumpfile.state_path(self.config.global_defs, self.log_role), self.describe()
+            self.dumps.run(path, lambda: dumpfile.put(path, text()))
 
     def armed(self) -> int:
         return self.scheduler.waiting
 
-    def describe(self) -> str:
-        lines = (
-            *self.vitals(),
-            *self.scheduler.lateness.lines("checks"),
-            f"Operations that put back what others had changed in IPVS: {self.table.repaired}",
-            *describe.servers(self.states, self.tasks, self._usage()),
-        )
-        text = dump_text.data_text(self.states.values(), map(describe.snapshot, self._all_tasks()))
-        return f"{text}------< keepalived-py >------\n" + "".join(f" {line}\n" for line in lines)
+    def describe(self) -> Callable[[], str]:
+        vitals, usage = tuple(self.vitals()), self._usage()
+
+        def text() -> str:
+            lines = (
+                *vitals,
+                *self.scheduler.lateness.lines("checks"),
+                f"Operations that put back what others had changed in IPVS: {self.table.repaired}",
+                *describe.servers(self.states, self.tasks, usage),
+            )
+            known = dump_text.data_text(self.states.values(), map(describe.snapshot, self._all_tasks()))
+            return f"{known}------< keepalived-py >------\n" + "".join(f" {line}\n" for line in lines)
+
+        return text
 
     def _usage(self) -> Mapping[ServiceKey, Usage]:
         try:

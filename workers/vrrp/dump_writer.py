@@ -9,6 +9,7 @@ from ipc.messages import DumpKind
 from keepalived_py import dumpfile
 from keepalived_py.clock import now
 from keepalived_py.config.model import VrrpSlice
+from keepalived_py.dump_process import DumpProcesses
 from keepalived_py.records import dataclass
 from keepalived_py.values import VirtualRouterKey
 from keepalived_py.vrrp.dump_json import json_text
@@ -29,7 +30,7 @@ from .trackers import Trackers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DumpWriter:
-    """Whose state is shown. `link_up` tells whether an interface counts as up."""
+    """Whose state is shown. `link_up` tells whether an interface counts as up, `by` has the files written."""
 
     instances: Mapping[VirtualRouterKey, Instance]
     engine: Engine[Instance]
@@ -39,27 +40,31 @@ class DumpWriter:
     monitor: LinkMonitor
     sysctls: Sysctls
     link_up: Callable[[str], bool]
+    by: DumpProcesses
 
-    def write(self, kind: DumpKind, config: VrrpSlice, state: Callable[[], str]) -> None:
-        """The file of `kind`; `state` makes the text of keepalived.data."""
+    def write(self, kind: DumpKind, config: VrrpSlice, state: Callable[[], Callable[[], str]]) -> None:
+        """The file of `kind`; `state` gives what makes the text of keepalived.data."""
         instances, defs = list(self.instances.values()), config.global_defs
         match kind:
             case DumpKind.STATS | DumpKind.STATS_CLEAR:
                 clearing = kind is DumpKind.STATS_CLEAR
                 dumpfile.tell("VRRP stats", "Printing and clearing" if clearing else "Printing")
-                text = statistics_text(self._snapshot(each, config) for each in instances)
-                dumpfile.write(dumpfile.statistics_path(defs), text)
+                shown = (self._snapshot(each, config) for each in instances)
+                self._put(dumpfile.statistics_path(defs), lambda: statistics_text(shown))
                 if clearing:
                     for instance in instances:
                         instance.examiner.counters = Counters()
             case DumpKind.DATA:
                 dumpfile.tell("VRRP data")
-                dumpfile.write(dumpfile.state_path(defs, ""), state())
+                self._put(dumpfile.state_path(defs, ""), state())
             case DumpKind.JSON:
                 dumpfile.tell("VRRP as json")
                 processes = dumps.processes_of(config, self.trackers)
                 shown = (self._snapshot(each, config) for each in instances)
-                dumpfile.write(dumpfile.json_path(defs), json_text(shown, defs.json_version, processes))
+                self._put(dumpfile.json_path(defs), lambda: json_text(shown, defs.json_version, processes))
+
+    def _put(self, path: str, text: Callable[[], str]) -> None:
+        self.by.run(path, lambda: dumpfile.put(path, text()))
 
     def state(self, config: VrrpSlice, vitals: Iterable[str], queued: int, restored: Mapping[str, int]) -> str:
         """keepalived.data. `queued`: announcements that wait; `restored`: how much of what was put back."""

@@ -10,7 +10,7 @@ import asyncio
 import copy
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -163,6 +163,7 @@ class VrrpWorker(Worker[VrrpSlice]):
             monitor=self.monitor,
             sysctls=self.sysctls,
             link_up=self._link_up,
+            by=self.dumps,
         )
         if self.config.global_defs.disable_local_igmp:
             self.sysctls.set("ipv4/igmp_link_local_mcast_reports", "0")
@@ -584,15 +585,16 @@ class VrrpWorker(Worker[VrrpSlice]):
     def dump(self, kind: DumpKind) -> None:
         self.writer.write(kind, self.config, self.describe)
 
-    def describe(self) -> str:
+    def describe(self) -> Callable[[], str]:
         """keepalived.data."""
+        vitals = tuple(self.vitals())
         restored = {
             "Addresses, routes and rules": self.keeper.restored + self.static.restored,
             "VMACs": self.vmacs.restored,
             "Kernel settings": self.settings.restored,
             "Filters": self.runner.firewall.restorer.restored,
         }
-        return self.writer.state(self.config, self.vitals(), self.runner.queued(), restored)
+        return lambda: self.writer.state(self.config, vitals, self.runner.queued(), restored)
 
     def vitals(self) -> Iterator[str]:
         yield from super().vitals()

@@ -280,7 +280,7 @@ def test_directories_can_be_entered_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o177)
     try:
         PidFile(str(tmp_path / "a" / "b" / "c.pid")).acquire()
-        save(str(tmp_path / "saved"), "name", "text")
+        save(str(tmp_path / "saved" / "name"), "text")
     finally:
         os.umask(before)
     modes = [each.stat().st_mode & 0o777 for each in (tmp_path / "a", tmp_path / "a" / "b", tmp_path / "saved")]
@@ -289,7 +289,7 @@ def test_directories_can_be_entered_whatever_the_umask(tmp_path: Path) -> None:
 
 def test_a_copy_of_the_same_name_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     for text in ("old", "new"):
-        save(str(tmp_path), "keepalived.conf.1.1", text)
+        save(str(tmp_path / "keepalived.conf.1.1"), text)
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("keepalived.conf.1.1", "new")]
 
 

@@ -240,6 +240,8 @@ def test_the_log_tells_of_rows_that_go_and_of_dumps(caplog: pytest.LogCaptureFix
         await worker.apply(replace(sliced(service(1, real_servers=reals(3))), global_defs=defs))
         worker.dump(DumpKind.DATA)
         worker.dump(DumpKind.STATS)
+        await until(lambda: not worker.dumps._running)
+        assert "RIP = 10.1.0.1" in (tmp_path / "data_check").read_text()
 
     run(sliced(service(1, real_servers=reals(1, 1)), service(2, real_servers=reals(1))), scenario)
     one, two = ("[10.1.0.1]:tcp:80", "[10.1.0.2]:tcp:80")

@@ -67,8 +67,8 @@ class Slow(Worker[VrrpSlice]):
     def dump(self, kind: DumpKind) -> None:
         self._note("dump")
 
-    def describe(self) -> str:
-        return ""
+    def describe(self) -> Callable[[], str]:
+        return str
 
     def armed(self) -> int:
         return 0
