@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from keepalived_py.records import dataclass
+from keepalived_py.values import Protocol, ServiceKey
 
 from .model import Config, RealServer, VirtualServer
 
@@ -42,6 +44,23 @@ def diff_by_key(old: Iterable[T], new: Iterable[T], key: Callable[[T], K]) -> Di
         changed=tuple(pair for pair, same in zip(both, equal, strict=True) if not same),
         kept=tuple(b for (_, b), same in zip(both, equal, strict=True) if same),
     )
+
+
+def moved(old: Iterable[VirtualServer], new: Iterable[VirtualServer]) -> dict[ServiceKey, ServiceKey]:
+    """Virtual servers of groups that have another key in `new`: another number, or a group of other families."""
+    before, after = _places(old), _places(new)
+    return {key: after[place] for place, key in before.items() if after.get(place, key) != key}
+
+
+def _places(servers: Iterable[VirtualServer]) -> dict[tuple[str, Protocol, int], ServiceKey]:
+    """The keys of groups' virtual servers, counted for each protocol."""
+    counts: Counter[tuple[str, Protocol]] = Counter()
+    found = {}
+    for key in (server.key for server in servers if server.key.group):
+        kind = key.group, key.protocol
+        found[*kind, counts[kind]] = key
+        counts[kind] += 1
+    return found
 
 
 def _itself(value: Any) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import field, replace
 from ipaddress import IPv4Address
 
 from keepalived_py.checks.virtual_server import Destination
-from keepalived_py.config.model import Check, CheckTiming, FileCheck, VirtualServer
+from keepalived_py.config.model import Check, CheckerSlice, CheckTiming, FileCheck, VirtualServer
 from keepalived_py.plan import ipvs
 from keepalived_py.records import dataclass
 from keepalived_py.values import RealKey, ServiceKey
@@ -58,6 +58,16 @@ class World:
         """Before a reload."""
         looking = (task for task in worker._all_tasks() if not isinstance(task.config, FileCheck))
         self.ups = {name(task): task.state.up or (None if _waits(task) else False) for task in looking}
+
+    def follow(self, before: CheckerSlice, after: CheckerSlice) -> None:
+        """A virtual server of a group is the same one where it is the n-th of its protocol, whatever its number."""
+        now = {place: key for key, place in _places(after).items()}
+        names = {key: now[place] for key, place in _places(before).items() if place in now}
+        gone = {server.key for server in before.checker.virtual_servers if server.key.group} - names.keys()
+        self.quorums = {names.get(key, key): had for key, had in self.quorums.items() if key not in gone}
+        said, ups = self.said.items(), self.ups.items()
+        self.said = {(names.get(key, key), real, check): wish for (key, real, check), wish in said if key not in gone}
+        self.ups = {(names.get(key, key), real, check): up for (key, real, check), up in ups if key not in gone}
 
     def forget(self, worker: CheckerWorker) -> None:
         """After a reload: what is not there has said nothing, and all that is there counts at once."""
@@ -122,6 +132,12 @@ class World:
                     if known is None or known.weight < row.weight:
                         entry.destinations[place] = row
         return table
+
+
+def _places(config: CheckerSlice) -> dict[ServiceKey, tuple[object, ...]]:
+    keys = [server.key for server in config.checker.virtual_servers if server.key.group]
+    alike = {key: [each for each in keys if (each.group, each.protocol) == (key.group, key.protocol)] for key in keys}
+    return {key: (key.group, key.protocol, alike[key].index(key)) for key in keys}
 
 
 def told(table: ipvs.Table) -> dict[str, tuple[object, ...]]:

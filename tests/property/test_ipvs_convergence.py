@@ -21,6 +21,7 @@ from ipc.messages import StateMessage, merge_key
 from keepalived_py.checks.virtual_server import Destination
 from keepalived_py.config.model import (
     Check,
+    CheckerSlice,
     CheckTiming,
     Endpoint,
     FileCheck,
@@ -179,6 +180,14 @@ async def check(worker: CheckerWorker, task: CheckerTask, well: bool, status: in
         world.said[name(task)] = status - 2 if status else None
 
 
+async def reload(worker: CheckerWorker, config: CheckerSlice) -> None:
+    world, before = Outside.world, worker.config
+    world.remember(worker)
+    await worker.apply(config)
+    world.follow(before, config)
+    world.forget(worker)
+
+
 async def happens(worker: CheckerWorker, event: Event) -> None:
     world = Outside.world
     match event:
@@ -193,13 +202,9 @@ async def happens(worker: CheckerWorker, event: Event) -> None:
             world.here = here
             worker.addresses.read_all()
         case ("reload", plan):
-            world.remember(worker)
-            await worker.apply(plan.config)
-            world.forget(worker)
+            await reload(worker, plan.config)
         case ("tweak", kind, number):
-            world.remember(worker)
-            await worker.apply(tweaked(worker.config, kind, number))
-            world.forget(worker)
+            await reload(worker, tweaked(worker.config, kind, number))
         case ("accept",):
             StrictKernel.refused.clear()
         case (kind, number):

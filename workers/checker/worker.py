@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from ipc.messages import BfdSessionChanged, DumpKind, GroupMarked, Peer, TimeoutsReplaced, VrrpStateChanged
@@ -19,7 +20,7 @@ from keepalived_py.checks.virtual_server import (
     VirtualServerState,
     replaced,
 )
-from keepalived_py.config.diff import diff_by_key
+from keepalived_py.config.diff import diff_by_key, moved
 from keepalived_py.config.model import (
     Check,
     CheckerSlice,
@@ -237,9 +238,6 @@ class CheckerWorker(Worker[CheckerSlice]):
 
     async def apply(self, new: CheckerSlice) -> None:
         """Move to `new`; what did not change is not touched (checker-behaviour.md 6)."""
-        changes = diff_by_key(
-            self.config.checker.virtual_servers, new.checker.virtual_servers, lambda server: server.key
-        )
         if new.checker.virtual_servers and not self.table.kernel.family:
             await self._find_ipvs()
         self._prepare_checkers(new)
@@ -248,6 +246,8 @@ class CheckerWorker(Worker[CheckerSlice]):
         self.scheduler.share(new.global_defs.checker_share_probes, waiting)
         before, init_notifies = self.table.marks, new.global_defs.rs_init_notifies
         await self._give_marks(new)
+        running = self._renamed(self.config.checker.virtual_servers, new.checker.virtual_servers)
+        changes = diff_by_key(running, new.checker.virtual_servers, lambda server: server.key)
         for config in changes.removed:
             self._remove(config.key)
         for config in changes.added:
@@ -270,6 +270,30 @@ class CheckerWorker(Worker[CheckerSlice]):
             self._mark(*self.states)
         self._sync([id for id in self.table.rows if id not in ours])
         self.table.look_again()
+
+    def _renamed(self, old: Sequence[VirtualServer], new: Sequence[VirtualServer]) -> Sequence[VirtualServer]:
+        """`old` by the keys of `new`: a virtual server of a group goes on where others come or go before it."""
+        names = moved(old, new)
+        if not names:
+            return old
+        taken = set(names.values())
+        for key in [server.key for server in old if server.key in taken and server.key not in names]:
+            self._remove(key)  # its name is that of another now
+        states, tasks = dict(self.states), dict(self.tasks)
+        for key in names:
+            del self.states[key], self.tasks[key]
+        for key, name in names.items():
+            state, reals = states[key], tasks[key]
+            self.states[name], self.tasks[name] = state, reals
+            state.config = replace(state.config, key=name)
+            for task in (task for each in reals.values() for task in each):
+                task.service = name
+            self.teller.report(state.config, state.had_quorum, state.live_weight)
+            for real in state.reals.values():
+                self.teller.report_real(state.config, real.config, real.alive, f"{key} until a reload")
+                self._report_weight(state, real.config.key)
+        self._mark(*taken)
+        return [state.config for state in self.states.values()]
 
     def _reconfigure(self, config: VirtualServer, init_notifies: bool) -> None:
         state = self.states[config.key]

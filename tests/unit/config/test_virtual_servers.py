@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from keepalived_py.config.diff import moved
 from keepalived_py.config.model import GroupRange, VirtualServer
-from keepalived_py.values import Protocol, ip_address
+from keepalived_py.values import Protocol, ServiceKey, ip_address
 
 from .helpers_config import load_text
 
@@ -306,3 +307,29 @@ def test_a_mark_of_both_families_can_be_tracked_by_its_name(
     assert result.config is not None
     assert [track.name for track in result.config.vrrp.instances[0].tracks] == [tracked]
     assert {server.key.unique for server in result.config.checker.virtual_servers} >= {tracked}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "names"),
+    [
+        ("t4.0 u4.1", "u4.0", {"u4.1": "u4.0"}),
+        ("t4.0 u4.1", "u4.0 t4.1", {"t4.0": "t4.1", "u4.1": "u4.0"}),
+        ("t4.0 u4.1", "t4.0 s4.1 u4.2", {"u4.1": "u4.2"}),
+        ("t4.0 t4.1", "u4.0 t4.1", {"t4.0": "t4.1"}),
+        ("t4.0", "t0.0", {"t4.0": "t0.0"}),
+        ("t4.0 u4.1", "t4.0 u4.1", {}),
+        ("t4.0", "u4.0", {}),
+    ],
+)
+def test_virtual_servers_of_a_group_are_known_by_their_protocol(old: str, new: str, names: dict[str, str]) -> None:
+    """Protocol, family and number of each."""
+
+    def key(text: str) -> ServiceKey:
+        protocol = next(each for each in Protocol if each.value[0] == text[0])
+        return ServiceKey(protocol, group="g", family=int(text[1]), ordinal=int(text[3]))
+
+    def servers(text: str) -> list[VirtualServer]:
+        alone = ServiceKey(Protocol.TCP, ip_address("10.0.0.1"), 80, family=4)
+        return [VirtualServer(key=each) for each in (alone, *map(key, text.split()))]
+
+    assert moved(servers(old), servers(new)) == {key(before): key(after) for before, after in names.items()}

@@ -443,6 +443,55 @@ def test_the_successor_takes_away_what_an_abandoned_reload_has_begun(monkeypatch
         assert tables[0] == tables[2] != tables[1]
 
 
+@pytest.mark.parametrize(
+    ("protocols", "told"),
+    [(("udp",), ["[g]:0"]), (("udp", "tcp"), []), (("tcp", "udp", "sctp"), []), (("sctp", "udp"), ["[g]:0"])],
+)
+def test_a_virtual_server_of_a_group_is_the_same_whatever_a_reload_puts_before_it(
+    protocols: tuple[str, ...], told: list[str]
+) -> None:
+    """Its number is another then: its name, but not its servers, of which one is down, nor its quorum."""
+    address = ip_address("10.0.9.1")
+    entry = GroupRange(first=address, last=address, port=80, family=4)
+
+    def config(*protocols: str) -> CheckerSlice:
+        keys = (ServiceKey(Protocol(each), group="g", family=4, ordinal=at) for at, each in enumerate(protocols))
+        checks = (tcp(1, delay_loop=60, warmup=60),)
+        return sliced(
+            *(service(1, key=key, group_entries=(entry,), real_servers=reals(1, 1, checks=checks)) for key in keys)
+        )
+
+    id = ipvs.ServiceId(4, Protocol.UDP, address, 80)
+    tables: list[ipvs.Entry] = []
+
+    async def predecessor(worker: CheckerWorker) -> None:
+        (task, *_), *_ = worker.tasks[ServiceKey(Protocol.UDP, group="g", family=4, ordinal=1)].values()
+        worker._checked(task, Result("down"))
+        tables.append(worker.table.kernel.table()[id])
+        await worker.apply(config(*protocols))
+        assert (
+            worker.states.keys() == worker.tasks.keys() == {each.key for each in worker.config.checker.virtual_servers}
+        )
+        assert all(task.service in worker.states for task in worker._all_tasks())
+        await successor(worker)
+        worker._checked(task, Result())
+        worker._sync()
+        tables.append(worker.table.kernel.table()[id])
+
+    async def successor(worker: CheckerWorker) -> None:
+        tables.append(worker.table.kernel.table()[id])
+
+    said = run(config("tcp", "udp"), predecessor)
+    assert [
+        each.service for each in said if isinstance(each, RealServerStateChanged) and each.reason == "removing"
+    ] == ([*told, *told])
+    assert [len(each.destinations) for each in tables] == [2, 1, 2]
+    newest = {merge_key(each): each for each in said[:-1] if merge_key(each) is not None}
+    FakeKernel.shared.clear()
+    run(config(*protocols), successor, tuple(newest.values()))
+    assert len(tables[-1].destinations) == 1
+
+
 @pytest.mark.parametrize("still", [True, False])
 def test_timeouts_of_before_are_put_back_by_the_successor(still: bool) -> None:
     """It finds ours in the kernel, which a stop and a reload would leave there."""
