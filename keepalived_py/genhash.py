@@ -16,16 +16,18 @@ from dataclasses import field
 from ipaddress import ip_address
 from typing import NoReturn
 
-import aiohttp
-
 from keepalived_py.records import dataclass
 from workers.checker.http import HttpChecker, HttpClient
-from workers.checker.probe import probe
+from workers.checker.http_answer import HEAD_END, HEAD_LIMIT
+from workers.checker.http_plain import Visit
+from workers.checker.http_request import request
+from workers.checker.probe import Result, probe
 
 from .config.model import CheckTiming, Endpoint, HttpCheck, HttpUrl, TlsSettings
 
 PROGRAM = "genhash"
 PROTOCOLS = ("1.0", "1.0c", "1.1")
+ANY_STATUS = ((0, 999),)
 NO_LIMIT = (1 << 32) / 1e6
 """Seconds; keepalived's timer wraps there, at a little over 71 minutes."""
 
@@ -70,31 +72,41 @@ def _number(low: int, high: int) -> Callable[[str], int]:
     return number
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came: the head as lines, the body as far as it is shown, the digest of all of it."""
+class Everything(Visit):
+    """Takes every answer and makes its digest; `keep`: all of the body is wanted as well."""
 
-    head: list[str] = field(default_factory=list)
-    body: bytearray = field(default_factory=bytearray)
-    md5: hashlib._Hash = field(default_factory=lambda: hashlib.md5(usedforsecurity=False))
+    __slots__ = ("md5", "raw")
+
+    def __init__(self, config: HttpCheck, url: HttpUrl, request: bytes, keep: bool = False) -> None:
+        super().__init__(config, url, request, keep)
+        self.md5 = hashlib.md5(usedforsecurity=False)
+        self.raw = bytearray()
+        """As far as it may have the head in it."""
+
+    def hear(self, data: bytes) -> Result | None:
+        self.raw += data[: HEAD_LIMIT - len(self.raw)]
+        return super().hear(data)
+
+    def take(self, body: bytes) -> None:
+        self.md5.update(body)
+        if self._keep:
+            self.kept += body
+
+    @property
+    def head(self) -> list[str]:
+        return bytes(self.raw).partition(HEAD_END)[0].decode("latin-1").split("\r\n")
 
 
 @dataclass(frozen=True, slots=True)
 class Fetcher(HttpChecker):
-    """HTTP_GET that takes every answer and keeps it."""
+    """HTTP_GET that remembers its visit."""
 
-    answer: Answer = field(default_factory=Answer)
     keep: bool = False
+    visits: list[Everything] = field(default_factory=list)
 
-    async def _judge(self, url: HttpUrl, response: aiohttp.ClientResponse, until: float) -> None:
-        version = response.version or aiohttp.HttpVersion10
-        self.answer.head.append(f"HTTP/{version.major}.{version.minor} {response.status} {response.reason or ''}")
-        for name, value in response.raw_headers:
-            self.answer.head.append((name + b": " + value).decode("latin-1"))
-        async for chunk in self._body(url.path, response):
-            self.answer.md5.update(chunk)
-            if self.keep:
-                self.answer.body.extend(chunk)
+    def _visit(self, url: HttpUrl, keep: bool) -> Everything:
+        self.visits.append(Everything(self.config, url, request(self.config, url), self.keep))
+        return self.visits[-1]
 
 
 def check_of(args: argparse.Namespace) -> HttpCheck:
@@ -103,21 +115,17 @@ def check_of(args: argparse.Namespace) -> HttpCheck:
     return HttpCheck(
         timing=CheckTiming(connect_timeout=args.timeout),
         endpoint=Endpoint(address=args.server, port=args.port, fwmark=args.fwmark),
-        urls=(HttpUrl(path=args.url, virtualhost=args.use_virtualhost),),
+        urls=(HttpUrl(path=args.url, virtualhost=args.use_virtualhost, statuses=ANY_STATUS),),
         tls=TlsSettings(sni=sni, sni_name=args.use_virtualhost if sni else "") if args.use_ssl else None,
         http_protocol=args.protocol.upper(),
     )
 
 
-async def fetch(check: HttpCheck, keep: bool) -> tuple[Answer, str]:
+async def fetch(check: HttpCheck, keep: bool) -> tuple[Everything | None, str]:
     """One request: the answer, and why there is none ("" when there is)."""
-    client = HttpClient()
-    try:
-        fetcher = Fetcher(check, client, keep=keep)
-        result = await probe(fetcher)
-        return fetcher.answer, result.failure
-    finally:
-        await client.close()
+    fetcher = Fetcher(check, HttpClient(), keep=keep)
+    result = await probe(fetcher)
+    return (fetcher.visits[0] if result.success else None), result.failure
 
 
 def hex_lines(data: bytes) -> Iterator[str]:
@@ -142,11 +150,11 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format=f"{PROGRAM}: %(message)s", stream=sys.stderr)
     started = time.perf_counter()
     answer, failure = asyncio.run(fetch(check_of(args), args.verbose))
-    if failure:
+    if answer is None:
         print(f"{PROGRAM}: {failure}", file=sys.stderr)
         return 1
     if args.verbose:
-        print("header:", *answer.head, "", "body:", *hex_lines(bytes(answer.body)), "", "digest:", sep="\n")
+        print("header:", *answer.head, "", "body:", *hex_lines(bytes(answer.kept)), "", "digest:", sep="\n")
     print(answer.md5.hexdigest())
     if args.verbose:
         print(f"\n{args.url}: {(time.perf_counter() - started) * 1e6:.0f} microseconds")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from dataclasses import field
 
 from h2.config import H2Configuration
@@ -26,10 +25,10 @@ from h2.exceptions import ProtocolError
 from keepalived_py.config.model import GrpcCheck
 from keepalived_py.records import dataclass
 
-from . import http_request, probe
+from . import http_request
 from .http import HttpClient
-from .probe import CheckFailed, CheckNotMade, connect, open_socket
-from .tls import TlsError, server_name
+from .probe import CheckFailed
+from .stream import read, stream
 
 METHOD = "/grpc.health.v1.Health/Check"
 SERVING, STATUS = 1, ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
@@ -111,44 +110,24 @@ class GrpcChecker:
 
     async def check(self) -> None:
         endpoint = self.config.endpoint
-        with open_socket(endpoint) as sock:
-            await connect(sock, endpoint)
-            context, name = self._tls()
-            try:
-                reader, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname=name)
-            except OSError as exc:
-                raise probe.failure("TLS", exc) from exc
+        secured = self.client.secured(self.config.tls, endpoint.address, "", "h2")
+        async with stream(endpoint, secured) as (reader, writer):
             try:
                 await self._ask(reader, writer)
             except ProtocolError as exc:
                 raise CheckFailed(f"HTTP/2: {str(exc) or type(exc).__name__}"[:200]) from exc
-            except OSError as exc:
-                raise probe.failure("receive", exc) from exc
-            finally:
-                writer.transport.abort()
-
-    def _tls(self) -> tuple[ssl.SSLContext | None, str | None]:
-        """Raises CheckNotMade."""
-        tls = self.config.tls
-        if tls is None:
-            return None, None
-        try:
-            return self.client.tls.context(tls, "h2"), server_name(tls, "", self.config.endpoint.address)
-        except TlsError as exc:
-            raise CheckNotMade(str(exc)) from exc
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Raises CheckFailed, ProtocolError and OSError."""
         connection = _Connection()
         connection.initiate_connection()
-        stream = connection.get_next_available_stream_id()
-        connection.send_headers(stream, self._headers())
-        connection.send_data(stream, request(self.config.service), end_stream=True)
-        answer = Answer(stream)
+        number = connection.get_next_available_stream_id()
+        connection.send_headers(number, self._headers())
+        connection.send_data(number, request(self.config.service), end_stream=True)
+        answer = Answer(number)
         while not answer.ended:
             writer.write(connection.data_to_send())
-            await asyncio.sleep(0)  # one that floods us must not keep the deadline from being noticed
-            data = await reader.read(CHUNK)
+            data = await read(reader, CHUNK)
             if not data:
                 raise CheckFailed("the server closed the connection")
             for event in connection.receive_data(data):

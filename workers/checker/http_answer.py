@@ -15,7 +15,7 @@ BODILESS = (204, 304)
 NO_BODY = tuple(b"%d" % status for status in BODILESS)
 STATUS = re.compile(rb"HTTP/\d\.\d ([1-9]\d\d)(?: |\r)").match
 ORDINARY = re.compile(
-    rb"HTTP/\d\.\d ([2-9]\d\d)(?: [^\r]*)?\r\n"
+    rb"(?-i:HTTP)/\d\.\d ([2-9]\d\d)(?: [^\r]*)?\r\n"
     rb"(?:(?!content-length:|transfer-encoding:)[^\r]+\r\n)*"
     rb"content-length:[ \t]*(\d{1,18})[ \t]*\r\n"
     rb"(?:(?!transfer-encoding:)[^\r]+\r\n)*\r\n",

@@ -1,6 +1,7 @@
 """HTTP_GET over plain connections (checker-behaviour.md 4): judged by status and digest, made without aiohttp.
 
-There may be thousands a second. What needs TLS, a kept connection or a pattern is the business of http.py.
+There may be thousands a second. What needs TLS or a pattern is the business of http.py, a kept connection that of
+http_kept.py.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from .probe import WELL, Result
 logger = logging.getLogger(__name__)
 
 
+KEPT_LIMIT = 1 << 20
+"""Bytes of a body in which a pattern is looked for."""
 _told: dict[tuple[Endpoint, str], int] = {}
 """Bytes that bodies were too short by when that was said last."""
 
@@ -64,12 +67,13 @@ class PlainHttpChecker(ConnectionChecker):
 
 
 class Visit(Dialogue):
-    """`url` is asked for."""
+    """`url` is asked for; `keep`: the beginning of the body is wanted as well."""
 
-    __slots__ = ("_answer", "_config", "_digest", "_url")
+    __slots__ = ("_answer", "_config", "_digest", "_keep", "_url", "kept", "size")
 
-    def __init__(self, config: HttpCheck, url: HttpUrl, request: bytes) -> None:
-        self._config, self._url = config, url
+    def __init__(self, config: HttpCheck, url: HttpUrl, request: bytes, keep: bool = False) -> None:
+        self._config, self._url, self._keep = config, url, keep
+        self.kept, self.size = bytearray(), 0
         self._answer = Answer(url.method == "HEAD")
         self._digest = hashlib.md5(usedforsecurity=False) if url.digest else None
         self.opening = request
@@ -85,9 +89,16 @@ class Visit(Dialogue):
             return self._failed(f"status {answer.status}")
         if broken:
             return self._failed(broken)
+        self.take(body)
+        return self._verdict() if answer.ended else None
+
+    def take(self, body: bytes) -> None:
+        """One more part of the body."""
         if self._digest is not None:
             self._digest.update(body)
-        return self._verdict() if answer.ended else None
+        if self._keep:
+            self.size += len(body)
+            self.kept += body[: KEPT_LIMIT - len(self.kept)]
 
     def _wanted(self, status: int) -> bool:
         for low, high in self._url.statuses:  # noqa: SIM110  (any() takes twice as long)

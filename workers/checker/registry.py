@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from keepalived_py.config.model import (
     BfdCheck,
     Check,
@@ -23,6 +21,7 @@ from .connections import AnyChecker
 from .followed import Followed
 from .http import HttpChecker, HttpClient
 from .http_plain import PlainHttpChecker, is_plain
+from .http_request import keeps_connection
 from .misc import MiscChecker
 from .ping import PingChecker
 from .smtp import SmtpChecker
@@ -42,8 +41,11 @@ def make_checkers(config: Check, real: RealServer, client: HttpClient, followed:
 def _http(config: HttpCheck, number: int, client: HttpClient) -> AnyChecker:
     if is_plain(config, number):
         return PlainHttpChecker(config, number)
-    import_module("workers.checker.http_session")  # loaded in the first check it would hold up others
-    return HttpChecker(config, client, number)
+    if not keeps_connection(config):
+        return HttpChecker(config, client, number)
+    from .http_kept import KeptHttpChecker  # aiohttp is 10 MB in each process that loads it
+
+    return KeptHttpChecker(config, client, number)
 
 
 def _single(config: SingleCheck, real: RealServer, client: HttpClient, followed: Followed) -> AnyChecker:

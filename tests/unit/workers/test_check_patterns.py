@@ -12,7 +12,8 @@ import pytest
 from keepalived_py.config.model import CheckTiming, HttpCheck, HttpUrl
 from tests.unit.workers.helpers_check import ON_TIME, PATIENT, TIMING, Make, Serve, against, peak_memory
 from workers.checker import searcher
-from workers.checker.http import BODY_LIMIT, HttpChecker
+from workers.checker.http import HttpChecker
+from workers.checker.http_plain import KEPT_LIMIT
 
 HEAD = b"HTTP/1.0 200 OK\r\n\r\n"
 
@@ -60,9 +61,9 @@ def test_the_status_is_looked_at_first() -> None:
 
 
 def test_a_pattern_is_looked_for_in_a_limited_part() -> None:
-    result, _ = against(answer(HEAD, bytes(BODY_LIMIT), b"well"), check("well"))
-    assert result.failure == f"/x: the pattern is not in the first {BODY_LIMIT} bytes of the body"
-    assert against(answer(HEAD, bytes(BODY_LIMIT - 4), b"well"), check("well"))[0].success
+    result, _ = against(answer(HEAD, bytes(KEPT_LIMIT), b"well"), check("well"))
+    assert result.failure == f"/x: the pattern is not in the first {KEPT_LIMIT} bytes of the body"
+    assert against(answer(HEAD, bytes(KEPT_LIMIT - 4), b"well"), check("well"))[0].success
 
 
 def test_a_pattern_that_costs_too_much_is_a_failure_and_stalls_nothing() -> None:

@@ -14,10 +14,13 @@ from keepalived_py.config.dump import dump
 from keepalived_py.config.load import LoadOptions, load
 from keepalived_py.config.model import HttpCheck
 from tests.unit.workers.helpers_check import PATIENT, against, alone, endpoint
-from workers.checker.http import HttpChecker
+from workers.checker.http import HttpChecker, HttpClient
+from workers.checker.http_kept import KeptHttpChecker
 from workers.checker.http_plain import PlainHttpChecker
 from workers.checker.http_request import SECRETS, host
 
+AnyHttp = PlainHttpChecker | HttpChecker | KeptHttpChecker
+KINDS: tuple[type[AnyHttp], ...] = (PlainHttpChecker, HttpChecker, KeptHttpChecker)
 FILE = """
 virtual_server 192.0.2.1 80 {{
     protocol TCP
@@ -52,14 +55,24 @@ def configured(tmp_path: Path, url: str = "", check: str = "") -> HttpCheck:
 
 
 def request_of(config: HttpCheck) -> str:
-    """The whole request, as a server that answers 200 gets it; both ways of making it say the same."""
-    plain, other = (_request_of(config, kind) for kind in (PlainHttpChecker, HttpChecker))
-    assert plain.split("\r\n")[0] == other.split("\r\n")[0]
-    assert sorted(plain.split("\r\n")) == sorted(other.split("\r\n"))
-    return plain
+    """The whole request, as a server that answers 200 gets it; all ways of making it say the same.
+
+    Where connections are kept Host is the first header.
+    """
+    plain, other = (_request_of(config, kind) for kind in KINDS[:2])
+    assert plain == other
+    newer = replace(config, http_protocol="1.1", keep_alive=True)
+    plain, kept = (_request_of(newer, kind) for kind in KINDS[::2])
+    assert plain.split("\r\n")[0] == kept.split("\r\n")[0]
+    assert sorted(plain.split("\r\n")) == sorted(kept.split("\r\n"))
+    return other
 
 
-def _request_of(config: HttpCheck, kind: type[PlainHttpChecker | HttpChecker]) -> str:
+def checker(kind: type[AnyHttp], config: HttpCheck, client: HttpClient) -> AnyHttp:
+    return PlainHttpChecker(config) if kind is PlainHttpChecker else kind(config, client)
+
+
+def _request_of(config: HttpCheck, kind: type[AnyHttp]) -> str:
     seen: list[bytes] = []
     ports: list[str] = []
 
@@ -69,10 +82,9 @@ def _request_of(config: HttpCheck, kind: type[PlainHttpChecker | HttpChecker]) -
         seen.append(head + await reader.readexactly(size))
         writer.write(b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n")
 
-    def make(target: Any, client: Any) -> PlainHttpChecker | HttpChecker:
+    def make(target: Any, client: Any) -> AnyHttp:
         ports.append(f":{target.port}")
-        found = replace(config, endpoint=target, timing=PATIENT)
-        return HttpChecker(found, client) if kind is HttpChecker else PlainHttpChecker(found)
+        return checker(kind, replace(config, endpoint=target, timing=PATIENT), client)
 
     result, _ = against(serve, make)
     assert result.failure == ""
@@ -124,8 +136,8 @@ def test_headers_take_the_place_of_ours_and_may_come_twice(tmp_path: Path) -> No
     assert text.lower().count("content-type") == 1
 
 
-@pytest.mark.parametrize("kind", [PlainHttpChecker, HttpChecker])
-def test_bytes_that_are_no_characters(tmp_path: Path, kind: type[PlainHttpChecker | HttpChecker]) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_bytes_that_are_no_characters(tmp_path: Path, kind: type[AnyHttp]) -> None:
     """They are sent as they stand, but by aiohttp, which would leave them out."""
     url = configured(tmp_path, "method POST\nbody x").urls[0]
     for changes in (
@@ -141,12 +153,11 @@ def test_bytes_that_are_no_characters(tmp_path: Path, kind: type[PlainHttpChecke
             got.append(await reader.readuntil(b"\r\n\r\n") + await reader.readexactly(1))
             writer.write(b"HTTP/1.0 200 OK\r\n\r\n")
 
-        def make(to: Any, client: Any, config: HttpCheck = config) -> PlainHttpChecker | HttpChecker:
-            found = replace(config, endpoint=to, timing=PATIENT)
-            return HttpChecker(found, client) if kind is HttpChecker else PlainHttpChecker(found)
+        def make(to: Any, client: Any, config: HttpCheck = config) -> AnyHttp:
+            return checker(kind, replace(config, endpoint=to, timing=PATIENT), client)
 
         result, _ = against(serve, make)
-        if kind is PlainHttpChecker or "body" in changes:
+        if kind is not KeptHttpChecker or "body" in changes:
             assert (result.failure, got[0].count(b"\xff")) == ("", 1)
         else:
             assert (result.made, got) == (False, [])
@@ -179,7 +190,8 @@ def test_a_secret_that_is_a_fifo_holds_nobody_up(tmp_path: Path) -> None:
 def expect_not_made(tmp_path: Path, auth: str, secret: Path, why: str) -> None:
     line = f"basic_auth_file {secret}" if auth == "basic" else f"bearer_token_file {secret}"
     config = configured(tmp_path, check=line)
-    for result, _ in (alone(lambda client: HttpChecker(config, client)), alone(lambda _: PlainHttpChecker(config))):
+    for kind in KINDS:
+        result, _ = alone(lambda client, kind=kind: checker(kind, config, client))  # type: ignore[misc]
         assert (result.failure, result.made) == (why, False)
 
 
@@ -200,11 +212,15 @@ def test_nonsense_is_refused(tmp_path: Path, line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("check", "connections", "header"),
-    [("http_protocol 1.1\nkeep_alive", 1, False), ("http_protocol 1.1", 3, True), ("http_protocol 1.0C", 3, True)],
+    ("check", "kind", "connections", "header"),
+    [
+        ("http_protocol 1.1\nkeep_alive", KeptHttpChecker, 1, False),
+        ("http_protocol 1.1", HttpChecker, 3, True),
+        ("http_protocol 1.0C", HttpChecker, 3, True),
+    ],
 )
 def test_a_connection_is_kept_where_that_is_asked_for(
-    tmp_path: Path, check: str, connections: int, header: bool
+    tmp_path: Path, check: str, kind: type[AnyHttp], connections: int, header: bool
 ) -> None:
     config = configured(tmp_path, check=check)
     opened: list[bytes] = []
@@ -224,9 +240,10 @@ def test_a_connection_is_kept_where_that_is_asked_for(
         limit = PATIENT.connect_timeout
 
         def __init__(self, target: Any, client: Any) -> None:
-            self.checker = HttpChecker(replace(config, endpoint=target, timing=PATIENT), client)
+            self.checker = checker(kind, replace(config, endpoint=target, timing=PATIENT), client)
 
         async def check(self) -> None:
+            assert not isinstance(self.checker, PlainHttpChecker)
             for _ in range(3):
                 await self.checker.check()
 
@@ -236,8 +253,13 @@ def test_a_connection_is_kept_where_that_is_asked_for(
     assert all((b"Connection: close" in head) is header for head in heads)
 
 
-@pytest.mark.parametrize(("check", "connections"), [("", 1), ("http_protocol 1.1\nkeep_alive", 2)])
-def test_one_that_hangs_up_has_failed_at_once(tmp_path: Path, check: str, connections: int) -> None:
+@pytest.mark.parametrize(
+    ("check", "kind", "connections"),
+    [("", HttpChecker, 1), ("http_protocol 1.1\nkeep_alive", KeptHttpChecker, 2)],
+)
+def test_one_that_hangs_up_has_failed_at_once(
+    tmp_path: Path, check: str, kind: type[AnyHttp], connections: int
+) -> None:
     """Only a connection that was kept may have gone meanwhile, for which a second one is made."""
     opened: list[bytes] = []
 
@@ -245,7 +267,7 @@ def test_one_that_hangs_up_has_failed_at_once(tmp_path: Path, check: str, connec
         opened.append(await reader.readuntil(b"\r\n\r\n"))
 
     config = configured(tmp_path, check=check)
-    result, _ = against(serve, lambda to, client: HttpChecker(replace(config, endpoint=to, timing=PATIENT), client))
+    result, _ = against(serve, lambda to, client: checker(kind, replace(config, endpoint=to, timing=PATIENT), client))
     assert result.failure == "/: the server closed the connection"
     assert len(opened) == connections
 
@@ -276,7 +298,7 @@ def test_a_connection_on_which_answers_pile_up_is_closed(tmp_path: Path, first: 
         limit = PATIENT.connect_timeout
 
         def __init__(self, target: Any, client: Any) -> None:
-            self.checker = HttpChecker(replace(config, endpoint=target, timing=PATIENT), client)
+            self.checker = KeptHttpChecker(replace(config, endpoint=target, timing=PATIENT), client)
 
         async def check(self) -> None:
             try:

@@ -26,10 +26,11 @@ from keepalived_py.config.model import (
 from keepalived_py.values import ip_address
 from tests.unit.workers import helpers_check
 from tests.unit.workers.helpers_check import TIMING, alone, endpoint
-from workers.checker import http_session, probe
+from workers.checker import http_kept, probe
 from workers.checker.dns import DnsChecker
 from workers.checker.grpc import GrpcChecker
 from workers.checker.http import HttpChecker, HttpClient
+from workers.checker.http_kept import KeptHttpChecker
 from workers.checker.http_plain import PlainHttpChecker
 from workers.checker.ping import PingChecker
 from workers.checker.probe import Result
@@ -42,6 +43,9 @@ URLS = (HttpUrl(path="/"),)
 MAKE: dict[str, Callable[[Endpoint, Any], Any]] = {
     "TCP_CHECK": lambda to, client: TcpChecker(TcpCheck(timing=TIMING, endpoint=to)),
     "HTTP_GET": lambda to, client: HttpChecker(HttpCheck(timing=TIMING, endpoint=to, urls=URLS), client),
+    "HTTP_GET, kept": lambda to, client: KeptHttpChecker(
+        HttpCheck(timing=TIMING, endpoint=to, urls=URLS, http_protocol="1.1", keep_alive=True), client
+    ),
     "HTTP_GET, plain": lambda to, client: PlainHttpChecker(HttpCheck(timing=TIMING, endpoint=to, urls=URLS)),
     "SSL_GET": lambda to, client: HttpChecker(
         HttpCheck(timing=TIMING, endpoint=to, urls=URLS, tls=TlsSettings()), client
@@ -69,7 +73,7 @@ def test_sockets_are_bound_and_marked(name: str, monkeypatch: pytest.MonkeyPatch
         )
 
     monkeypatch.setattr(probe, "prepare_socket", record)
-    monkeypatch.setattr(http_session, "prepare_socket", record)
+    monkeypatch.setattr(http_kept, "prepare_socket", record)
     target = endpoint(1, bindto=ip_address("127.0.0.9"), bind_port=4321, bind_if="lo", fwmark=7)
     result, _ = alone(lambda client: MAKE[name](target, client))
     assert result.made, result

@@ -77,6 +77,7 @@ def test_a_body_that_is_too_short_is_no_error() -> None:
         (b"HTTP/1.1 200 OK\n\n", "the server closed the connection"),
         (b"SSH-2.0-OpenSSH\r\n", "no answer in HTTP"),
         (b"http/1.1 200 OK\r\n\r\n", "no answer in HTTP"),
+        (b"http/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "no answer in HTTP"),
         (b"\r\n" + OK + b"\r\n", "no answer in HTTP"),
         (b"HTTP/1.1 2000 OK\r\n\r\n", "no answer in HTTP"),
         (b"HTTP/1.1 20 OK\r\n\r\n", "no answer in HTTP"),
