@@ -139,7 +139,6 @@ class CheckBuilder:
                 f"min_reply_length {least} is above max_reply_length {most}, so the check always fails",
                 draft.at("min_reply_length"),
                 1,
-                Severity.LINT,
             )
         yield UdpCheck(
             timing=self.timing(draft),
@@ -206,6 +205,7 @@ class CheckBuilder:
                     f"regex_max_offset {most} is below regex_min_offset {least}; both are dropped",
                     url.at("regex_max_offset"),
                     1,
+                    Severity.LINT,
                 )
                 least, most = 0, None
             self._try_pattern(url)

@@ -33,7 +33,7 @@ from .lexer import EscapeError, split_shell_words
 from .links import reported
 from .model import Forwarding, GroupRange, Script
 from .problems import Severity
-from .schema import Bad, Context, Keyword, MissingParameter, Section
+from .schema import Bad, Context, Converter, Keyword, MissingParameter, Section
 from .scripts import SCRIPT, make_script, remembered
 from .tree import Statement
 
@@ -243,6 +243,19 @@ def _stack(statement: Statement, context: Context) -> tuple[int, int]:
     return start, most
 
 
+def _only_told(convert: Converter) -> Converter:
+    """keepalived logs what is wrong about a pattern, but finds no fault with the file (checker-behaviour.md 4)."""
+
+    def told(statement: Statement, context: Context) -> Any:
+        try:
+            return convert(statement, context)
+        except Bad as bad:
+            bad.severity = Severity.LINT
+            raise
+
+    return told
+
+
 _URL = (
     Keyword("path", word, "PATH", "Request target."),
     Keyword("digest", _digest, "MD5", "What the body must hash to.", range="32 hexadecimal digits", once=True),
@@ -256,26 +269,26 @@ _URL = (
         field="statuses",
     ),
     Keyword("virtualhost", word, "NAME", "Host header.", default="checker's"),
-    Keyword("regex", _regex, "PATTERN", "What must be found in the body."),
+    Keyword("regex", _only_told(_regex), "PATTERN", "What must be found in the body."),
     Keyword("regex_no_match", flag(True), "", "It must not be found.", default="off"),
-    Keyword("regex_options", _regex_options, "OPTION ...", "How the pattern is compiled."),
+    Keyword("regex_options", _only_told(_regex_options), "OPTION ...", "How the pattern is compiled."),
     Keyword(
         "regex_min_offset",
-        integer(0, UINT32),
+        _only_told(integer(0, UINT32)),
         "N",
         "A match must not begin before this byte.",
         default="0",
     ),
     Keyword(
         "regex_max_offset",
-        integer(0, UINT32),
+        _only_told(integer(0, UINT32)),
         "N",
         "A match must begin at or before this byte.",
         default="none",
     ),
     Keyword(
         "regex_stack",
-        _stack,
+        _only_told(_stack),
         "START MAX",
         "Accepted; here patterns are bounded by time.",
         default="library's",

@@ -268,6 +268,9 @@ MISTAKES: list[tuple[str, str, str, int]] = [
     ("url", "regex_min_offset 9\nregex_max_offset 3", "bad-range", 0),
     ("url", "regex a b", "extra-words", 9),
     ("url", "regex a(b", "bad-pattern", 7),
+    ("url", "regex_max_offset abc", "not-a-number", 18),
+    ("url", "regex_stack 2 1", "bad-range", 13),
+    ("real", "UDP_CHECK {\nrequire_reply\nmin_reply_length 9\nmax_reply_length 8\n}", "bad-range", 0),
 ]
 
 
@@ -308,6 +311,26 @@ def test_a_mistake_is_found_at_its_place(tmp_path: Path, where: str, text: str, 
     elif column == 0:
         assert found[0].at.line in range(first, first + text.count("\n") + 1), found[0].render()
     assert found[0].at.text == whole.splitlines()[found[0].at.line - 1]
+
+
+@pytest.mark.parametrize(
+    ("where", "text", "status"),
+    [
+        ("url", "regex", 0),
+        ("url", "regex a b", 0),
+        ("url", "regex a(b", 0),
+        ("url", "regex a\nregex_options", 0),
+        ("url", "regex_min_offset 9\nregex_max_offset 3", 0),
+        ("url", "regex_min_offset -1", 0),
+        ("url", "regex_max_offset abc", 0),
+        ("url", "regex_stack 2 1", 0),
+        ("url", "digest 12", 5),
+        ("real", "UDP_CHECK {\nrequire_reply\nmin_reply_length 9\nmax_reply_length 8\n}", 5),
+    ],
+)
+def test_what_is_wrong_about_a_pattern_weighs_nothing(tmp_path: Path, where: str, text: str, status: int) -> None:
+    """As with keepalived 2.2.7; other mistakes do, and a reload with them is refused."""
+    assert findings(tmp_path, place(where, text)[0]).problems.exit_status() == status
 
 
 @pytest.mark.parametrize(
