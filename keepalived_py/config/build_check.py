@@ -8,7 +8,7 @@ from typing import Any
 from keepalived_py.values import IPAddress, Protocol, RealKey, ServiceKey
 
 from .build_checkers import CheckBuilder
-from .converters import parse_address, parse_integer
+from .converters import parse_integer, parse_server_address, server_address
 from .model import (
     MOST_SERVICES,
     BfdCheck,
@@ -159,7 +159,7 @@ class ServerBuilder:
         elif words[1] == "fwmark":
             self.fwmark = parse_integer(words[2], 0, 2**32 - 1, 2)
         else:
-            self.address = parse_address(words[1])
+            self.address = server_address(self.draft.head, self.context)
             self.port = parse_integer(words[2], 0, 65535, 2) if len(words) > 2 else 0
 
     def _key(self, protocol: Protocol) -> ServiceKey:
@@ -208,7 +208,7 @@ class ServerBuilder:
         families = []
         for real in self.draft.many("real_server"):
             try:
-                address = parse_address(real.head.words[1])
+                address, _ = parse_server_address(real.head.words[1])
             except (Bad, IndexError):
                 continue
             if real.get("forwarding", self.forwarding).method != "TUN":
@@ -345,7 +345,7 @@ class ServerBuilder:
         words = real.head.words
         if len(words) < 2:
             raise MissingParameter(words[0])
-        address = parse_address(words[1])
+        address = server_address(real.head, self.context)
         port = parse_integer(words[2], 0, 65535, 2) if len(words) > 2 else 0  # 0 is as good as none
         values, server = real.values, self.draft
         forwarding = values.get("forwarding", self.forwarding)

@@ -165,6 +165,25 @@ def address(statement: Statement, context: Context) -> IPAddress:
     return parse_address(need(statement))
 
 
+def parse_server_address(text: str) -> tuple[IPAddress, str]:
+    """An address of the checker, and what stands behind it: a length or range, which means nothing. Raises Bad."""
+    try:
+        return parse_address(text), ""
+    except Bad:
+        plain = re.split("[/-]", text, maxsplit=1)[0]
+        if plain == text:
+            raise
+    return parse_address(plain), text[len(plain) :]
+
+
+def server_address(statement: Statement, context: Context) -> IPAddress:
+    """That in the first word, read as keepalived does."""
+    found, rest = parse_server_address(need(statement))
+    if rest:
+        context.report("extra-words", f"'{rest}' behind an address is ignored", statement, 1, Severity.LINT)
+    return found
+
+
 def parse_prefix(text: str, index: int = 1) -> tuple[IPAddress, int | None]:
     """`ADDRESS[/LENGTH]`. Raises Bad."""
     plain, slash, length = text.partition("/")

@@ -13,7 +13,6 @@ from .converters import (
     TIMER_MAX,
     UINT32,
     absolute_path,
-    address,
     boolean,
     choice,
     flag,
@@ -26,6 +25,7 @@ from .converters import (
     parse_integer,
     port,
     seconds,
+    server_address,
     shell_words,
     word,
 )
@@ -85,7 +85,7 @@ def _granularity(statement: Statement, context: Context) -> tuple[int, int]:
 
 def _target(statement: Statement, context: Context) -> tuple[IPAddress, int]:
     """`IPADDR [PORT]`; port 0 when it is missing."""
-    found = parse_address(need(statement))
+    found = server_address(statement, context)
     return found, parse_integer(statement.words[2], 0, 65535, 2) if len(statement.words) > 2 else 0
 
 
@@ -163,9 +163,9 @@ _TIMING_CHECK = (
     ),
 )
 _ENDPOINT = (
-    Keyword("connect_ip", address, "IPADDR", "Where to connect.", default="real server's address"),
+    Keyword("connect_ip", server_address, "IPADDR", "Where to connect.", default="real server's address"),
     Keyword("connect_port", port, "PORT", "Port to connect to.", default="real server's port"),
-    Keyword("bindto", address, "IPADDR", "Source address."),
+    Keyword("bindto", server_address, "IPADDR", "Source address."),
     Keyword("bind_port", port, "PORT", "Source port; needs bindto."),
     Keyword("bind_if", interface, "IFNAME", "Interface to bind the socket to."),
     Keyword(

@@ -313,6 +313,39 @@ def test_a_mistake_is_found_at_its_place(tmp_path: Path, where: str, text: str, 
     assert found[0].at.text == whole.splitlines()[found[0].at.line - 1]
 
 
+SUFFIXED = """
+virtual_server 10.0.0.1{0} 80 {{
+    delay_loop 5
+    lvs_sched rr
+    lvs_method NAT
+    protocol TCP
+    sorry_server 10.0.0.3{0} 80
+    real_server 10.0.0.2{0} 80 {{
+        TCP_CHECK {{
+            connect_ip 10.0.0.4{0}
+            bindto 10.0.0.5{0}
+        }}
+    }}
+}}
+virtual_server fwmark 7 {{
+    lvs_sched rr
+    lvs_method NAT
+    real_server 2001:db8::2{0} 80 {{
+    }}
+}}
+"""
+
+
+@pytest.mark.parametrize("suffix", ["/32", "/abc", "/", "-9"])
+def test_what_stands_behind_an_address_of_the_checker_is_ignored(tmp_path: Path, suffix: str) -> None:
+    """As by keepalived 2.2.7; without its virtual server the file would serve nobody."""
+    plain, suffixed = (findings(tmp_path, SUFFIXED.format(each)) for each in ("", suffix))
+    assert suffixed.config == plain.config
+    assert suffixed.problems.exit_status() == 0
+    told = sorted(each.at.line for each in weighty(suffixed) if each.id == "extra-words" and each.at is not None)
+    assert told == [number for number, line in enumerate(SUFFIXED.splitlines(), 1) if "{0}" in line]
+
+
 @pytest.mark.parametrize(
     ("where", "text", "status"),
     [
