@@ -286,6 +286,27 @@ def test_a_certificate_of_nonsense(junk: bytes) -> None:
         not_after(junk)
 
 
+@pytest.mark.parametrize("status", [200, 500])
+def test_the_end_of_tls_is_said(pki: Path, status: int) -> None:
+    """Whatever the verdict, and without waiting for that of the other side."""
+    heard: list[bytes] = []
+
+    def serve() -> None:
+        sock, _ = listener.accept()
+        with server_context(pki).wrap_socket(sock, server_side=True, suppress_ragged_eofs=False) as secure:
+            secure.recv(4096)
+            secure.sendall(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)
+            heard.append(secure.recv(100))  # SSLEOFError when it is not
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        result, _ = alone(lambda client: check()(endpoint(listener.getsockname()[1]), client))
+        thread.join()
+    assert result.failure == ("" if status == 200 else "/: status 500")
+    assert heard == [b""]
+
+
 ODD = {
     "longer than it says": b"Content-Length: 4\r\n\r\nwell and more",
     "two lengths": b"Content-Length: 4\r\nContent-Length: 9\r\n\r\nwell",
