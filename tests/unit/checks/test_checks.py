@@ -112,7 +112,7 @@ def test_an_equal_checker_carries_on() -> None:
 
 @pytest.mark.parametrize(("before", "after", "up"), [(True, False, True), (False, True, True), (True, True, False)])
 def test_a_checker_that_has_not_run_has_no_opinion(before: bool, after: bool, up: bool) -> None:
-    """Without alpha it begins as up; what is up stays up. Seen of keepalived 2.2.7."""
+    """Without alpha it begins as up; what is up stays up."""
     old, new = (CheckerState(CheckTiming(alpha=alpha)) for alpha in (before, after))
     new.adopt(old)
     assert (new.up, new.has_run) == (up, False)
