@@ -216,9 +216,10 @@ class ServerBuilder:
             families.append(address.version)
         if self.draft.has("sorry_server"):
             method = self.draft.get("sorry_server_lvs_method", self.forwarding).method
-            version = int(self.draft.get("sorry_server")[0].version)
+            address, _ = self.draft.get("sorry_server")
             if method != "TUN":
-                return version
+                return int(address.version)
+            families.append(address.version)
         return families[0] if len(set(families)) == 1 else 4
 
     # how it works -------------------------------------------------------------------------------------------------

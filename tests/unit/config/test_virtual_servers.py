@@ -88,6 +88,8 @@ def test_nor_does_a_group_with_an_address_without_a_port(
         (["sorry_server fd01::9", "real_server 10.1.0.1 80 {\nlvs_method TUN\n}"], 6),
         (["lvs_method TUN", V6, "real_server fd01::2 {\n}"], 6),
         (["lvs_method TUN", V6, V4], 4),
+        (["lvs_method TUN", V6, "sorry_server fd01::9"], 6),
+        (["lvs_method TUN", V6, "sorry_server 10.1.0.9"], 4),
         ([V6], 6),
     ],
 )
