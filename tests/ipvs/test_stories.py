@@ -20,7 +20,7 @@ import pytest
 from tests.ipvs.compare import wait
 from tests.ipvs.story import Story, story
 from tests.ipvs.telling import Scene, complaints, many, shows
-from tests.ipvs.twins import Twins
+from tests.ipvs.twins import Twins, rows
 from tests.netns.rig import OURS, Rig
 
 pytestmark = pytest.mark.ipvs
@@ -67,9 +67,11 @@ class Player:
         ours = self.twins.daemons[OURS]
         match what:
             case "kill":
-                killed = ours.pid_of("checkers")
+                killed, before = ours.pid_of("checkers"), rows(self.twins.hosts[OURS])
                 os.kill(killed, signal.SIGKILL)
                 wait(lambda: (ours.directory / "checkers.pid").exists() and ours.pid_of("checkers") != killed, 60)
+                # the successor knows what scripts said, though they have not run again
+                Rig.holds(lambda: rows(self.twins.hosts[OURS]) == before, 1.5)
             case "refuse":
                 ours.rewrite(self.scene.texts[-1].replace("weight 1\n", "weight 99\n") + "virtual_server {\n")
                 refused = ours.log.count(REFUSED)
