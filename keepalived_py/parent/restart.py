@@ -7,7 +7,7 @@ from dataclasses import field
 from keepalived_py.records import dataclass
 from keepalived_py.values import ExitCode
 
-PERMANENT = (ExitCode.FATAL, ExitCode.CONFIG, ExitCode.NO_PERMISSION)
+PERMANENT = {ExitCode.FATAL: "FATAL", ExitCode.CONFIG: "CONFIG", ExitCode.NO_PERMISSION: "missing permission"}
 HEALTHY_AFTER = 60.0
 MAX_DELAY = 60.0
 
@@ -21,7 +21,7 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Stop the daemon with exit code `code`."""
+    """Stop the daemon with exit code `code`; `reason` is what to say of the worker."""
 
     code: int
     reason: str
@@ -38,9 +38,9 @@ class RestartPolicy:
     def child_exited(self, code: int, ran_for: float) -> Restart | GiveUp:
         """`code` is the exit code, or minus the signal that ended the worker; `ran_for` in seconds."""
         if code in PERMANENT:
-            return GiveUp(code, f"permanent error {ExitCode(code).name}")
+            return GiveUp(code, f"exited with permanent error {PERMANENT[ExitCode(code)]}. Terminating")
         if not self.respawn:
-            return GiveUp(0, "respawning is switched off")
+            return GiveUp(0, "died: Exiting")
         delay = 0.0 if ran_for >= HEALTHY_AFTER else self._next
         self._next = min(2 * delay or 1.0, MAX_DELAY)
         return Restart(delay)

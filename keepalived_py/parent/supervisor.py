@@ -342,7 +342,7 @@ class Supervisor:
             return  # what was to be new could not be; the daemon goes on as it was
         verdict = role.policy.child_exited(code, now() - child.started)
         if isinstance(verdict, GiveUp):
-            logger.error("%s child process(%d) ended: %s - stopping", NAMES[peer], child.pid, verdict.reason)
+            logger.error("%s child process(%d) %s", NAMES[peer], child.pid, verdict.reason)
             self.exit_code = verdict.code
             if verdict.code and peer is Peer.VRRP:
                 self._withdraw()  # no other worker could do better
@@ -351,11 +351,11 @@ class Supervisor:
             self.request_stop()
             return
         logger.warning(
-            "%s child process(%d) died (%s): Respawning%s",
+            "%s child process(%d) died: Respawning%s (%s)",
             NAMES[peer],
             child.pid,
-            how,
             f" in {verdict.delay:g}s" if verdict.delay else "",
+            how,
         )
         if peer is Peer.VRRP:
             self._loop.call_later(patience(self.reload.current.config, masters(role.reports)), self._withdraw)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
@@ -319,12 +320,14 @@ def test_the_words_of_the_log_are_keepalived_s(pair: Pair, program: str) -> None
     daemon.signal(signal.SIGHUP)
     pair.rig.wait(lambda: "prioritty" in daemon.log, 10)
     worker = daemon.pid_of("vrrp")
-    for asked in (*(number for number, _ in PRINTED), signal.SIGTERM):
+    for asked, words in PRINTED:
         daemon.signal(asked)
-        time.sleep(0.1)
-    daemon.process.wait(10)
+        pair.rig.wait(lambda words=words: f"{words} for process({worker}) on signal" in daemon.log, 5)  # type: ignore[misc]
+    os.kill(worker, signal.SIGKILL)
+    pair.rig.wait(lambda: f"VRRP child process({worker}) died: Respawning" in daemon.log, 5)
+    pair.rig.wait(lambda: daemon.log.count("Starting VRRP child process, pid=") == 2, 5)
+    daemon.stop()
     assert [words for words in WORDS if words not in daemon.log] == []
-    assert [words for _, words in PRINTED if f"{words} for process({worker}) on signal" not in daemon.log] == []
     assert daemon.log.count("Opening file '/") == 2
 
 

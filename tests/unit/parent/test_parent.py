@@ -36,13 +36,13 @@ def test_delays_grow_and_a_healthy_minute_starts_afresh() -> None:
 
 @pytest.mark.parametrize("code", [1, 2, 4])
 def test_permanent_errors_end_the_daemon(code: int) -> None:
+    name = {1: "FATAL", 2: "CONFIG", 4: "missing permission"}[code]
     verdict = RestartPolicy().child_exited(code, 100.0)
-    assert isinstance(verdict, GiveUp)
-    assert verdict.code == code
+    assert verdict == GiveUp(code, f"exited with permanent error {name}. Terminating")
 
 
 def test_respawning_can_be_switched_off() -> None:
-    assert isinstance(RestartPolicy(respawn=False).child_exited(-9, 100.0), GiveUp)
+    assert RestartPolicy(respawn=False).child_exited(-9, 100.0) == GiveUp(0, "died: Exiting")
 
 
 OLD = Config(vrrp=VrrpConfig(instances=(instance(),)))
