@@ -131,7 +131,7 @@ def test_the_checker_has_settings_of_its_own(pair: Pair, monkeypatch: pytest.Mon
     assert resource.prlimit(checker, resource.RLIMIT_RTTIME)[0] == 200000
     assert int(status(checker, "VmLck").split()[0]) > 1000
     assert [comm(checker), comm(vrrp)] == ["balances", "keepalived_vrrp"]
-    pair.rig.wait(lambda: f"Netlink: address {VIP4}/24 added on eth0" in daemon.log, 10)
+    pair.rig.wait(lambda: f"Netlink reflector reports IP {VIP4} added (/24 on eth0)" in daemon.log, 10)
     assert os.sched_getscheduler(vrrp) == os.SCHED_OTHER
     assert os.sched_getaffinity(vrrp) == os.sched_getaffinity(0)
     found = shown.read_text()
@@ -444,12 +444,12 @@ def test_addresses_that_come_and_go_are_logged(pair: Pair, caplog: pytest.LogCap
 
     with inside(pair.one.namespace):
         asyncio.run(scenario())
-    lines = [record.getMessage() for record in caplog.records if "Netlink: address" in record.getMessage()]
-    assert [line for line in lines if "10.0.0.77/32" in line] == [
-        "Netlink: address 10.0.0.77/32 added on eth0",
-        "Netlink: address 10.0.0.77/32 deleted on eth0",
+    lines = [message for message in caplog.messages if "Netlink" in message]
+    assert [line for line in lines if "10.0.0.77" in line] == [
+        "Netlink reflector reports IP 10.0.0.77 added (/32 on eth0)",
+        "Netlink reflector reports IP 10.0.0.77 removed (/32 on eth0)",
     ]
-    assert "Netlink: address fd00::77/128 deleted on eth0" in lines
+    assert "Netlink reflector reports IP fd00::77 removed (/128 on eth0)" in lines
 
 
 def test_a_worker_without_scripts_keeps_what_it_needs_and_gains_nothing(

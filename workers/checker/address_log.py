@@ -33,8 +33,8 @@ def describe(kind: int, body: memoryview) -> str | None:
         interface = socket.if_indextoname(index)
     except OSError:
         interface = f"interface {index}"
-    what = "added" if kind == RTM_NEWADDR else "deleted"
-    return f"Netlink: address {ip_address(bytes(packed))}/{body[1]} {what} on {interface}"
+    what = "added" if kind == RTM_NEWADDR else "removed"
+    return f"Netlink reflector reports IP {ip_address(bytes(packed))} {what} (/{body[1]} on {interface})"
 
 
 class AddressLog:
