@@ -364,8 +364,9 @@ class VirtualRouter:
         if advert.priority == OWNER == self.priority and not self._outranked_by(advert):
             return self._other_owner(advert, now)
         if self._outranked_by(advert):
-            higher = "higher priority" if advert.priority > self.priority else "equal priority, higher address"
-            reason = f"{higher}: {advert.priority} from {advert.source}, ours is {self.priority}"
+            higher, same = f"higher priority {advert.priority}, ours {self.priority}", f"same priority {self.priority}"
+            rank = higher if advert.priority > self.priority else f"{same} but higher IP address than ours"
+            reason = f"Master received advert from {advert.source} with {rank}"
             farewell: list[Effect] = [SendAdvert(self.priority)] if self.config.higher_prio_send_advert else []
             effects = [*farewell, *self._become_backup(now, reason)]
             self._follow(advert, now)

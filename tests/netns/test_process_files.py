@@ -280,7 +280,7 @@ WORDS = (
     "Sending gratuitous ARP on eth0 for 10.0.0.100",
     "(VI_6) setting VIPs",
     "Sending unsolicited Neighbour Advert on eth0 for fe80::100",
-    "higher priority",
+    "Master received advert from 10.0.0.2 with higher priority 200, ours 150",
     "(VI_1) removing VIPs",
     "received priority 0 advertisement",
     "(VI_6) sent 0 priority",

@@ -80,7 +80,7 @@ def test_one_that_yields_takes_all_along() -> None:
     cluster = promoted()
     cluster.post("b", advert(200), 5.0)
     assert cluster.states == ["BACKUP"] * 3
-    reason = "b left MASTER: higher priority: 200 from 192.0.2.5, ours is 100"
+    reason = "b left MASTER: Master received advert from 192.0.2.5 with higher priority 200, ours 100"
     assert cluster.heard[-3:-1] == [("a", GroupDemoted(reason)), ("c", GroupDemoted(reason))]
 
 
