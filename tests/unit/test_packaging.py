@@ -59,6 +59,17 @@ def test_an_installation_that_fails_leaves_the_one_before(tmp_path: Path) -> Non
     assert [path.name for path in (tmp_path / "usr/lib").iterdir()] == ["k"]
 
 
+def test_the_manual_names_what_scripts_find_in_their_environment() -> None:
+    set_by_us = {
+        name
+        for path in (REPOSITORY / "workers").rglob("*.py")
+        for name in re.findall(r'"(KEEPALIVED_[A-Z_]+)"', path.read_text())
+    }
+    assert len(set_by_us) >= 8
+    named = set(re.findall(r"KEEPALIVED_[A-Z_]+", (REPOSITORY / "docs/keepalived-py.conf.5.md").read_text()))
+    assert named == set_by_us
+
+
 def test_the_lsb_header() -> None:
     text = INIT.read_text()
     header = text[text.index("### BEGIN INIT INFO\n") : text.index("### END INIT INFO\n")]
