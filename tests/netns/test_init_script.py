@@ -269,7 +269,7 @@ def test_the_capabilities_of_the_unit_are_enough(service: Service) -> None:
     unit = (REPOSITORY / "conf.d/systemd/keepalived-py.service").read_text()
     names = " ".join(re.findall(r"^CapabilityBoundingSet=(.*)$", unit, re.MULTILINE)).split()
     bounds = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in names)])
-    fifo, told = service.directory / "fifo", service.directory / "told"
+    fifo, told, installed = (service.directory / name for name in ("fifo", "told", "installed"))
     service.directory.chmod(0o755)
     told.touch()
     os.chown(told, 65534, -1)
@@ -280,6 +280,7 @@ def test_the_capabilities_of_the_unit_are_enough(service: Service) -> None:
         "use_vmac\n",
         "no_accept\n",
         f"notify_master \"/bin/sh -c 'id -un >>{told}'\"\n",
+        f'notify_backup "/usr/bin/install -o nobody -m 640 {SCRIPT} {installed}" root\n',
         "track_script {\n S\n }\n",
     )
     service.conf.write_text(
@@ -290,6 +291,7 @@ def test_the_capabilities_of_the_unit_are_enough(service: Service) -> None:
     assert "CapBnd:\t000001ffffffffff" not in Path(f"/proc/{pid}/status").read_text()
     service.pair.rig.wait(lambda: service.host.has(VIP4), 4)
     service.pair.rig.wait(lambda: told.read_text() == "nobody\n", 3)
+    service.pair.rig.wait(lambda: installed.exists() and installed.stat().st_mode & 0o777 == 0o640, 3)
     vrrp = (service.directory / "log_vrrp").read_text
     service.pair.rig.wait(lambda: "timed out" in vrrp() or "timeout" in vrrp(), 4)
     for log in (service.log, vrrp()):

@@ -115,7 +115,7 @@ def test_the_unit_lets_the_daemon_do_its_work() -> None:
     assert "\nType=notify\nNotifyAccess=main\n" in text
     allowed = " ".join(re.findall(r"^CapabilityBoundingSet=(.*)$", text, re.MULTILINE)).split()
     network = {"CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_NET_BIND_SERVICE"}
-    scripts = {"CAP_SETUID", "CAP_SETGID", "CAP_KILL", "CAP_CHOWN", "CAP_DAC_OVERRIDE"}
+    scripts = {"CAP_SETUID", "CAP_SETGID", "CAP_KILL", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_AUDIT_WRITE"}
     assert network | scripts | {"CAP_SYS_NICE", "CAP_IPC_LOCK", "CAP_SYS_RESOURCE"} <= set(allowed)
     (families,) = re.findall(r"^RestrictAddressFamilies=(.*)$", text, re.MULTILINE)
     assert set(families.split()) == {"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK", "AF_PACKET"}
