@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 
 from .keywords_bfd import BFD_INSTANCE
 from .keywords_check import SSL, VIRTUAL_SERVER
@@ -18,7 +19,7 @@ from .keywords_vrrp import (
     VRRP_TRACK_PROCESS,
 )
 from .problems import Severity
-from .schema import Context, Converter, Keyword, Section
+from .schema import ROOT_NAME, Context, Converter, Keyword, Section
 from .tree import Statement
 
 
@@ -53,7 +54,7 @@ def _row(
 
 
 ROOT = Section(
-    "(root)",
+    ROOT_NAME,
     (
         *ROOT_SCALARS,
         _row("global_defs", "{ block }", "Settings of the daemon; may be repeated.", GLOBAL_DEFS),
@@ -126,4 +127,20 @@ def root_section(readers: Mapping[str, Converter | None]) -> Section:
             rows.append(replace(keyword, convert=readers[keyword.name]))
         else:
             rows.append(Keyword(keyword.name, _nothing, raw_block=True, optional_block=True))
-    return Section("(root)", tuple(rows))
+    return Section(ROOT_NAME, tuple(rows))
+
+
+@cache
+def keyword_places() -> Mapping[str, tuple[str, ...]]:
+    """The names of all blocks that each keyword may stand in."""
+    found: dict[str, dict[str, None]] = {}
+    waiting, done = [ROOT], {ROOT_NAME}
+    while waiting:
+        section = waiting.pop(0)
+        for keyword in section.keywords:
+            found.setdefault(keyword.name, {})[section.name] = None
+            inner = keyword.block or keyword.contents
+            if inner is not None and inner.name not in done:
+                done.add(inner.name)
+                waiting.append(inner)
+    return {name: tuple(names) for name, names in found.items()}

@@ -38,7 +38,7 @@ from .iproute_names import ETC_DIR, USR_DIRS, Names
 from .keywords_bfd import BFD_INSTANCE, build_bfd
 from .keywords_check import SSL, VIRTUAL_SERVER, group_entries
 from .keywords_global import GLOBAL_DEFS, ROOT_SCALARS
-from .keywords_root import ROOT, root_section
+from .keywords_root import ROOT, keyword_places, root_section
 from .keywords_vrrp import (
     GARP_GROUP,
     INTERFACE_DELAYS,
@@ -152,7 +152,7 @@ def load(pattern: str = DEFAULT_FILE, options: LoadOptions | None = None) -> Loa
         preprocessor = Preprocessor(reading, problems)
         statements = build(preprocessor.read(pattern), problems)
         machine = options.machine
-        context = Context(problems, interfaces=machine.interfaces, mtus=machine.mtus)
+        context = Context(problems, interfaces=machine.interfaces, mtus=machine.mtus, places=keyword_places)
         reader = _Reader(context, machine if options.lint else None)
         if options.before is not None and options.digests is not None:
             reader.remember(options.before, options.digests)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Any, TypeVar
 
@@ -73,6 +73,8 @@ class Context:
     """MTU by interface, as far as known."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Values that later text depends on (script_user, names defined so far)."""
+    places: Callable[[], Mapping[str, Sequence[str]]] = dict
+    """The blocks that each keyword may stand in, for hints."""
     shared: dict[Any, Any] = field(default_factory=dict)
     """Equal objects are made once: see `share`."""
 
@@ -159,6 +161,9 @@ class Keyword:
     @property
     def target(self) -> str:
         return self.field or self.name
+
+
+ROOT_NAME = "(root)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,9 +295,18 @@ def _refused(keyword: Keyword, statement: Statement, bad: Bad, context: Context)
 def _unknown(section: Section, statement: Statement, context: Context) -> None:
     word = statement.keyword
     # a slow search, and of no use for problems that are only counted
-    near = [] if context.problems.full else _near(section, word)
-    hint = f"did you mean '{near[0]}'?" if near else ""
+    hint = "" if context.problems.full else _meant(section, word, context.places().get(word, ()))
     context.report("unknown-keyword", f"Unknown keyword '{word}'", statement, 0, Severity.SYNTAX, hint)
+
+
+def _meant(section: Section, word: str, places: Sequence[str]) -> str:
+    """A hint for a keyword that is unknown here: `places` are the blocks that know it."""
+    if ROOT_NAME in places:
+        return "it stands outside of all blocks"
+    if places:
+        return f"it belongs into {' or '.join(places[:3])}"
+    near = _near(section, word)
+    return f"did you mean '{near[0]}'?" if near else ""
 
 
 def _near(section: Section, word: str) -> list[str]:

@@ -191,6 +191,9 @@ def test_firewall_marks(tmp_path: Path) -> None:
 
 MISTAKES = [
     ("    prioritee 100", "unknown-keyword", 5, 'did you mean "priority"?'.replace('"', "'")),
+    ("    net_namespace x", "unknown-keyword", 5, "it stands outside of all blocks"),
+    ("    script_user x", "unknown-keyword", 5, "it belongs into global_defs"),
+    ("    connect_port 80", "unknown-keyword", 5, "it belongs into TCP_CHECK or "),
     ("    priority 300", "out-of-range", 14, ""),
     ("    priority abc", "not-a-number", 14, ""),
     ("    priority 100x", "junk-after-number", 14, ""),
