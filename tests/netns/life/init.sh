@@ -74,6 +74,11 @@ test -e $service
 test -s /etc/keepalived/conf.d/one.conf
 code 5 $service start 2>/dev/null
 
+step install again
+unpack
+within 5 has 192.0.2.100
+$service status
+
 step purge
 rm /etc/keepalived/conf.d/one.conf
 dpkg -P keepalived-py
