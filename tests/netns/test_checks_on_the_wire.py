@@ -249,9 +249,10 @@ def sides() -> tuple[Side, Side]:
     return both
 
 
-@pytest.mark.parametrize("name", SUBJECTS)
-def test_the_same_is_said_at_the_same_pace_and_told_at_the_same_time(name: str, sides: tuple[Side, Side]) -> None:
-    ours, theirs = (side.seen(name) for side in sides)
-    assert ours.visits == theirs.visits
-    assert ours.gaps == theirs.gaps
-    assert ours.told == [*(ours.told[:1] if name in UNTOLD else []), *theirs.told]
+def test_the_same_is_said_at_the_same_pace_and_told_at_the_same_time(sides: tuple[Side, Side]) -> None:
+    different = []
+    for name in SUBJECTS:
+        ours, theirs = (side.seen(name) for side in sides)
+        theirs.told[:0] = ours.told[:1] if name in UNTOLD else []
+        different += [f"{name}\n ours   {ours}\n theirs {theirs}"] if ours != theirs else []
+    assert not different, "\n".join(different)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.netns.life import give_up, live
+from tests.netns.rig import patience
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow]
 
@@ -19,17 +22,25 @@ TIME_LIMIT = 120
 
 def run(*command: object, within: float = TIME_LIMIT) -> subprocess.CompletedProcess[str]:
     words = [str(word) for word in command]
-    return subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=within, check=False)
+    return subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=patience(within), check=False)
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built once, by the first of the processes that run tests."""
+    base = tmp_path_factory.getbasetemp()
+    common = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with open(common / "package.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return next(common.glob("package/*.deb"), None) or build(common / "package")
+
+
+def build(directory: Path) -> Path:
     for needed in ("dpkg-deb", "go-md2man", "make"):
         if shutil.which(needed) is None:
             give_up(f"needs {needed}")
     if run("/usr/bin/python3", "-c", "import ensurepip").returncode:
         give_up("needs python3-venv")
-    directory = tmp_path_factory.mktemp("package")
     done = run("conf.d/debian/build", directory)
     if done.returncode and "No matching distribution" in done.stderr + done.stdout:
         give_up("the libraries cannot be fetched")

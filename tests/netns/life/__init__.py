@@ -11,6 +11,8 @@ from typing import NoReturn
 
 import pytest
 
+from tests.netns.rig import patience
+
 HERE = Path(__file__).parent
 TIME_LIMIT = 240
 """Seconds for a life; a guest is slow."""
@@ -26,7 +28,7 @@ def give_up(reason: str) -> NoReturn:
 
 def run(*command: object) -> subprocess.CompletedProcess[str]:
     words = [str(word) for word in command]
-    return subprocess.run(words, capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
+    return subprocess.run(words, capture_output=True, text=True, timeout=patience(TIME_LIMIT), check=False)
 
 
 def live(life: str, directory: Path, *files: Path) -> None:
