@@ -111,7 +111,7 @@ def test_instance_log_file_and_the_end(pair: Pair, daemons: list[Outside]) -> No
 def test_a_reload_and_a_killed_worker_stay_inside(pair: Pair, daemons: list[Outside]) -> None:
     daemon = Outside(OURS, config(150, head=head(pair.one)))
     daemons.append(daemon)
-    pair.rig.wait(lambda: pair.one.has(VIP), 5)
+    pair.rig.wait(lambda: pair.one.has(VIP) and "Entering MASTER STATE" in daemon.log, 5)  # the parent knows
     (worker,) = children_of(daemon.process.pid)
     os.kill(worker, signal.SIGKILL)
     pair.rig.wait(lambda: children_of(daemon.process.pid) not in ([], [worker]), 5)

@@ -214,7 +214,8 @@ def umask_of(pid: int) -> str:
 def test_umask(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     path, shown = script(pair, monkeypatch)
     daemon = master(pair, with_globals("umask 027", more=(f'notify_master "{path}" root',)))
-    assert [umask_of(daemon.pid_of(name)) for name in ("parent", "vrrp")] == ["0027", "0027"]
+    # a script is started with the umask of before, for which a worker has that for a moment
+    pair.rig.wait(lambda: [umask_of(daemon.pid_of(name)) for name in ("parent", "vrrp")] == ["0027", "0027"], 5)
     daemon.signal(signal.SIGUSR1)
     dump = daemon.directory / "keepalived.data"
     pair.rig.wait(dump.exists, 10)

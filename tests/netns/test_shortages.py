@@ -43,6 +43,7 @@ def test_a_start_without_a_further_process_or_thread_is_tried_again(pair: Pair, 
     try:
         daemon.signal(signal.SIGCONT)
         log = daemon.directory / (options[0][2:] if options else "log")
+        pair.rig.wait(group.refused, 10)
         time.sleep(1.5)
         group.limit("max")
         pair.rig.wait(lambda: pair.one.has(VIP4), 10)

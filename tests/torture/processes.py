@@ -178,6 +178,10 @@ class Processes:
     def limit(self, number: str) -> None:
         (self.path / "pids.max").write_text(number)
 
+    def refused(self) -> int:
+        """How many processes and threads it could not have."""
+        return int((self.path / "pids.events").read_text().split()[1])
+
     def close(self) -> None:
         for pid in (self.path / "cgroup.procs").read_text().split():
             with suppress(OSError):
