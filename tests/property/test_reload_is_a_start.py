@@ -1,5 +1,7 @@
 """A worker that was brought anywhere by reloads has the table of one that has just read the last file, kernel aside.
 
+What it has told people is then true, and nothing was told twice.
+
 The stories are those of tests/ipvs/test_reload_stories.py, where real daemons tell them to a real kernel.
 """
 
@@ -10,6 +12,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -59,19 +62,46 @@ def _by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeKernel, "flush", lambda self: FakeKernel.shared.clear(), raising=False)
 
 
+@dataclass(slots=True)
+class Told:
+    """What stands in the FIFO: the last word about each server."""
+
+    words: dict[str, str] = field(default_factory=dict)
+
+    def write(self, line: bytes) -> None:
+        subject, _, word = line.decode().rstrip("\n\0").rpartition(" ")
+        # a mark of the other family may take the place of one
+        assert self.words.get(subject) != word or "FWM" in subject, f"{subject} is {word} twice"
+        self.words[subject] = word
+
+    def check(self, worker: CheckerWorker) -> None:
+        """A quorum is told from the start on, a real server when it changes; what is gone was told to be down."""
+        true: dict[str, str] = {}
+        for key, state in worker.states.items():
+            true[f"VS {key}"] = "UP" if state.had_quorum else "DOWN"
+            assert f"VS {key}" in self.words or not state.had_quorum
+            for real, known in state.reals.items():
+                true[f"RS {real.text(key.protocol)} {key}"] = "UP" if known.alive else "DOWN"
+        assert {subject: true.get(subject, "DOWN") for subject in self.words} == self.words
+        self.words = {subject: word for subject, word in self.words.items() if subject in true}
+
+
 @asynccontextmanager
-async def worker_of(config: CheckerSlice) -> AsyncIterator[CheckerWorker]:
-    """A worker that has started, without a process."""
+async def worker_of(config: CheckerSlice, said: Told) -> AsyncIterator[CheckerWorker]:
+    """A worker that has started, without a process; `said` hears what it tells until its stop."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         worker = CheckerWorker(
             WorkerContext(sock=ours, generation=1, config=config, options=WorkerOptions(), parent_pid=os.getppid())
         )
         worker.channel.send = list[Any]().append  # type: ignore[assignment, method-assign]
+        worker.notifier.fifos.write = said.write  # type: ignore[method-assign]
         await worker.start()
         try:
             yield worker
         finally:
+            # with omega a stop tells a lost quorum again
+            worker.notifier.fifos.write = list[bytes]().append  # type: ignore[method-assign]
             await worker.stop()
             for task in worker._tasks:
                 task.cancel()
@@ -96,7 +126,7 @@ async def catches_up(worker: CheckerWorker, scene: Scene) -> None:
 async def fresh_table(config: CheckerSlice, scene: Scene) -> ipvs.Table:
     """That of a worker which starts with this; its stop leaves nothing."""
     others, FakeKernel.shared = FakeKernel.shared, {}
-    async with worker_of(config) as worker:
+    async with worker_of(config, Told()) as worker:
         await catches_up(worker, scene)
         found = worker.table.kernel.table()
     assert FakeKernel.shared == {}
@@ -119,7 +149,8 @@ async def tell(seed: int, steps: int, scene: Scene) -> None:
     found = read(scene)
     assert found.config is not None
     before, config, digests, file = found.config, checker_slice(found.config), found.digests, told.first
-    async with worker_of(config) as worker:
+    said = Told()
+    async with worker_of(config, said) as worker:
         for step, change in enumerate(told.changes, 1):
             file = change.file or file
             scene.text(file)
@@ -136,6 +167,7 @@ async def tell(seed: int, steps: int, scene: Scene) -> None:
             assert worker.table.kernel.table() == await fresh_table(checker_slice(started), scene), f"step {step}"
             look(worker)
             assert worker.table.repaired == 0
+            said.check(worker)
     assert FakeKernel.shared == {}
 
 
