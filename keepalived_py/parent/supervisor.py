@@ -214,7 +214,7 @@ class Supervisor:
         add(signal.SIGRTMAX - 1, self._relay_dump, DumpKind.STATS_CLEAR)
         add(signal.SIGRTMIN + 2, self._relay_dump, DumpKind.JSON)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # whatever whoever started this had blocked
 
     def _relay_dump(self, kind: DumpKind) -> None:
         if kind is DumpKind.DATA:

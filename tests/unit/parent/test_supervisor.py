@@ -341,6 +341,17 @@ def test_a_worker_that_was_told_to_stop_with_its_parent_has_not_died(
     assert len(daemon.forks) == workers
 
 
+@pytest.mark.usefixtures("_signals")
+def test_what_whoever_started_it_had_blocked_is_heard(daemon: Daemon) -> None:
+    """Without SIGCHLD no worker would be replaced, and no stop would end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGCHLD, signal.SIGHUP, signal.SIGRTMIN + 2))
+    try:
+        daemon.parent._install_signals()
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def test_what_a_worker_said_before_it_died_counts(daemon: Daemon) -> None:
     daemon.start()
     vrrp = daemon.worker(Peer.VRRP)
