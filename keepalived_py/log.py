@@ -91,8 +91,13 @@ class Sink(logging.Handler, ABC):
         return self.lost
 
     def forked(self) -> None:
-        """In a forked process: what is open and what waits belongs to the other one."""
+        """In a forked process: what is open, waits or was lost belongs to the other one."""
+        self.lost = self._untold = 0
         self.give_back()
+
+    def inherit(self, before: Sink) -> None:
+        """This takes the place of `before`, whose losses are still to be told."""
+        self.lost, self._untold = before.lost, before._untold
 
     def settle(self, limit: float) -> None:
         """Wait until nothing waits, `limit` seconds at most."""
@@ -415,10 +420,14 @@ def set_up(settings: LogSettings, ident: str, role: str) -> str:
         old.give_back()
         old.close()
     ident += settings.suffix
+    before = [old for old in limiter.sinks if isinstance(old, SyslogHandler)]
     limiter.sinks = []
     root.addHandler(limiter)
     if settings.syslog:
-        limiter.sinks.append(SyslogHandler(ident, settings.facility))
+        syslog = SyslogHandler(ident, settings.facility)
+        for old in before:
+            syslog.inherit(old)
+        limiter.sinks.append(syslog)
     if settings.console:
         console = StreamHandler(sys.stderr.fileno(), ident=ident, as_json=bool(settings.json))
         direct = console.never_waits and settings.json is not None

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import socket
 import sys
 import threading
 import time
@@ -211,6 +212,24 @@ def test_the_directory_of_a_file_is_made_whatever_the_umask_is(root: logging.Log
     finally:
         os.umask(mask)
     assert path.parent.stat().st_mode & 0o777 == 0o755
+
+
+def test_all_that_a_start_lost_before_there_was_a_syslog_is_counted(
+    root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start sets its log up twice; what a worker says of losses is its own."""
+    monkeypatch.setattr(log.SyslogHandler, "PATH", str(tmp_path / "log"))
+    for number in range(2):
+        log.set_up(log.LogSettings(), "X", "")
+        root.info("nobody hears %d", number)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(tmp_path / "log"))
+        root.info("heard")
+        told = [sock.recv(1000).decode().partition("]: ")[2] for _ in range(2)]
+    assert told == ["2 log records were lost: nobody took them", "heard"]
+    assert log.lost_records() == 2
+    log.limiter.forked()
+    assert log.lost_records() == 0
 
 
 def test_json_lines(root: logging.Logger, tmp_path: Path) -> None:
