@@ -6,7 +6,7 @@ that read the same files must come to the same table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -84,11 +84,6 @@ class Virtual:
     kind: Kind
     lines: tuple[str, ...]
     reals: tuple[Real, ...]
-
-    @property
-    def forgetful(self) -> bool:
-        """While a sorry server serves no row tells the successor of a killed checker which weight a script has set."""
-        return any(line.startswith("sorry_server ") for line in self.lines) and any(real.dynamic for real in self.reals)
 
     def __str__(self) -> str:
         body = "\n ".join(self.lines)
@@ -415,13 +410,5 @@ def story(seed: int, steps: int = 8) -> Story:
     file = author.file()
     values = WELL | {name: author.chance.choice((0, 0, 0, 1)) for name in TRACKED}
     values |= {name: author.chance.choice(each) for name, each in STATUSES.items() if author.often(0.4)}
-    return Story(file, values, tuple(harmed(file, author.changes(file, steps), Random(f"harms of {seed}"))))
-
-
-def harmed(file: File, changes: Iterable[Change], chance: Random) -> Iterator[Change]:
-    """The same with what befalls our program alone."""
-    for change in changes:
-        harm = chance.choice(HARMS)
-        forgetful = any(virtual.forgetful for virtual in file.virtuals)
-        yield replace(change, harm="again" if harm == "kill" and forgetful else harm)
-        file = change.file or file
+    harms = Random(f"harms of {seed}")
+    return Story(file, values, tuple(replace(each, harm=harms.choice(HARMS)) for each in author.changes(file, steps)))
