@@ -99,13 +99,13 @@ def changing() -> Loader:
     return loader
 
 
-def reporting(at: Callable[[str], Location | None], message: str = MARK) -> Loader:
+def reporting(at: Callable[[str], Location | None], hint: str = "") -> Loader:
     """A loader whose problem is at the given place."""
 
     def loader(name: str, options: LoadOptions) -> LoadResult:
         result = load(name, options)
         if marked(name):
-            result.problems.add(MARK, Severity.NOTE, message, at(name))
+            result.problems.add(MARK, Severity.NOTE, MARK, at(name), hint)
         return result
 
     return loader
