@@ -324,8 +324,14 @@ def cpu(pid: int) -> float:
     return (int(behind_name[11]) + int(behind_name[12])) / os.sysconf("SC_CLK_TCK")
 
 
+DUMPS = 3
+
+
 def instances(program: str, count: int) -> Figures:
-    """First advert to all masters, in ms; adverts a second; CPU for each, in us; how late the p99 and the last are."""
+    """First advert to all masters, in ms; adverts a second; CPU for each, in us; how late the p99 and the last are.
+
+    And how late the last one is while somebody asks for dumps.
+    """
     with Rig() as rig:
         router = rig.host("router")
         wires = []
@@ -349,15 +355,25 @@ def instances(program: str, count: int) -> Figures:
         begin, used = time.monotonic(), cpu(pid)
         time.sleep(period)
         end, used = time.monotonic(), cpu(pid) - used
-        within = [[each for each in times if begin <= each <= end] for times in seen().values()]
-        late = sorted(later - earlier - 0.1 for times in within for earlier, later in pairwise(times))
-        sent = sum(map(len, within))
+        for _ in range(DUMPS):
+            daemon.signal(signal.SIGUSR1)
+            time.sleep(brief(1.0))
+        dumped = time.monotonic()
+
+        def between(start: float, stop: float) -> list[list[float]]:
+            return [[each for each in times if start <= each <= stop] for times in seen().values()]
+
+        def lateness(start: float, stop: float) -> list[float]:
+            return sorted(b - a - 0.1 for times in between(start, stop) for a, b in pairwise(times))
+
+        late, sent = lateness(begin, end), sum(map(len, between(begin, end)))
         return {
             "all masters (ms)": 1000 * (max(firsts) - min(firsts)),
             "adverts a second": sent / (end - begin),
             "CPU for an advert (us)": 1e6 * used / sent,
             "late, p99 (ms)": 1000 * late[len(late) * 99 // 100],
             "late, worst (ms)": 1000 * late[-1],
+            "late while dumps are asked for, worst (ms)": 1000 * lateness(end, dumped)[-1],
         }
 
 

@@ -19,7 +19,6 @@ FEATURES: dict[str, tuple[int, int, str]] = {
     "version 3": (3, 4, ""),
     "IPv6": (3, 6, ""),
     "version 2 over IPv6": (2, 6, ""),  # no RFC has it, keepalived does
-    "version 2 over IPv6 with a password": (2, 6, PASSWORD),
     "strict version 2": (2, 4, "strict_mode on"),
     "strict version 3": (3, 4, "strict_mode on"),
     "unicast": (3, 4, UNICAST),

@@ -78,6 +78,16 @@ def test_backup_takes_over_on_farewell_and_on_death(pair: Pair, first: str, seco
     assert tshark_complaints(wire, pair.rig.directory) == []
 
 
+@pytest.mark.parametrize(("first", "second"), [(OURS, THEIRS), (THEIRS, OURS)])
+def test_a_password_of_version_2_over_ipv6(pair: Pair, first: str, second: str) -> None:
+    """No RFC has it. keepalived 2.2.7 only knows its own one while no other instance has more addresses."""
+    password = "authentication { auth_type PASS\n auth_pass secret\n }"
+    pair.one.start(first, config(150, 2, 6, password))
+    pair.two.start(second, config(100, 2, 6, password))
+    pair.rig.wait(lambda: pair.masters(VIP6) == ["one"], 15)
+    pair.rig.holds(lambda: pair.masters(VIP6) == ["one"], 4.0)  # longer than the other one waits
+
+
 def tshark_complaints(wire: Capture, directory: Path) -> list[str]:
     """What tshark's expert finds wrong in our adverts, checksums included."""
     if shutil.which("tshark") is None:

@@ -30,7 +30,7 @@ GAP_SLACK, DOUBLE_SLACK = 0.3, 0.1
 CAUSES = (
     "startup",
     "master down timer expired",
-    "higher priority",
+    "Master received advert from",
     "taken over from the process that died",
     "faults are gone",
 )
