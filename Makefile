@@ -14,6 +14,9 @@ DOC := $(PREFIX)/share/doc/keepalived-py
 MAN := keepalived-py.8 keepalived-py.conf.5 keepalivedctl.1
 APT := python3-venv keepalived ipvsadm dnsmasq-base user-mode-linux kmod nginx tshark tcpdump nftables iptables ipset iproute2 iputils-ping procps curl openssl libpcre2-8-0 shellcheck go-md2man logrotate frr systemd sudo
 PYTEST := $(BIN)/python -m pytest
+# Several routers at a time on two processors are late now and then: who fails is tried once more, alone, and both is shown.
+AGAIN := $(PYTEST) -q --last-failed --last-failed-no-failures none
+IN_GUEST := -o cache_dir=/tmp/pytest-cache
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
@@ -47,13 +50,13 @@ test-pure: venv ## tests that need no privilege
 	$(PYTEST) -q -n 2 --dist worksteal tests/fuzz tests/corpus tests/property tests/scenarios tests/unit
 
 test-netns: venv ## real daemons in network namespaces (root)
-	$(PYTEST) -q -n 4 --dist worksteal tests/netns tests/torture
+	$(PYTEST) -q -n 4 --dist worksteal tests/netns tests/torture || $(AGAIN) tests/netns tests/torture
 
 test-ipvs: venv ## IPVS in this kernel, or in three User-Mode Linux guests at a time (root)
 	@$(MAKE) --no-print-directory -j 3 --output-sync=target ipvs-1of3 ipvs-2of3 ipvs-3of3
 
 ipvs-%:
-	$(BIN)/python -m tests.ipvs.uml $(BIN)/python -m pytest -q -p no:cacheprovider tests/ipvs --part $(subst of,/,$*)
+	$(BIN)/python -m tests.ipvs.uml sh -c '$(PYTEST) -q $(IN_GUEST) tests/ipvs --part $(subst of,/,$*) || $(AGAIN) $(IN_GUEST) tests/ipvs'
 
 fuzz: venv ## fuzz the configuration reader (RUNS=n, SEED=x, CORPUS=dir)
 	$(BIN)/python -m tests.fuzz.fuzz_language --runs $(or $(RUNS),20000) --seed $(or $(SEED),0) $(if $(CORPUS),--corpus "$(CORPUS)")
