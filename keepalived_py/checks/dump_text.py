@@ -109,7 +109,7 @@ def _groups(states: list[VirtualServerState]) -> Iterator[str]:
 
 def _entry_lines(entry: GroupRange, using: list[VirtualServerState]) -> Iterator[str]:
     """`Alive` counts real servers that have a row."""
-    rows = [(state.config, sum(_has_row(real) for real in state.reals.values())) for state in using]
+    rows = [(state.config, sum(real.has_row for real in state.reals.values())) for state in using]
     if entry.first is None:
         yield f"FWMARK = {entry.fwmark}"
         alive = [sum(count for config, count in rows if config.key.family in families) for families in ((4, 0), (6,))]
@@ -122,10 +122,6 @@ def _entry_lines(entry: GroupRange, using: list[VirtualServerState]) -> Iterator
     kinds = (Protocol.TCP, Protocol.UDP, Protocol.SCTP)
     alive = [sum(count for config, count in rows if config.protocol is kind) for kind in kinds]
     yield "  Alive: {} tcp, {} udp, {} sctp".format(*alive)
-
-
-def _has_row(real: RealServerState) -> bool:
-    return real.alive or real.config.inhibit_on_failure
 
 
 def _service_lines(state: VirtualServerState) -> Iterator[str]:

@@ -75,6 +75,11 @@ class RealServerState:
         return not self.failed
 
     @property
+    def has_row(self) -> bool:
+        """Whether it is to be in the table, with the weight 0 perhaps."""
+        return self.alive or self.config.inhibit_on_failure
+
+    @property
     def weight(self) -> int:
         return max(0, min(MAX_WEIGHT, self.config.weight + sum(self.points.values())))
 

@@ -109,7 +109,7 @@ class Teller:
 
     def leaves(self, service: VirtualServer, real: RealServerState, why: str) -> None:
         """The row of a real server goes, if it has one: `why` is REMOVING by a reload, or SHUTTING_DOWN. Log only."""
-        if real.alive or real.config.inhibit_on_failure:
+        if real.has_row:
             inhibited = "" if real.alive else "(inhibited) "
             name = real.config.key.text(service.protocol)
             logger.info("%s %sservice %s from VS %s", why, inhibited, name, service.key)

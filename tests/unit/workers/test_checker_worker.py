@@ -230,6 +230,24 @@ def test_only_suspended_servers_cost_nothing_and_start_again(monkeypatch: pytest
     run(sliced(checked(1, tcp(free_port(), delay_loop=60), ha_suspend=True)), scenario)
 
 
+def test_the_log_names_only_so_many_servers_at_the_stop(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten thousand lines took longer than taking away the rows."""
+    monkeypatch.setattr("workers.checker.worker.FAREWELLS", 2)
+    caplog.set_level(logging.INFO)
+
+    async def scenario(worker: CheckerWorker) -> None:
+        await asyncio.sleep(0)
+
+    run(sliced(*(service(number, real_servers=reals(1, 1)) for number in (1, 2, 3))), scenario)
+    assert [line for line in caplog.messages if line.startswith("Shutting")] == [
+        "Shutting down service [10.1.0.1]:tcp:80 from VS [10.0.0.1]:tcp:80",
+        "Shutting down service [10.1.0.2]:tcp:80 from VS [10.0.0.1]:tcp:80",
+        "Shutting down 4 more services",
+    ]
+
+
 def test_the_log_tells_of_rows_that_go_and_of_dumps(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     """In the words of keepalived."""
     caplog.set_level(logging.INFO)
