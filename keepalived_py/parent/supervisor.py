@@ -217,11 +217,12 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())  # whatever whoever started this had blocked
 
     def _relay_dump(self, kind: DumpKind) -> None:
-        if kind is DumpKind.DATA:
-            dump_parent(self.roles, self.reload, self._dumps)
+        """The workers first: programs wait for their files, some of them for ten milliseconds."""
         for peer, role in self.roles.items():
             if role.child is not None and (peer is Peer.VRRP or kind is DumpKind.DATA):
                 role.child.send(DumpRequest(kind=kind))
+        if kind is DumpKind.DATA:
+            dump_parent(self.roles, self.reload, self._dumps)
 
     # starting -----------------------------------------------------------------------------------------------------
 
