@@ -15,13 +15,12 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
-from keepalived_py.config.model import Endpoint, HttpCheck, HttpUrl
-from keepalived_py.records import dataclass
+from keepalived_py.config.model import Endpoint, HttpUrl
 
 from . import http_request, probe
-from .http import CHUNK, HttpClient, pattern_of
+from .http import CHUNK, HttpChecker, pattern_of
 from .http_plain import KEPT_LIMIT, tell_missing
-from .probe import CheckFailed, CheckNotMade, prepare_socket
+from .probe import CheckFailed, CheckNotMade, open_socket
 from .tls import tls_reason
 
 TRANSFER_ENCODING = "Transfer-Encoding"
@@ -54,16 +53,8 @@ def open_session(endpoint: Endpoint) -> aiohttp.ClientSession:
     """For checks from where `endpoint` says."""
 
     def make(info: Any) -> socket.socket:
-        try:
-            sock = socket.socket(info[0], info[1] | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, info[2])
-        except OSError as exc:
-            raise CheckNotMade(f"socket: {exc.strerror}") from exc
-        try:
-            prepare_socket(sock, endpoint)
-        except OSError as exc:
-            sock.close()
-            raise CheckNotMade(f"binding the socket: {exc.strerror}") from exc
-        return sock
+        """Checks of both families may share a session."""
+        return open_socket(endpoint, info[1], info[2], info[0])
 
     return aiohttp.ClientSession(
         connector=_Connector(
@@ -81,21 +72,10 @@ def open_session(endpoint: Endpoint) -> aiohttp.ClientSession:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class KeptHttpChecker:
-    """One url of an HTTP_GET or SSL_GET, that with `number`."""
+class KeptHttpChecker(HttpChecker):
+    """The same over a connection that outlives the check."""
 
-    config: HttpCheck
-    client: HttpClient
-    number: int = 0
-
-    @property
-    def name(self) -> str:
-        return "HTTP_GET" if self.config.tls is None else "SSL_GET"
-
-    @property
-    def limit(self) -> float:
-        return self.config.timing.connect_timeout
+    __slots__ = ()
 
     async def check(self) -> None:
         until = asyncio.get_running_loop().time() + self.limit

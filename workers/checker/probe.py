@@ -77,9 +77,11 @@ OURS = (errno.EADDRNOTAVAIL, errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM)
 """Errors of connecting and sending that are this host's: no port, no memory."""
 
 
-def open_socket(endpoint: Endpoint, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> socket.socket:
-    """A non-blocking socket bound and marked as the endpoint asks. Raises CheckNotMade."""
-    family = socket.AF_INET if endpoint.address.version == 4 else socket.AF_INET6
+def open_socket(
+    endpoint: Endpoint, kind: int = socket.SOCK_STREAM, protocol: int = 0, family: int = 0
+) -> socket.socket:
+    """A non-blocking socket bound and marked as the endpoint asks, of its family unless given. Raises CheckNotMade."""
+    family = family or (socket.AF_INET if endpoint.address.version == 4 else socket.AF_INET6)
     try:
         sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
     except OSError as exc:

@@ -26,7 +26,7 @@ from keepalived_py.config.model import (
 from keepalived_py.values import ip_address
 from tests.unit.workers import helpers_check
 from tests.unit.workers.helpers_check import TIMING, alone, endpoint
-from workers.checker import http_kept, probe
+from workers.checker import probe
 from workers.checker.dns import DnsChecker
 from workers.checker.grpc import GrpcChecker
 from workers.checker.http import HttpChecker, HttpClient
@@ -73,7 +73,6 @@ def test_sockets_are_bound_and_marked(name: str, monkeypatch: pytest.MonkeyPatch
         )
 
     monkeypatch.setattr(probe, "prepare_socket", record)
-    monkeypatch.setattr(http_kept, "prepare_socket", record)
     target = endpoint(1, bindto=ip_address("127.0.0.9"), bind_port=4321, bind_if="lo", fwmark=7)
     result, _ = alone(lambda client: MAKE[name](target, client))
     assert result.made, result
