@@ -9,7 +9,7 @@ from typing import Any
 from keepalived_py.values import OWNER, Centiseconds, IPAddress
 
 from .build_auth import build_authentication, build_hmac
-from .keywords_global import is_link_local_group
+from .keywords_global_vrrp import is_link_local_group
 from .model import (
     Address,
     GarpSettings,
