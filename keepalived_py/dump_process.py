@@ -12,6 +12,8 @@ import os
 import signal
 from collections.abc import Callable
 
+from . import dumpfile
+
 logger = logging.getLogger(__name__)
 
 MOST = 4
@@ -31,6 +33,14 @@ class DumpProcesses:
         self._later = later
         self._running: dict[int, str] = {}
         """Paths by process."""
+
+    def put(self, path: str, text: Callable[[], str], *, brief: bool) -> None:
+        """Have `text` put into the file `path`. A brief one is made here and now.
+
+        To a new process every page that it writes to is a fault, so that it takes ten times as long.
+        """
+        ready = _made(text) if brief else text
+        self.run(path, lambda: dumpfile.put(path, ready()))
 
     def run(self, path: str, write: Callable[[], None]) -> None:
         """Have `write` write the file `path`. It may raise OSError, must not log, and has no descriptor of ours.
@@ -70,6 +80,15 @@ class DumpProcesses:
                 self.ended(pid, os.waitstatus_to_exitcode(status))
         if self._running and self._later is not None:
             self._later(POLL, self._look)
+
+
+def _made(text: Callable[[], str]) -> Callable[[], str]:
+    """The same, made already. A mistake in it is left to the other process, which may end of it."""
+    try:
+        made = text()
+    except Exception:
+        return text
+    return lambda: made
 
 
 def _live(write: Callable[[], None]) -> None:

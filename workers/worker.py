@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import ctypes
 import errno
-import gc
 import logging
 import os
 import signal
@@ -293,8 +292,7 @@ class Worker(ABC, Generic[Slice]):
         self.channel.send(Hello(pid=os.getpid(), generation=self.generation))
         async with self._turn:
             await self.start()
-        gc.collect()
-        gc.freeze()
+        vitals.freeze()
         self._memory.start()
         self.tuner.start(loop)
         self.channel.send(ConfigApplied(generation=self.generation))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
@@ -14,7 +13,7 @@ from typing import Any
 
 from ipc.channel import Channel
 from ipc.messages import Heartbeat, Peer
-from keepalived_py import log
+from keepalived_py import log, vitals
 from keepalived_py.clock import now
 from keepalived_py.records import dataclass
 from keepalived_py.values import ExitCode
@@ -34,8 +33,7 @@ def fork_process(peer: Peer, body: Callable[[socket.socket], int]) -> tuple[int,
     there can be no further process or descriptor.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    gc.collect()
-    gc.freeze()  # for good, here too: a collection writes to every object that it looks at, which unshares its page
+    vitals.freeze()  # for good, here too: a collection writes to every object that it looks at, which unshares its page
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     try:
         pid = os.fork()

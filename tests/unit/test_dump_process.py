@@ -157,3 +157,26 @@ def test_who_collects_all_processes_tells_of_them(caplog: pytest.LogCaptureFixtu
     assert dumps.ended(pid, os.waitstatus_to_exitcode(status))
     assert not dumps.ended(pid, 0)
     assert caplog.messages == ["/proc/dump: No such file or directory"]
+
+
+def test_a_brief_text_is_made_before_the_fork_and_a_mistake_in_it_costs_the_dump_alone(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    where: list[int] = []
+
+    def text() -> str:
+        where.append(os.getpid())
+        return "text"
+
+    def wrong() -> str:
+        raise ValueError
+
+    dumps = DumpProcesses(clock.later)
+    dumps.put(str(tmp_path / "brief"), text, brief=True)
+    dumps.put(str(tmp_path / "long"), text, brief=False)
+    for brief in (True, False):
+        dumps.put(str(tmp_path / "wrong"), wrong, brief=brief)
+    clock.rest()
+    assert where == [os.getpid()]
+    assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {"brief": "text", "long": "text"}
+    assert caplog.messages == [f"{tmp_path / 'wrong'}: internal error"] * 2

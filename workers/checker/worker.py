@@ -54,6 +54,8 @@ from .tls import TlsContexts, TlsError
 
 logger = logging.getLogger(__name__)
 
+FEW = 20
+"""Virtual and real servers whose text is made in less time than a fork takes."""
 FAREWELLS = 200
 """Real servers that the log names at the stop."""
 
@@ -498,8 +500,8 @@ class CheckerWorker(Worker[CheckerSlice]):
     def dump(self, kind: DumpKind) -> None:
         if kind is DumpKind.DATA:
             dumpfile.tell("checker data")
-            path, text = dumpfile.state_path(self.config.global_defs, self.log_role), self.describe()
-            self.dumps.run(path, lambda: dumpfile.put(path, text()))
+            path = dumpfile.state_path(self.config.global_defs, self.log_role)
+            self.dumps.put(path, self.describe(), brief=sum(1 + len(each) for each in self.tasks.values()) <= FEW)
 
     def armed(self) -> int:
         return self.scheduler.waiting

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from ipc.messages import DumpKind
 from keepalived_py import dumpfile
@@ -27,6 +27,9 @@ from .static_entries import StaticEntries
 from .sysctl import Sysctls
 from .trackers import Trackers
 
+FEW = 20
+"""Instances and addresses whose text is made in less time than a fork takes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DumpWriter:
@@ -44,27 +47,30 @@ class DumpWriter:
 
     def write(self, kind: DumpKind, config: VrrpSlice, state: Callable[[], Callable[[], str]]) -> None:
         """The file of `kind`; `state` gives what makes the text of keepalived.data."""
-        instances, defs = list(self.instances.values()), config.global_defs
+        defs, brief = config.global_defs, self._size() <= FEW
+
+        def shown() -> Iterator[InstanceSnapshot]:
+            return (self._snapshot(each, config) for each in self.instances.values())
+
         match kind:
             case DumpKind.STATS | DumpKind.STATS_CLEAR:
                 clearing = kind is DumpKind.STATS_CLEAR
                 dumpfile.tell("VRRP stats", "Printing and clearing" if clearing else "Printing")
-                shown = (self._snapshot(each, config) for each in instances)
-                self._put(dumpfile.statistics_path(defs), lambda: statistics_text(shown))
+                self.by.put(dumpfile.statistics_path(defs), lambda: statistics_text(shown()), brief=brief)
                 if clearing:
-                    for instance in instances:
+                    for instance in self.instances.values():
                         instance.examiner.counters = Counters()
             case DumpKind.DATA:
                 dumpfile.tell("VRRP data")
-                self._put(dumpfile.state_path(defs, ""), state())
+                self.by.put(dumpfile.state_path(defs, ""), state(), brief=brief)
             case DumpKind.JSON:
                 dumpfile.tell("VRRP as json")
                 processes = dumps.processes_of(config, self.trackers)
-                shown = (self._snapshot(each, config) for each in instances)
-                self._put(dumpfile.json_path(defs), lambda: json_text(shown, defs.json_version, processes))
+                path = dumpfile.json_path(defs)
+                self.by.put(path, lambda: json_text(shown(), defs.json_version, processes), brief=brief)
 
-    def _put(self, path: str, text: Callable[[], str]) -> None:
-        self.by.run(path, lambda: dumpfile.put(path, text()))
+    def _size(self) -> int:
+        return sum(1 + len(each.config.addresses) + len(each.config.excluded) for each in self.instances.values())
 
     def state(self, config: VrrpSlice, vitals: Iterable[str], queued: int, restored: Mapping[str, int]) -> str:
         """keepalived.data. `queued`: announcements that wait; `restored`: how much of what was put back."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from keepalived_py import vitals
 
 
@@ -32,3 +34,20 @@ def test_a_process_counts_what_it_has() -> None:
     assert int(after["Objects"].split(",")[0]) > 100
     assert len(after["Collections"].split(", ")) == 3
     assert int(after["Threads"]) >= 1
+
+
+def test_what_is_frozen_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That takes milliseconds, which every dump would be later by."""
+    counts = iter((5, 7))
+    monkeypatch.setattr(vitals.gc, "freeze", lambda: None)
+    monkeypatch.setattr(vitals.gc, "get_freeze_count", lambda: next(counts))
+
+    def shown() -> str:
+        (line,) = (line for line in vitals.lines() if line.startswith("Objects"))
+        return line.split(", ")[1]
+
+    vitals.freeze()
+    assert [shown(), shown()] == ["5 frozen", "5 frozen"]
+    vitals.freeze()
+    assert shown() == "7 frozen"
+    vitals.freeze()
