@@ -24,7 +24,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     f"{K}.pattern": (set(), set()),
     f"{K}.inotify": (set(), set()),
     f"{K}.dumpfile": ({MODEL}, set()),
-    f"{K}.dump_process": (set(), set()),
+    f"{K}.dump_process": ({f"{K}.dumpfile"}, set()),
     f"{K}.log": ({f"{K}.dumpfile"}, set()),
     f"{K}.vitals": (set(), set()),
     f"{K}.netns": (set(), set()),
