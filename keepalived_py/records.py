@@ -1,4 +1,4 @@
-"""Frozen dataclasses that are cheap to define.
+"""Dataclasses with slots that are cheap to define.
 
 The standard decorator compiles six functions for each class, which was half of the time that a start took. This one
 compiles the constructor when the first object is made, and the rest are closures; what it does not know it leaves to
@@ -21,21 +21,23 @@ else:
         """As `dataclasses.dataclass`."""
 
         def made(cls):
-            if not (frozen and slots) or others:
+            if not slots or others:
                 return dataclasses.dataclass(cls, frozen=frozen, slots=slots, kw_only=kw_only, **others)
-            return _frozen(cls, kw_only)
+            return _made(cls, frozen, kw_only)
 
         return made if cls is None else made(cls)
 
 
-def _frozen(cls: Any, kw_only: bool) -> Any:
-    own = {name for name, found in vars(cls).items() if found is not None}
-    undocumented = cls.__doc__ is None
-    cls.__doc__ = cls.__doc__ or ""  # else one is made of the signature, which takes long
-    made: Any = dataclasses.dataclass(cls, init=False, repr=False, eq=False, slots=True, kw_only=kw_only)
-    if undocumented:
-        made.__doc__ = None
-    compared = [each.name for each in fields(made) if each.compare]
+def _made(cls: Any, frozen: bool, kw_only: bool) -> Any:
+    """The class with slots where it has defaults, and with the functions that it does not have."""
+    given = {name: found for name, found in vars(cls).items() if found is not None and name not in NOT_COPIED}
+    described = cls.__doc__
+    cls.__doc__ = described or ""  # else one is made of the signature, which takes long
+    found: Any = dataclasses.dataclass(cls, init=False, repr=False, eq=False, kw_only=kw_only)
+    every = fields(found)
+    names = {each.name for each in every}
+    inherited = {each.name for base in cls.__mro__[1:] if dataclasses.is_dataclass(base) for each in fields(base)}
+    compared = [each.name for each in every if each.compare]
     values: Callable[[Any], Any] = attrgetter(*compared) if compared else lambda self: ()
 
     def equal(self: Any, other: Any) -> Any:
@@ -48,9 +50,22 @@ def _frozen(cls: Any, kw_only: bool) -> Any:
         made.__init__ = _constructor(made)
         made.__init__(self, *args, **more)
 
-    for name, function in {**COMMON, "__eq__": equal, "__hash__": digest, "__init__": construct}.items():
-        if name not in own:
-            setattr(made, name, function)
+    made: Any = type(cls)(
+        cls.__name__,
+        cls.__bases__,
+        {
+            "__init__": construct,
+            "__repr__": _shown,
+            "__eq__": equal,
+            "__hash__": digest if frozen else None,
+            **(FROZEN if frozen else {}),
+            **{name: value for name, value in vars(found).items() if name in ADDED},
+            **{name: value for name, value in given.items() if name not in names},
+            "__doc__": described,
+            "__qualname__": cls.__qualname__,
+            "__slots__": tuple(each.name for each in every if each.name not in inherited),
+        },
+    )
     return made
 
 
@@ -116,10 +131,12 @@ def _restore(self: Any, state: list[Any]) -> None:
         object.__setattr__(self, each.name, value)
 
 
-COMMON = {
-    "__repr__": _shown,
+FROZEN = {
     "__setattr__": _refuse_to_set,
     "__delattr__": _refuse_to_delete,
     "__getstate__": _state,
     "__setstate__": _restore,
 }
+NOT_COPIED = ("__dict__", "__weakref__", "__doc__")
+ADDED = ("__dataclass_fields__", "__dataclass_params__", "__match_args__")
+"""By the standard decorator."""

@@ -5,7 +5,6 @@ Built-in names come first, then those of /usr, then those of /etc, which overrid
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
 from ipaddress import ip_network
@@ -16,7 +15,7 @@ from keepalived_py.values import IPAddress
 
 from .converters import UINT32, parse_address, parse_integer, parse_interface, parse_prefix
 from .problems import Severity
-from .schema import Bad
+from .schema import Bad, like
 
 USR_DIRS = (Path("/usr/lib/iproute2"), Path("/usr/share/iproute2"))
 ETC_DIR = Path("/etc/iproute2")
@@ -205,7 +204,7 @@ def unknown_option(option: str, index: int, subject: str, allowed: Iterable[str]
 
 
 def _near(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, tuple(known), 1, 0.7)
+    near = like(word, known)
     return f"did you mean '{near[0]}'?" if near else ""
 
 

@@ -7,7 +7,6 @@ A line is read once from left to right; what depends on the family is checked wh
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 from itertools import chain
 from typing import Any
 
@@ -75,6 +74,8 @@ def _time(per_millisecond: int) -> Convert:
         if found is None:
             return parse_integer(text, 0, UINT32, at, c_base=True)
         scale = per_millisecond if found[2].startswith("m") else per_millisecond * 1000
+        from decimal import Decimal  # few need it
+
         value = Decimal(found[1]) * scale
         if value > UINT32:
             raise Bad("out-of-range", f"'{text}' is too long a time", at)

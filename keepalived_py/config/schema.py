@@ -16,7 +16,6 @@ collects a list. Texts are for people: the manual page is made from them.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Any, TypeVar
@@ -312,7 +311,14 @@ def _meant(section: Section, word: str, places: Sequence[str]) -> str:
 def _near(section: Section, word: str) -> list[str]:
     """Keywords that may be meant, the likeliest first."""
     longer = [name for name in section.table if name.startswith(word)] if len(word) > 3 else []
-    return sorted(longer, key=len) or difflib.get_close_matches(word, section.table, 1, 0.7)
+    return sorted(longer, key=len) or like(word, section.table)
+
+
+def like(word: str, known: Iterable[str]) -> list[str]:
+    """The one of `known` that may be meant, if any."""
+    import difflib  # only mistakes need it
+
+    return difflib.get_close_matches(word, tuple(known), 1, 0.7)
 
 
 def _deprecated(keyword: Keyword, statement: Statement, context: Context) -> None:

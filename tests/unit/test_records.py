@@ -45,7 +45,30 @@ def define(decorator: Any) -> Any:
     class Empty:
         pass
 
-    return SimpleNamespace(Point=Point, Named=Named, Child=Child, Empty=Empty)
+    @decorator(slots=True)
+    class Mutable:
+        x: int
+        y: int = 2
+        tags: list[int] = field(default_factory=list, compare=False)
+
+        def total(self) -> int:
+            return self.x + self.y
+
+        @property
+        def double(self) -> int:
+            return self.x * 2
+
+    @decorator(slots=True)
+    class Further(Mutable):
+        y: int = 5
+        z: int = 6
+
+    return SimpleNamespace(Point=Point, Named=Named, Child=Child, Empty=Empty, Mutable=Mutable, Further=Further)
+
+
+def changed(found: Any) -> Any:
+    found.x, found.y = 8, 9
+    return found
 
 
 OURS, THEIRS = define(dataclass), define(dataclasses.dataclass)
@@ -74,6 +97,14 @@ DOINGS: dict[str, Callable[[Any], Any]] = {
     "copy": lambda k: (copy.copy(k.Point(1, 4)) == k.Point(1, 4), copy.deepcopy(k.Point(1, 4, [5])).tags),
     "match": lambda k: k.Point.__match_args__,
     "document": lambda k: k.Point.__doc__,
+    "mutable": lambda k: (repr(changed(k.Mutable(1))), changed(k.Mutable(1)) == k.Mutable(8, 9), k.Mutable(3).total()),
+    "mutable hash": lambda k: hash(k.Mutable(1)),
+    "mutable deleted": lambda k: delattr(k.Mutable(1), "nothing"),
+    "mutable without others": lambda k: setattr(k.Mutable(1), "nothing", 1),
+    "mutable property": lambda k: setattr(k.Mutable(1), "double", 1),
+    "mutable copy": lambda k: None,
+    "further": lambda k: (repr(k.Further(1)), k.Further(1).total(), changed(k.Further(1)).z, k.Further.__match_args__),
+    "slots": lambda k: [k.Child.__slots__, k.Further.__slots__, k.Mutable.__slots__],
     "empty": lambda k: (repr(k.Empty()), k.Empty() == k.Empty(), hash(k.Empty()) == hash(())),
 }
 

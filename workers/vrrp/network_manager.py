@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from asyncio.subprocess import DEVNULL
+from functools import cache
 
 LIMIT = 5.0
 """Seconds that nmcli may take."""
@@ -16,17 +16,17 @@ class NetworkManager:
     """One interface at a time; where it fails nothing else does."""
 
     def __init__(self) -> None:
-        self._command = shutil.which("nmcli")
         self._names: list[str] = []
         self._task: asyncio.Task[None] | None = None
 
     def leave(self, name: str) -> None:
         """Have the interface of that name left alone."""
-        if self._command is None:
+        command = _command()
+        if command is None:
             return
         self._names.append(name)
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._tell(self._command))
+            self._task = asyncio.get_running_loop().create_task(self._tell(command))
 
     async def _tell(self, command: str) -> None:
         while self._names:
@@ -35,6 +35,14 @@ class NetworkManager:
                 if await _succeeds(command, "device", "set", name, "managed", "no"):
                     break
                 await asyncio.sleep(PAUSE)
+
+
+@cache
+def _command() -> str | None:
+    """Where nmcli is, if there is one."""
+    import shutil  # few need it, and it takes 3 ms
+
+    return shutil.which("nmcli")
 
 
 async def _succeeds(*command: str) -> bool:
