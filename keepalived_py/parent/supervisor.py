@@ -339,6 +339,7 @@ class Supervisor:
             return
         how = f"signal {-code}" if code < 0 else f"exit status {code}"
         if self._take_back(peer, f"the process died ({how})", died=True) and not child.ready:
+            self.plan.remove_pid(peer)
             self._later(partial(self._spawn, peer))
             return  # what was to be new could not be; the daemon goes on as it was
         verdict = role.policy.child_exited(code, now() - child.started)

@@ -527,3 +527,19 @@ def test_the_end_of_the_start_keeps_what_was_started_with_not_what_a_reload_read
         assert "priority 120" in path.read_text()
     finally:
         daemon.close()
+
+
+def test_no_pid_file_names_a_worker_that_a_reload_wanted_and_that_cannot_run(daemon: Daemon, tmp_path: Path) -> None:
+    path = tmp_path / "checkers.pid"
+    daemon.pid_files[Peer.CHECKER] = PidFile(str(path))
+    daemon.parent.reload.current = Applied(1, config(checker=False))
+    daemon.start()
+    daemon.parent.request_reload()
+    daemon.turn()
+    daemon.found(config())
+    daemon.turn()
+    assert path.read_text() == f"{daemon.worker(Peer.CHECKER).pid}\n"
+    daemon.dies(Peer.CHECKER, 1)
+    daemon.turn()
+    assert daemon.parent.roles[Peer.CHECKER].child is None
+    assert not path.exists()
