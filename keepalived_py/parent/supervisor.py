@@ -286,7 +286,8 @@ class Supervisor:
                 self.reload.confirmed(peer, msg.generation)
                 self._proceed()
             case ConfigRefused():
-                self._take_back(peer, msg.reason)
+                if msg.generation == self.reload.target.generation:  # of an earlier one all know already
+                    self._take_back(peer, msg.reason)
             case Hello() | Drained() | Stopped():
                 pass
             case _:

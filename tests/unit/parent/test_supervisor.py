@@ -543,3 +543,24 @@ def test_no_pid_file_names_a_worker_that_a_reload_wanted_and_that_cannot_run(dae
     daemon.turn()
     assert daemon.parent.roles[Peer.CHECKER].child is None
     assert not path.exists()
+
+
+def test_a_late_refusal_is_not_one_of_a_later_configuration(daemon: Daemon) -> None:
+    """The reload was abandoned before, because another worker had died in it."""
+    daemon.start()
+    checker = daemon.worker(Peer.CHECKER)
+    daemon.parent.request_reload()
+    daemon.turn()
+    daemon.found(config(110))
+    daemon.parent.request_reload()  # which waits
+    daemon.dies(Peer.VRRP)
+    daemon.turn()
+    daemon.found(config(120))
+    daemon.turn()
+    checker.channel.send(ConfigRefused(generation=2, reason="no"))
+    daemon.turn()
+    assert daemon.parent.reload.target.generation == 4
+    for worker in (checker, daemon.worker(Peer.VRRP)):
+        worker.channel.send(ConfigApplied(generation=4))
+    daemon.turn()
+    assert daemon.parent.reload.current.generation == 4
