@@ -29,7 +29,7 @@ from .parent.last_good import LastGood, Reading
 from .parent.pidfile import DIRECTORY, AlreadyRunning, PidFile, default_path
 from .parent.reload import Applied
 from .parent.roles import Plan, has_work
-from .parent.signals import begin
+from .parent.signals import begin, keep_stops, pass_on
 from .parent.supervisor import Supervisor
 from .parent.systemd import Systemd
 from .process_options import command_line, core_files, facility_of, tell_no_effect, tell_start, umask_of
@@ -49,7 +49,6 @@ SIGNALS = {
     "STATS_CLEAR": signal.SIGRTMAX - 1,
     "JSON": signal.SIGRTMIN + 2,
 }
-STOPPING = (signal.SIGTERM, signal.SIGINT)
 DEFAULT_UMASK = 0o177
 PROC = "/proc/self"
 CORRECTED = (Severity.WARNING, Severity.MULTIPLE_FILES)
@@ -292,7 +291,7 @@ def _run(options: Options) -> int:
     json = result.config.global_defs.log_json
     settings = _log_settings(options, facility, foreground, json, namespace, root.instance)
     pid_files = _pid_files(options, root.instance, root.use_pid_dir or bool(namespace))
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # until the parent can obey, or a file would stay
+    keep_stops()
     wanted = [peer for peer in _workers(options) if options.has("all") or has_work(peer, result.config)]
     try:
         if any(pid_files[peer].held_by_another for peer in wanted):
@@ -313,6 +312,7 @@ def _run(options: Options) -> int:
     try:
         if not foreground and (daemon := daemonize()):
             pid_files[Peer.PARENT].write(daemon)
+            pass_on(daemon)
             return ExitCode.OK
     except OSError as exc:
         pid_files[Peer.PARENT].remove()

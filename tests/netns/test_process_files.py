@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.netns.conftest import Pair
-from tests.netns.rig import OURS, THEIRS
+from tests.netns.rig import OURS, THEIRS, inside, patience
 from tests.netns.test_daemon import fast
 from tests.netns.test_processes import master, script, with_globals
 from tests.netns.test_vrrp_takeover import VIP4, config
@@ -170,6 +171,41 @@ def test_signals_before_the_parent_can_obey_do_not_kill_it(pair: Pair) -> None:
         time.sleep(0.001)
         assert daemon.process.poll() is None
     pair.rig.wait(lambda: pair.one.has(VIP4), 10)
+
+
+def test_a_reload_that_is_asked_for_before_the_parent_can_obey_is_made(pair: Pair) -> None:
+    """The file was read already, and is another now."""
+    daemon = pair.one.start(OURS, fast(150))
+    pair.rig.wait((daemon.directory / "parent.pid").exists, 10, 0.0)
+    daemon.rewrite(fast(140))
+    daemon.signal(signal.SIGHUP)
+    daemon.said("Reload complete")
+    daemon.said("Reloading ...", 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_what_whoever_goes_into_the_background_was_told_is_passed_on(pair: Pair, number: int) -> None:
+    directory = pair.rig.directory
+    (directory / "conf").write_text(fast(150))
+    log, pid_file = directory / "d.log", directory / "p.pid"
+    command = [
+        str(Path(sys.executable).with_name(OURS)),
+        "-G",
+        f"-g{log}",
+        "-f",
+        f"{directory}/conf",
+        "-p",
+        str(pid_file),
+    ]
+    with inside(pair.one.namespace):
+        started = subprocess.Popen([*command, f"-r{directory}/r.pid", f"-c{directory}/c.pid"], stdin=subprocess.DEVNULL)
+    pair.rig.wait(pid_file.exists, 10, 0.0)
+    os.kill(started.pid, number)
+    assert started.wait(patience(10)) == 0
+    if number == signal.SIGHUP:
+        pair.rig.wait(lambda: "Reload complete" in log.read_text(), 10)
+        os.kill(int(pid_file.read_text()), signal.SIGTERM)
+    pair.rig.wait(lambda: not pid_file.exists(), 10)
 
 
 # logs and dumps -------------------------------------------------------------------------------------------------------
