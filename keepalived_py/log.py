@@ -1,16 +1,19 @@
-"""Logging of one process: syslog, a file, the console. It never blocks: what a slow sink refuses is lost and counted.
+"""Logging of one process: syslog, a file, the console. It never blocks: what a slow sink cannot take at once waits for
+it, and what is too much is lost and counted.
 
 Each process has its own identifier (Keepalived, Keepalived_vrrp, Keepalived_healthcheckers) and its own file, and keeps
 its newest records in a ring. Equal records that come thick and fast are counted instead of written, and records that a
-sink has lost are told of as soon as it takes one again. Files and terminals are written by a thread: a disk may stand
-still, and so may a terminal.
+sink has lost are told of as soon as it takes one again. What waits for a sink is written by a thread, and so is
+everything for files and terminals: a disk may stand still without saying so before, and so may a terminal.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
+import math
 import os
 import select
 import socket
@@ -40,7 +43,9 @@ WINDOW = 1.0
 WINDOWS_KEPT = 256
 SYSLOG_LIMIT = 8192
 WAITING_LIMIT = 5000
-"""Records that wait for a disk."""
+"""Records that wait for a sink."""
+LOOK_AGAIN = 0.1
+"""Seconds after which a sink is tried again that cannot tell when it takes something."""
 FINISH_LIMIT = 1.0
 """Seconds that the end of a process waits for them."""
 FILE_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -72,15 +77,37 @@ class Sink(logging.Handler, ABC):
         self._untold = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self._untold and self.write(_lost(record, self._untold)):
-            self._untold = 0
-        if self._untold or not self.write(record):
-            self.lost += 1
-            self._untold += 1
+        try:
+            self.offer(record)
+        except BlockingIOError:
+            self._lose()
+
+    def offer(self, record: logging.LogRecord) -> None:
+        """Write the record, behind what tells of those that were lost. Raises BlockingIOError when it must wait."""
+        try:
+            if self._untold:
+                self.write(_lost(record, self._untold))
+                self._untold = 0
+            self.write(record)
+        except BlockingIOError:
+            raise
+        except OSError:
+            self._lose()
+
+    def _lose(self) -> None:
+        self.lost += 1
+        self._untold += 1
 
     @abstractmethod
-    def write(self, record: logging.LogRecord) -> bool:
-        """False when the record was not taken. Must not wait."""
+    def write(self, record: logging.LogRecord) -> None:
+        """Must not wait. Raises OSError when the record is not taken, BlockingIOError when it would be later."""
+
+    def await_room(self, limit: float) -> None:
+        """Wait until a record may be taken, `limit` seconds at most."""
+        time.sleep(min(limit, LOOK_AGAIN))
+
+    never_waits = False
+    """Whether writing takes no time whatever becomes of the reader, since it is known before if there is room."""
 
     @abstractmethod
     def give_back(self) -> None:
@@ -114,7 +141,9 @@ class SyslogHandler(Sink):
         self.ident, self.facility = ident, facility
         self._sock: socket.socket | None = None
 
-    def write(self, record: logging.LogRecord) -> bool:
+    never_waits = True
+
+    def write(self, record: logging.LogRecord) -> None:
         severity = next((code for level, code in self.SEVERITY if record.levelno >= level), 6)
         when = time.strftime("%b %e %T", time.localtime(record.created))
         line = f"<{self.facility * 8 + severity}>{when} {self.ident}[{os.getpid()}]: {_text(record, ' | ')}"
@@ -124,11 +153,16 @@ class SyslogHandler(Sink):
                 self._sock.connect(self.PATH)
             self._sock.send(line.encode("utf-8", "replace")[:SYSLOG_LIMIT])
         except BlockingIOError:
-            return False
+            raise
         except OSError:
             self.give_back()
-            return False
-        return True
+            raise
+
+    def await_room(self, limit: float) -> None:
+        if self._sock is None:
+            super().await_room(limit)
+        else:
+            _await_room(self._sock.fileno(), limit)
 
     def give_back(self) -> None:
         if self._sock is not None:
@@ -137,7 +171,7 @@ class SyslogHandler(Sink):
 
 
 class StreamHandler(Sink):
-    """Lines to a descriptor: `date: text`, as keepalived's console has them, or JSON. A pipe that is full loses lines.
+    """Lines to a descriptor: `date: text`, as keepalived's console has them, or JSON.
 
     With a path: the file there; when it was moved or removed it is made anew, its directory too, and no part of a line
     stays in it. Where it cannot be opened it is tried again with each record.
@@ -152,27 +186,28 @@ class StreamHandler(Sink):
         self._path = path
         self._identity = (0, 0)
 
-    def write(self, record: logging.LogRecord) -> bool:
+    def write(self, record: logging.LogRecord) -> None:
         line = self._line(record, select.PIPE_BUF - 1).encode("utf-8", "replace") + b"\n"
-        try:
+        if self._path is not None:
+            self.follow()
+        # a pipe that polls writable takes PIPE_BUF bytes without blocking (pipe(7)); the descriptor itself stays
+        # blocking, since others share it
+        if not _await_room(self.descriptor, 0):
+            raise BlockingIOError
+        written = os.write(self.descriptor, line)
+        if written < len(line):
             if self._path is not None:
-                self.follow()
-            # a pipe that polls writable takes PIPE_BUF bytes without blocking (pipe(7)); the descriptor itself stays
-            # blocking, since others share it
-            poll = select.poll()
-            poll.register(self.descriptor, select.POLLOUT)
-            if any(events & select.POLLOUT for _, events in poll.poll(0)):
-                written = os.write(self.descriptor, line)
-                if written < len(line) and self._path is not None:  # the disk is full
-                    os.ftruncate(self.descriptor, os.fstat(self.descriptor).st_size - written)
-                return written == len(line)
-        except OSError:
-            pass
-        return False
+                os.ftruncate(self.descriptor, os.fstat(self.descriptor).st_size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def await_room(self, limit: float) -> None:
+        _await_room(self.descriptor, limit)
 
     @property
-    def never_waits(self) -> bool:
-        """Whether writing takes no time whatever becomes of the reader: pipes and sockets say before if they can."""
+    def never_waits(self) -> bool:  # type: ignore[override]
+        """Pipes and sockets say before if they take something."""
+        if self._path is not None:
+            return False
         mode = os.fstat(self.descriptor).st_mode
         return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
@@ -224,14 +259,16 @@ class StreamHandler(Sink):
 
 
 class Aside(Sink):
-    """Hands records to a sink that may block, in a thread of its own; what comes before `start` waits.
+    """Hands records to a sink in a thread of its own; what comes before `start` waits.
 
+    With `direct` a record is written at once unless others wait: the sink says by itself when it takes no more.
     Capabilities belong to threads: one of a worker may start only when they are those that it keeps.
     """
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, direct: bool = False) -> None:
         super().__init__()
         self.sink = sink
+        self._direct = direct
         self._reset()
 
     def _reset(self) -> None:
@@ -239,16 +276,23 @@ class Aside(Sink):
         self._news = threading.Event()
         self._thread: threading.Thread | None = None
         self._started = False
+        self._given_up: logging.LogRecord | None = None
+        """What was waited for in vain by `settle`."""
 
-    def write(self, record: logging.LogRecord) -> bool:
+    def write(self, record: logging.LogRecord) -> None:
+        if self._direct and not self._waiting:  # the thread uses the sink only while something waits
+            try:
+                self.sink.offer(record)
+                return
+            except BlockingIOError:
+                pass
         if len(self._waiting) >= WAITING_LIMIT:
-            return False
+            raise BlockingIOError
         record.msg, record.args = record.getMessage(), ()
         self._waiting.append(record)
         self._news.set()
         if self._started and self._thread is None:
             self.start()
-        return True
 
     def start(self) -> None:
         """From now on records are written. Where no thread can be had it is tried again with each record."""
@@ -262,25 +306,44 @@ class Aside(Sink):
     def _run(self, news: threading.Event, waiting: deque[logging.LogRecord]) -> None:
         while news.wait() and news is self._news:
             news.clear()
-            self._pass_on(waiting)
+            self._pass_on(waiting, math.inf)
 
-    def _pass_on(self, waiting: deque[logging.LogRecord]) -> None:
+    def _pass_on(self, waiting: deque[logging.LogRecord], until: float) -> None:
         while waiting:
-            self.sink.handle(waiting[0])
-            waiting.popleft()
+            try:
+                self.sink.offer(waiting[0])
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    return
+                self.sink.await_room(LOOK_AGAIN)
+            else:
+                waiting.popleft()
 
     def settle(self, limit: float) -> None:
         until = time.monotonic() + limit
         if self._waiting:
             self.start()
             if self._thread is None:
-                self._pass_on(self._waiting)
+                self._pass_on(self._waiting, until)
         while self._waiting and time.monotonic() < until:
             time.sleep(0.001)
+        self._given_up = self._first()
+
+    @property
+    def stands_still(self) -> bool:
+        """Nothing was taken since it was waited for in vain."""
+        return self._given_up is not None and self._given_up is self._first()
+
+    def _first(self) -> logging.LogRecord | None:
+        try:
+            return self._waiting[0]
+        except IndexError:  # the thread may have taken it a moment ago
+            return None
 
     def give_back(self) -> None:
         """The thread ends as soon as the sink lets it."""
-        self.settle(FINISH_LIMIT)
+        if not self.stands_still:
+            self.settle(FINISH_LIMIT)
         news = self._news
         idle = not self._waiting
         self._reset()
@@ -319,7 +382,7 @@ class Limiter(logging.Handler):
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self.sinks: list[Sink] = []
+        self.sinks: list[Aside] = []
         self._clock = clock
         self._windows: dict[tuple[int, str], _Window] = {}
 
@@ -379,6 +442,13 @@ def _text(record: logging.LogRecord, separator: str = "\n") -> str:
     return text
 
 
+def _await_room(descriptor: int, limit: float) -> bool:
+    """Whether writing would not wait, or fail, within `limit` seconds."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(limit * 1000))
+
+
 def _cut(text: str, limit: int) -> str:
     return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
 
@@ -420,18 +490,17 @@ def set_up(settings: LogSettings, ident: str, role: str) -> str:
         old.give_back()
         old.close()
     ident += settings.suffix
-    before = [old for old in limiter.sinks if isinstance(old, SyslogHandler)]
+    before = [old.sink for old in limiter.sinks if isinstance(old.sink, SyslogHandler)]
     limiter.sinks = []
     root.addHandler(limiter)
     if settings.syslog:
         syslog = SyslogHandler(ident, settings.facility)
-        for old in before:
-            syslog.inherit(old)
-        limiter.sinks.append(syslog)
+        for predecessor in before:
+            syslog.inherit(predecessor)
+        limiter.sinks.append(Aside(syslog, direct=True))
     if settings.console:
         console = StreamHandler(sys.stderr.fileno(), ident=ident, as_json=bool(settings.json))
-        direct = console.never_waits and settings.json is not None
-        limiter.sinks.append(console if direct else Aside(console))
+        limiter.sinks.append(Aside(console, direct=console.never_waits and settings.json is not None))
     refused = ""
     if settings.file:
         file = StreamHandler(path=file_of(settings, role), ident=ident, as_json=bool(settings.json))
@@ -449,23 +518,23 @@ def set_up(settings: LogSettings, ident: str, role: str) -> str:
 def use_json(wanted: bool) -> None:
     """log_format, from now on."""
     for sink in limiter.sinks:
-        inner = sink.sink if isinstance(sink, Aside) else sink
-        if isinstance(inner, StreamHandler):
-            inner.as_json = wanted
+        if isinstance(sink.sink, StreamHandler):
+            sink.sink.as_json = wanted
 
 
 def start_threads() -> None:
     """This process has the capabilities that it keeps: what may block is written from now on."""
     for sink in limiter.sinks:
-        if isinstance(sink, Aside):
-            sink.start()
+        sink.start()
 
 
 def finish() -> None:
     """What waits is written, if that does not take long."""
     limiter.flush()
+    until = time.monotonic() + FINISH_LIMIT
     for sink in limiter.sinks:
-        sink.settle(FINISH_LIMIT)
+        if not sink.stands_still:
+            sink.settle(until - time.monotonic())
 
 
 def tick() -> None:

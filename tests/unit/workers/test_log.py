@@ -66,7 +66,7 @@ def test_what_may_wait_for_its_reader_is_written_aside(root: logging.Logger, mon
                 root.info("%d of many", number)
             assert time.monotonic() - before < 5
             assert log.lost_records() > 0
-            assert isinstance(log.limiter.sinks[0], log.Aside) == (name == "terminal")
+            assert log.limiter.sinks[0].sink.never_waits == (name == "pipe")
             os.read(reading if name == "terminal" else pipe[0], 1 << 16)
     finally:
         os.close(reading)
@@ -232,6 +232,61 @@ def test_all_that_a_start_lost_before_there_was_a_syslog_is_counted(
     assert log.lost_records() == 0
 
 
+def messages(sock: socket.socket, count: int) -> list[str]:
+    """The next records of a syslog, without what stands before them."""
+    return [sock.recv(10000).decode().partition("]: ")[2] for _ in range(count)]
+
+
+def test_a_burst_that_syslog_does_not_read_at_once_is_whole(
+    root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel keeps ten records for it, unless that was changed (net.unix.max_dgram_qlen)."""
+    monkeypatch.setattr(log.SyslogHandler, "PATH", str(tmp_path / "log"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(tmp_path / "log"))
+        sock.settimeout(10)
+        log.set_up(log.LogSettings(), "X", "")
+        log.start_threads()
+        sent = [f"record {number}" for number in range(1000)]
+        before = time.monotonic()
+        for text in sent:
+            root.info("%s", text)
+        assert time.monotonic() - before < 2
+        assert messages(sock, len(sent)) == sent
+        root.info("alone")
+        assert messages(sock, 1) == ["alone"]
+        for _ in range(log.WAITING_LIMIT + 1000):
+            root.info("too many", extra={log.VERBATIM: True})
+        lost = log.lost_records()
+        assert 0 < lost <= 1000
+        told = messages(sock, log.WAITING_LIMIT + 1000 - lost)
+        log.finish()
+        assert set(told) == {"too many"}
+        root.info("after all")
+        assert messages(sock, 2) == [f"{lost} log records were lost: nobody took them", "after all"]
+
+
+def test_a_syslog_that_stopped_is_waited_for_once(
+    root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log.SyslogHandler, "PATH", str(tmp_path / "log"))
+    monkeypatch.setattr(log, "FINISH_LIMIT", 0.5)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(tmp_path / "log"))
+        sock.settimeout(10)
+        log.set_up(log.LogSettings(), "X", "")
+        for number in range(1000):
+            root.info("record %d", number)
+        before = time.monotonic()
+        log.finish()
+        first = time.monotonic()
+        for _ in range(10):
+            log.finish()
+        assert first - before >= 0.5
+        assert time.monotonic() - first < 0.5
+        assert messages(sock, 1000)[-1] == "record 999"
+
+
 def test_json_lines(root: logging.Logger, tmp_path: Path) -> None:
     path = tmp_path / "a.log"
     log.set_up(file_only(path, json=True), "Keepalived_vrrp", "")
@@ -283,9 +338,8 @@ class Kept(log.Sink):
         super().__init__()
         self.texts: list[str] = []
 
-    def write(self, record: logging.LogRecord) -> bool:
+    def write(self, record: logging.LogRecord) -> None:
         self.texts.append(record.getMessage())
-        return True
 
     def give_back(self) -> None:
         """Nothing is open."""
@@ -350,9 +404,9 @@ class Frozen(Kept):
         super().__init__()
         self.free = threading.Event()
 
-    def write(self, record: logging.LogRecord) -> bool:
+    def write(self, record: logging.LogRecord) -> None:
         self.free.wait()
-        return super().write(record)
+        super().write(record)
 
 
 def test_a_disk_that_stands_still_costs_no_time_and_records_only_in_the_end() -> None:
