@@ -234,7 +234,7 @@ def _load_for_reload(options: Options, current: Applied) -> ConfigLoaded:
 
 
 def _run(options: Options) -> int:
-    from workers.tuning import keep_descriptors, remember
+    from workers.tuning import PARENT_DESCRIPTORS, keep_descriptors, provide_descriptors, remember
 
     if not os.path.isdir(PROC):
         say(f"{PROGRAM}: there is no {PROC}, without which nothing runs here")
@@ -242,6 +242,11 @@ def _run(options: Options) -> int:
     foreground = options.has("dont-fork")
     begin(options.has("ignore-sigint"))
     remember()
+    try:
+        provide_descriptors()
+    except OSError as exc:
+        say(f"{PROGRAM}: {exc.strerror}: {PARENT_DESCRIPTORS} more are needed")
+        return ExitCode.PROGRAM_ERROR
     systemd, umask, facility = Systemd(), umask_of(options), facility_of(options)
     keep_descriptors()
     os.umask(DEFAULT_UMASK if umask is None else umask)

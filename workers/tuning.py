@@ -14,7 +14,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from keepalived_py.config.model import GlobalDefs, ProcessTuning
@@ -32,6 +32,8 @@ NEVER_KILLED_BEFORE = 1_000_000
 """Least hard limit in microseconds. The soft one ends real time as it should; but an interpreter may need longer than
 keepalived's 10 ms for what no signal interrupts, and then it is better late than dead."""
 SPARE_DESCRIPTORS = 200
+PARENT_DESCRIPTORS = 9
+"""What the parent opens: a pid file, a log, its event loop, the channel of a worker that it makes."""
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -135,6 +137,16 @@ def raise_descriptors(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     if limit < wanted:
         logger.warning("%d open files may be needed, the limit is %d", wanted, limit)
+
+
+def provide_descriptors() -> None:
+    """See to it that this process can open what the parent needs. Raises OSError."""
+    soft, hard = _limit(resource.RLIMIT_NOFILE)
+    if 0 <= soft < SPARE_DESCRIPTORS:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(SPARE_DESCRIPTORS, hard) if hard >= 0 else hard, hard))
+    with ExitStack() as held:
+        for _ in range(PARENT_DESCRIPTORS):
+            held.callback(os.close, os.dup(2))
 
 
 def no_new_privileges() -> None:

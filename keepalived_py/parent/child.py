@@ -74,6 +74,7 @@ def _leave_parent_behind(kept: int) -> None:
         signal.signal(number, signal.SIG_DFL)
     for real_time in (signal.SIGRTMAX - 1, signal.SIGRTMIN + 2):
         signal.signal(real_time, pass_over)
+    os.closerange(3, kept)  # first, since the list itself needs one
     for name in os.listdir("/proc/self/fd"):
         descriptor = int(name)
         if descriptor > 2 and descriptor != kept:

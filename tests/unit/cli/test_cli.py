@@ -336,6 +336,26 @@ def test_a_daemon_that_is_started_without_descriptors(tmp_path: Path) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.parametrize("limit", [6, 9, 11])
+def test_a_start_with_fewer_descriptors_than_the_parent_needs_says_so(conf: Path, limit: int) -> None:
+    words = f"-m keepalived_py -n -G -C -f {conf} -p {conf.with_name('k.pid')}"
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -n {limit}; exec {sys.executable} {words}"],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (70, "keepalived-py: Too many open files: 9 more are needed\n")
+
+
+def test_a_start_with_few_descriptors_takes_as_many_as_it_may(conf: Path) -> None:
+    words = f"-m keepalived_py -n -l -G -C -f {conf} -p {conf.with_name('k.pid')}"
+    started = f"{sys.executable} {words} & until grep -q Nothing {conf.with_name('log')}; do sleep 0.1; done"
+    command = f"exec 2>{conf.with_name('log')}; ulimit -Sn 6; {started}; kill $!; wait $!"
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (done.returncode, conf.with_name("log").read_text()[-8:]) == (0, "Stopped\n")
+
+
 def test_a_log_file_that_cannot_be_opened_is_told_where_the_daemon_is_started(conf: Path) -> None:
     conf.write_text("nonsense {\n")
     words = ["-G", f"-g{conf}/no.log", "-f", str(conf)]

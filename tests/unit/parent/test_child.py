@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import resource
 import signal
 import socket
 import time
@@ -31,6 +32,22 @@ def test_a_refused_fork_leaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         fork_process(Peer.LOADER, lambda sock: 0)
     assert os.listdir("/proc/self/fd") == before
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(BLOCKED)
+
+
+def test_a_process_begins_without_a_descriptor_to_spare() -> None:
+    """It looks at what it has inherited, which takes one: those of the parent are the first to go."""
+    held, limits = os.open(os.devnull, os.O_RDONLY), resource.getrlimit(resource.RLIMIT_NOFILE)
+    first, second = os.pipe()
+    os.close(first)
+    os.close(second)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(first, second) + 1, limits[1]))
+    try:
+        pid, sock = fork_process(Peer.LOADER, lambda sock: len(os.listdir("/proc/self/fd")) - 1)  # without its own
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        os.close(held)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 4
+    sock.close()
 
 
 def test_children_are_collected_with_how_they_ended() -> None:
