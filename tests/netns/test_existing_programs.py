@@ -69,16 +69,22 @@ def test_the_end_of_the_writing_of_a_dump_is_told_by_its_name(pair: Pair, progra
     watch.close()
 
 
-def test_the_pid_file_always_names_a_process_of_the_daemon(pair: Pair) -> None:
-    """From the moment it is there, while the daemon is still starting."""
+def start_of(pair: Pair) -> tuple[subprocess.Popen[bytes], Path]:
+    """A start into the background, and its pid file as soon as that is there."""
     directory = pair.rig.directory
     (directory / "conf").write_text(fast(150))
     file = directory / "parent.pid"
     words = [str(Path(sys.executable).with_name(OURS)), "-G", "-P", "-f", str(directory / "conf"), "-p", str(file)]
     words += ["-r", str(directory / "vrrp.pid")]
     start = subprocess.Popen(["ip", "netns", "exec", pair.one.namespace, *words])
-    seen = set()
     pair.rig.wait(lambda: file.exists() and file.stat().st_size, 10, 0)
+    return start, file
+
+
+def test_the_pid_file_always_names_a_process_of_the_daemon(pair: Pair) -> None:
+    """From the moment it is there, while the daemon is still starting."""
+    start, file = start_of(pair)
+    seen = set()
     while start.poll() is None:
         seen.add(int(file.read_text()))
     pid = int(file.read_text())
@@ -91,3 +97,17 @@ def test_the_pid_file_always_names_a_process_of_the_daemon(pair: Pair) -> None:
         family = [pid, *children_of(pid)]
         os.kill(pid, signal.SIGTERM)
         pair.rig.wait(lambda: not any(Path(f"/proc/{each}").exists() for each in family), 10)
+
+
+def test_a_stop_before_the_daemon_is_in_the_background_stops_it(pair: Pair) -> None:
+    """Whoever reads the pid file in the start finds the process that was started."""
+    start, file = start_of(pair)
+    assert int(file.read_text()) == start.pid
+    start.terminate()
+    assert start.wait(10) == 0
+    try:
+        pair.rig.wait(lambda: not file.exists(), 5)
+    finally:
+        if file.exists():
+            os.kill(int(file.read_text()), signal.SIGTERM)
+            pair.rig.wait(lambda: not file.exists(), 10)
