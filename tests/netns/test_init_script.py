@@ -249,6 +249,20 @@ def test_a_file_among_the_options_is_the_one_as_under_systemd(service: Service) 
     assert str(other) in service.text
 
 
+def test_a_pattern_among_the_options_is_the_daemon_s(service: Service) -> None:
+    """Under systemd nobody else looks at it either; a shell would make words of it, of which -f takes the first."""
+    second = "10.0.0.102"
+    service.conf.write_text(GOOD)
+    more = GOOD.replace("VI_1", "VI_2").replace("virtual_router_id 51", "virtual_router_id 52").replace(VIP4, second)
+    (service.directory / "conf2").write_text(more)
+    service.defaults(f'DAEMON_ARGS="$DAEMON_ARGS -f {service.directory}/conf*"')
+    service.start()
+    service.pair.rig.wait(lambda: service.host.has(second), 4)
+    (service.directory / "conf2").write_text(BROKEN["not a number"])
+    assert service("configtest") != OK
+    assert f"{service.directory}/conf2:" in service.text
+
+
 def test_usage_and_privileges(service: Service) -> None:
     assert service() == USAGE
     assert service("dance") == USAGE

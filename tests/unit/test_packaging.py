@@ -85,7 +85,7 @@ def test_options_that_scripts_use_exist() -> None:
     known = {f"--{option.long}" for option in OPTIONS} | {f"-{option.short}" for option in OPTIONS if option.short}
     (start,) = re.findall(r"^ExecStart=\S+ (.*)$", UNIT.read_text(), re.MULTILINE)
     used = [word.partition("=")[0] for word in start.split() if word.startswith("-")]
-    used += re.findall(r" (-\w) ", " ".join(re.findall(r'"\$DAEMON" (.*)', INIT.read_text())))
+    used += re.findall(r" (-\w) ", " ".join(re.findall(r'(?:"\$DAEMON"|\bdaemon) (.*)', INIT.read_text())))
     assert len(used) >= 4
     assert set(used) <= known
 
