@@ -75,8 +75,9 @@ sed -i 's|priority 150|priority 300|' /etc/keepalived/conf.d/one.conf
 systemctl reload $unit
 within 20 says 'last reload refused (New configuration has 1 error)'
 within 20 is ActiveState active
-code 6 /etc/init.d/keepalived-py restart
-code 6 /etc/init.d/keepalived-py try-restart
+for verb in restart try-restart reload force-reload; do
+    code 6 /etc/init.d/keepalived-py $verb
+done
 unpack | grep 'not restarted'
 is MainPID "$first"
 has 192.0.2.100 vrrp.51
