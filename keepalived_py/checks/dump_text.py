@@ -18,13 +18,13 @@ from keepalived_py.config.model import (
     MiscCheck,
     PingCheck,
     RealServer,
-    Script,
     SmtpCheck,
     SorryServer,
     TcpCheck,
     UdpCheck,
     VirtualServer,
 )
+from keepalived_py.dump_globals import sections_text
 from keepalived_py.records import dataclass
 from keepalived_py.values import Protocol, RealKey, ServiceKey
 
@@ -65,21 +65,11 @@ def data_text(states: Iterable[VirtualServerState], checkers: Iterable[CheckerSn
     last = sorted(checkers, key=lambda each: isinstance(each.config, FileCheck))  # as keepalived has them
     checks = [line for each in last for line in _checker_lines(each, protocols[each.service])]
     sections = (("LVS Topology", topology), ("Health checkers", checks))
-    return "".join(
-        f"------< {title} >------\n" + "".join(f" {line}\n" for line in lines) for title, lines in sections if lines
-    )
+    return sections_text(section for section in sections if section[1])
 
 
 def _indented(lines: Iterable[str], depth: int = 2) -> Iterator[str]:
     return (" " * depth + line for line in lines)
-
-
-def _quoted(script: Script) -> str:
-    return " ".join(f"'{word}'" for word in (script.executed, *script.argv[1:]))
-
-
-def _owned(script: Script) -> str:
-    return f"{_quoted(script)}, uid:gid {script.uid or 0}:{script.gid or 0}"
 
 
 def _forwarding(how: Forwarding) -> str:
@@ -161,7 +151,7 @@ def _setting_lines(config: VirtualServer) -> Iterator[str]:
     yield f"omega is {ON_OFF[config.omega]}"
     yield f"quorum = {config.quorum}, hysteresis = {config.hysteresis}"
     for word, script in (("up", config.quorum_up), ("down", config.quorum_down)):
-        yield from [] if script is None else [f"Quorum {word} notify script = {_owned(script)}"]
+        yield from [] if script is None else [f"Quorum {word} notify script = {script.quoted}, {script.owner}"]
     if config.ha_suspend:
         yield "Using HA suspend"
     yield f"Using smtp notification = {YES_NO[config.smtp_alert]}"
@@ -188,7 +178,7 @@ def _real_lines(real: RealServerState, in_table: bool) -> Iterator[str]:
     yield f"connection limit range = {config.lthreshold} -> {config.uthreshold}"
     yield f"Inhibit on failure is {ON_OFF[config.inhibit_on_failure]}"
     for word, script in (("up", config.notify_up), ("down", config.notify_down)):
-        yield from [] if script is None else [f"  RS {word} notify script = {_owned(script)}"]
+        yield from [] if script is None else [f"  RS {word} notify script = {script.quoted}, {script.owner}"]
     yield f"Using smtp notification = {YES_NO[config.smtp_alert]}"
     yield f"initial weight = {config.weight}"
     yield f"effective weight = {effective}"
@@ -265,7 +255,7 @@ def _method_lines(config: Check) -> Iterator[str]:
             yield f"Name = {config.name}"
         case MiscCheck():
             yield "Keepalive method = MISC_CHECK"
-            yield f"script = {_quoted(config.script)}"
+            yield f"script = {config.script.quoted}"
             yield f"timeout = {config.timeout:g}"
             yield f"dynamic = {YES_NO[config.dynamic].upper()}"
             yield f"uid:gid = {config.script.uid or 0}:{config.script.gid or 0}"

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from keepalived_py.config.model import NotifyScripts
+from keepalived_py.dump_globals import MASK
 from keepalived_py.values import seconds
 
-from .dump_rows import MASK, address_text, quoted, route_text, rule_text
+from .dump_rows import address_text, route_text, rule_text
 from .packet import AUTH_AH, AUTH_NONE, AUTH_PASS, Reason
 from .snapshot import InstanceSnapshot, ProcessSnapshot
 from .states import State
@@ -85,7 +86,7 @@ def _scripts(notify: NotifyScripts) -> dict[str, str]:
         "script": notify.any,
         "script_master_rx_lower_pri": notify.master_rx_lower_pri,
     }
-    return {name: quoted(script) for name, script in named.items() if script is not None}
+    return {name: script.quoted for name, script in named.items() if script is not None}
 
 
 def _rows(found: InstanceSnapshot) -> dict[str, list[str]]:
@@ -98,7 +99,7 @@ def _rows(found: InstanceSnapshot) -> dict[str, list[str]]:
         "vrules": [rule_text(each) for each in config.rules],
         "track_ifp": [each.name for each in config.tracks if each.kind == "interface"],
         "track_script": [
-            quoted(found.scripts[each.name])
+            found.scripts[each.name].quoted
             for each in config.tracks
             if each.kind == "script" and each.name in found.scripts
         ],

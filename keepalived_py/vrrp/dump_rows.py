@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from keepalived_py.config.model import FOREVER, Address, Encap, Route, Rule, Script, Track
+from keepalived_py.config.model import FOREVER, Address, Encap, Route, Rule, Track
 from keepalived_py.config.model.links import NAMES_OF_ROUTE_TYPES, RULE_ACTIONS
 from keepalived_py.values import IPAddress, ip_address
 
-MASK = "********"
-"""Secrets are never shown, nor how long they are."""
 MAIN_TABLE, PROTOCOL_KEEPALIVED = 254, 18
 SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
 PREFERENCES = {0: "medium", 1: "high", 3: "low"}
@@ -30,11 +28,6 @@ METRICS = (
     "fastopen_no_cookie",
 )
 ANY = {4: ip_address("0.0.0.0"), 6: ip_address("::")}
-
-
-def quoted(script: Script) -> str:
-    """Each word in single quotes."""
-    return " ".join(f"'{word}'" for word in (script.executed, *script.argv[1:]))
 
 
 def address_text(row: Address, device: str, present: bool, *, filtered: bool = False) -> str:

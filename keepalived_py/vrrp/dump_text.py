@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
-from keepalived_py.config.model import NotifyScripts, Script, Track, VrrpInstance
+from keepalived_py.config.model import NotifyScripts, Track, VrrpInstance
+from keepalived_py.dump_globals import MASK, Section, sections_text
 
-from .dump_globals import GARP_HEADING, Section
 from .dump_interfaces import InterfaceSnapshot, interface_lines
 from .dump_json import instance_statistics
-from .dump_rows import MASK, address_text, quoted, route_text, rule_text, weight_text
+from .dump_rows import address_text, route_text, rule_text, weight_text
+from .dump_static import GARP_HEADING
 from .snapshot import (
     FileSnapshot,
     GroupSnapshot,
@@ -89,8 +90,7 @@ def data_text(
         ("VRRP Track processes", [line for each in processes for line in _process_lines(each, instances)]),
         ("Interfaces", [line for each in interfaces for line in interface_lines(each)]),
     )
-    shown = [(title, lines) for title, lines in sections if lines or title == GARP_HEADING]
-    return "".join(f"------< {title} >------\n" + "".join(f" {line}\n" for line in lines) for title, lines in shown)
+    return sections_text(section for section in sections if section[1] or section[0] == GARP_HEADING)
 
 
 def instance_lines(found: InstanceSnapshot) -> list[str]:
@@ -305,11 +305,7 @@ def _notify_lines(notify: NotifyScripts) -> list[str]:
         ("Generic state transition", notify.any),
         ("Master rx lower pri state transition", notify.master_rx_lower_pri),
     )
-    return [f"{name} script = {_command(script)}" for name, script in named if script is not None]
-
-
-def _command(script: Script) -> str:
-    return f"{quoted(script)}, uid:gid {script.uid or 0}:{script.gid or 0}"
+    return [f"{name} script = {script.quoted}, {script.owner}" for name, script in named if script is not None]
 
 
 def _socket_lines(found: SocketSnapshot) -> list[str]:
@@ -352,7 +348,7 @@ def _trackers(kind: str, name: str, instances: Iterable[InstanceSnapshot]) -> li
 def _script_lines(found: ScriptSnapshot, instances: Iterable[InstanceSnapshot]) -> list[str]:
     config = found.config
     lines = [
-        f"Command = {quoted(config.script)}",
+        f"Command = {config.script.quoted}",
         f"Interval = {config.interval:g} sec",
         f"Timeout = {0 if config.timeout == config.interval else config.timeout:g} sec",
         f"Weight = {config.weight}" + (" reverse" if config.reverse else ""),

@@ -15,7 +15,8 @@ K = "keepalived_py"
 MODEL, DELTA, DIFF, VALUES = (f"{K}.{name}" for name in ("config.model", "config.delta", "config.diff", "values"))
 RECORDS = f"{K}.records"
 """Classes as everybody may define them."""
-HELPERS = ("clock", "log", "netns", "pattern", "inotify", "dumpfile", "dump_process", "vitals")
+SECTIONS = f"{K}.dump_globals"
+HELPERS = ("clock", "log", "netns", "pattern", "inotify", "dumpfile", "dump_process", "dump_globals", "vitals")
 RULES: dict[str, tuple[set[str], set[str]]] = {
     # package: (what it may import of ours beside itself, third parties)
     RECORDS: (set(), set()),
@@ -31,13 +32,14 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     f"{K}.options": (set(), set()),
     f"{K}.stdio": (set(), set()),
     f"{K}.config": ({VALUES, f"{K}.pattern"}, set()),
-    f"{K}.vrrp": ({VALUES, MODEL}, set()),
-    f"{K}.checks": ({VALUES, MODEL}, set()),
+    SECTIONS: ({MODEL}, set()),
+    f"{K}.vrrp": ({VALUES, MODEL, SECTIONS}, set()),
+    f"{K}.checks": ({VALUES, MODEL, SECTIONS}, set()),
     f"{K}.plan": ({VALUES, MODEL, f"{K}.checks"}, set()),
     "ipc": ({VALUES, MODEL, DELTA}, {"msgpack"}),
     f"{K}.parent": (
         {
-            *(VALUES, "ipc"),
+            *(VALUES, SECTIONS, "ipc"),
             *(f"{K}.{name}" for name in ("config", "clock", "log", "inotify", "dumpfile", "dump_process", "vitals")),
         },
         {"setproctitle"},
@@ -81,7 +83,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
 }
-PURE = (RECORDS, VALUES, f"{K}.vrrp", f"{K}.checks", f"{K}.plan")
+PURE = (RECORDS, VALUES, SECTIONS, f"{K}.vrrp", f"{K}.checks", f"{K}.plan")
 IMPURE = {"asyncio", "logging", "random", "socket", "subprocess", "threading", "time"}
 OURS = (K, "ipc", "workers")
 

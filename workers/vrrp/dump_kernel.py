@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterable, Iterator
 
 from keepalived_py.config.model import VrrpSlice
-from keepalived_py.vrrp.dump_globals import Section, garp_sections, global_lines, static_sections
+from keepalived_py.dump_globals import Section, global_section
 from keepalived_py.vrrp.dump_interfaces import InterfaceSnapshot, state_words
+from keepalived_py.vrrp.dump_static import garp_sections, static_sections
 
 from .firewall_rules import needs
 from .instance import Instance
@@ -27,7 +28,7 @@ def sections_before(config: VrrpSlice, static: StaticEntries, monitor: LinkMonit
     rows = [row for key, row in static.rows.items() if key in monitor.addresses]
     filtered = bool(needs(vrrp.instances, config.global_defs.disable_local_igmp, config.global_defs.firewall))
     return [
-        ("Global definitions", global_lines(config.global_defs, os.uname().nodename, filtered)),
+        global_section(config.global_defs, os.uname().nodename, filtered=filtered),
         *garp_sections(vrrp.garp_groups),
         *static_sections(vrrp, rows),
     ]

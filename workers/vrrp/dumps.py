@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from keepalived_py.config.model import SyncGroup as GroupConfig
 from keepalived_py.config.model import TrackProcess, VrrpSlice
-from keepalived_py.vrrp.dump_globals import Section
+from keepalived_py.dump_globals import Section
 from keepalived_py.vrrp.dump_interfaces import InterfaceSnapshot
 from keepalived_py.vrrp.dump_text import data_text
 from keepalived_py.vrrp.packet import IPPROTO_AH

@@ -32,6 +32,16 @@ class Script:
         """The file to execute."""
         return self.path or self.argv[0]
 
+    @property
+    def quoted(self) -> str:
+        """For dumps: each word in single quotes."""
+        return " ".join(f"'{word}'" for word in (self.executed, *self.argv[1:]))
+
+    @property
+    def owner(self) -> str:
+        """For dumps: whose identity it has."""
+        return f"uid:gid {self.uid or 0}:{self.gid or 0}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fifo:

@@ -28,9 +28,10 @@ from keepalived_py.config.model import (
     VrrpInstance,
     VrrpScript,
 )
+from keepalived_py.dump_globals import MASK
 from keepalived_py.values import Centiseconds, ip_address
 from keepalived_py.vrrp.dump_json import json_text
-from keepalived_py.vrrp.dump_rows import MASK, address_text, route_text, rule_text
+from keepalived_py.vrrp.dump_rows import address_text, route_text, rule_text
 from keepalived_py.vrrp.dump_text import data_text, instance_lines, statistics_text
 from keepalived_py.vrrp.events import FaultRaised, Startup, TimerExpired
 from keepalived_py.vrrp.examiner import Counters

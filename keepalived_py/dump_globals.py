@@ -1,27 +1,36 @@
-"""The sections of keepalived.data before VRRP Topology, line for line as keepalived writes them."""
+"""What the dumps of all processes have in common: sections, the first of which are the global definitions."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
-from keepalived_py.config.model import Address, Fifo, GarpGroup, GlobalDefs, ProcessTuning, VrrpConfig
-
-from .dump_rows import address_text, quoted, route_text, rule_text
+from keepalived_py.config.model import Fifo, GlobalDefs, ProcessTuning
 
 Section = tuple[str, list[str]]
 """Title and lines."""
-GARP_HEADING = "Gratuitous ARP delays"
+MASK = "********"
+"""Secrets are never shown, nor how long they are."""
 FLUSH_ON_STOP = {"no": "disabled", "all": "enabled", "vs": "VS"}
 YES_NO = {True: "yes", False: "no"}
 ON_OFF = {True: "on", False: "off", None: "unset"}
 
 
-def global_lines(defs: GlobalDefs, host: str, filtered: bool) -> list[str]:
-    """Global definitions; `host` is the name of this machine, `filtered`: accept mode or VMACs need filters."""
-    return [
+def sections_text(sections: Iterable[Section]) -> str:
+    """Sections as keepalived's dump files have them."""
+    return "".join(f"------< {title} >------\n" + "".join(f" {line}\n" for line in lines) for title, lines in sections)
+
+
+def global_section(defs: GlobalDefs, host: str, *, filtered: bool = False, hooks: bool = False) -> Section:
+    """Global definitions, line for line as keepalived writes them.
+
+    `host` is the name of this machine, `filtered`: accept mode or VMACs need filters, `hooks`: the scripts of the
+    parent are shown too.
+    """
+    lines = [
         *_process_names(defs),
         *_mail_lines(defs, host),
         *_reload_lines(defs),
+        *(_hook_lines(defs) if hooks else ()),
         *_interface_lines(defs),
         *_fifo_lines(defs),
         *_vrrp_lines(defs),
@@ -35,6 +44,7 @@ def global_lines(defs: GlobalDefs, host: str, filtered: bool) -> list[str]:
         f"Default script uid:gid {_owner(defs)}",
         *_buffer_lines(defs),
     ]
+    return "Global definitions", lines
 
 
 def _truth(value: bool) -> str:
@@ -92,6 +102,15 @@ def _reload_lines(defs: GlobalDefs) -> Iterator[str]:
         yield "No reload scheduled"
 
 
+def _hook_lines(defs: GlobalDefs) -> Iterator[str]:
+    """The comma is keepalived's."""
+    for title, script, timeout in (
+        ("Startup", defs.startup_script, f", timeout {defs.startup_script_timeout}"),
+        ("Shutdown", defs.shutdown_script, f" timeout {defs.shutdown_script_timeout}"),
+    ):
+        yield from [] if script is None else [f"{title} script = {script.quoted}, {script.owner}{timeout}"]
+
+
 def _interface_lines(defs: GlobalDefs) -> Iterator[str]:
     yield f"Dynamic interfaces = {_truth(defs.dynamic_interfaces != 'no')}"
     if defs.dynamic_interfaces == "allow_if_changes":
@@ -124,9 +143,7 @@ def _fifo_script(title: str, fifo: Fifo) -> Iterator[str]:
     """The name of the FIFO is the last word of the command."""
     script = fifo.script
     if script is not None:
-        yield (
-            f"{title} notify fifo script = {quoted(script)} '{fifo.path}', uid:gid {script.uid or 0}:{script.gid or 0}"
-        )
+        yield f"{title} notify fifo script = {script.quoted} '{fifo.path}', {script.owner}"
 
 
 def _vrrp_lines(defs: GlobalDefs) -> Iterator[str]:
@@ -216,29 +233,3 @@ def _buffer_lines(defs: GlobalDefs) -> Iterator[str]:
         yield f"vrrp_startup_delay = {defs.startup_delay:g}"
     if defs.log_unknown_vrids:
         yield "log_unknown_vrids"
-
-
-def garp_sections(groups: Iterable[GarpGroup]) -> list[Section]:
-    """A heading of its own and one section for each garp_group."""
-    found: list[Section] = []
-    for number, group in enumerate(groups):
-        lines = []
-        if group.garp_interval is not None:
-            lines.append(f"GARP interval = {group.garp_interval:g}")
-        if group.gna_interval is not None:
-            lines.append(f"GNA interval = {group.gna_interval:g}")
-        lines += ["Interfaces", *(f" {name}" for name in group.interfaces)]
-        found.append((f"GARP delay group {number}", lines))
-    return [(GARP_HEADING, []), *found] if found else []
-
-
-def static_sections(config: VrrpConfig, addresses: Collection[Address]) -> list[Section]:
-    """Static entries. `addresses` are those in place."""
-    return [
-        (
-            "Static Addresses",
-            [f"    {address_text(row, '', row in addresses)}" for row in config.static_addresses],
-        ),
-        ("Static Routes", [f"    {route_text(row)}" for row in config.static_routes]),
-        ("Static Rules", [f"    {rule_text(row)}" for row in config.static_rules]),
-    ]
