@@ -1,4 +1,4 @@
-"""The sections of keepalived_check.data that say how services are, in keepalived's lines."""
+"""The sections of keepalived_check.data, in keepalived's lines."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from keepalived_py.config.model import (
     BfdCheck,
     Check,
+    CheckerConfig,
     DnsCheck,
     Endpoint,
     FileCheck,
@@ -20,11 +21,14 @@ from keepalived_py.config.model import (
     RealServer,
     SmtpCheck,
     SorryServer,
+    SslSettings,
     TcpCheck,
+    TrackFile,
     UdpCheck,
     VirtualServer,
+    VirtualServerGroup,
 )
-from keepalived_py.dump_globals import sections_text
+from keepalived_py.dump_globals import MASK, Section, sections_text
 from keepalived_py.records import dataclass
 from keepalived_py.values import Protocol, RealKey, ServiceKey
 
@@ -36,6 +40,7 @@ SCHEDULER_FLAGS = {
     "mh": (("flag-2", "mh-port"), ("flag-1", "mh-fallback")),
 }
 FLAGS = tuple((f"flag-{number}", f"flag-{number}") for number in (1, 2, 3))
+NOTHING = CheckerConfig()
 ON_OFF = {True: "ON", False: "OFF"}
 YES_NO = {True: "yes", False: "no"}
 SET_UNSET = {True: "set", False: "unset"}
@@ -57,14 +62,30 @@ class CheckerSnapshot:
     """What it adds to the weight of its real server."""
 
 
-def data_text(states: Iterable[VirtualServerState], checkers: Iterable[CheckerSnapshot]) -> str:
-    """LVS Topology and Health checkers; an empty section is left out."""
+def data_text(
+    states: Iterable[VirtualServerState],
+    checkers: Iterable[CheckerSnapshot],
+    *,
+    before: Iterable[Section] = (),
+    config: CheckerConfig = NOTHING,
+    files: Iterable[tuple[TrackFile, int]] = (),
+) -> str:
+    """Sections from SSL definitions on, behind those of `before`; an empty one is left out.
+
+    `files`: those that are followed, and the numbers in them.
+    """
     known = list(states)
-    topology = [*_groups(known), *(line for state in known for line in _service_lines(state))]
+    topology = [*_groups(config.groups, known), *(line for state in known for line in _service_lines(state))]
     protocols = {state.config.key: state.config.protocol for state in known}
     last = sorted(checkers, key=lambda each: isinstance(each.config, FileCheck))  # as keepalived has them
     checks = [line for each in last for line in _checker_lines(each, protocols[each.service])]
-    sections = (("LVS Topology", topology), ("Health checkers", checks))
+    sections: tuple[Section, ...] = (
+        *before,
+        ("SSL definitions", [] if config.ssl is None else list(_ssl_lines(config.ssl))),
+        ("LVS Topology", topology),
+        ("Health checkers", checks),
+        ("Checker track files", [line for each, value in files for line in _file_lines(each, value, known)]),
+    )
     return sections_text(section for section in sections if section[1])
 
 
@@ -80,21 +101,28 @@ def _forwarding(how: Forwarding) -> str:
     return f"TUN, type = {how.tunnel_type.upper()}{gue}{checksum}"
 
 
+def _ssl_lines(ssl: SslSettings) -> Iterator[str]:
+    if ssl.password:
+        yield f"Password : {MASK}"
+    named = (("CA-", ssl.ca), ("Certificate ", ssl.certificate), ("Key ", ssl.key))
+    yield from (f"{what}file : {path}" for what, path in named if path)
+    if ssl == SslSettings():
+        yield "Using autogen SSL context"
+
+
 # groups and virtual servers ---------------------------------------------------------------------------------------
 
 
-def _groups(states: list[VirtualServerState]) -> Iterator[str]:
+def _groups(groups: Iterable[VirtualServerGroup], states: list[VirtualServerState]) -> Iterator[str]:
     users: dict[str, list[VirtualServerState]] = {}
     for state in states:
-        if state.config.key.group:
-            users.setdefault(state.config.key.group, []).append(state)
-    for name, using in users.items():
-        entries = using[0].config.group_entries
-        has = {family: any(entry.family == family for entry in entries) for family in (4, 6)}
+        users.setdefault(state.config.key.group, []).append(state)
+    for group in groups:
+        has = {family: any(entry.family == family for entry in group.entries) for family in (4, 6)}
         yield "------< Virtual server group >------"
-        yield f"Virtual Server Group = {name}, IPv4 = {YES_NO[has[4]]}, IPv6 = {YES_NO[has[6]]}"
-        for entry in entries:
-            yield from _indented(_entry_lines(entry, using))
+        yield f"Virtual Server Group = {group.name}, IPv4 = {YES_NO[has[4]]}, IPv6 = {YES_NO[has[6]]}"
+        for entry in group.entries:
+            yield from _indented(_entry_lines(entry, users.get(group.name, [])))
 
 
 def _entry_lines(entry: GroupRange, using: list[VirtualServerState]) -> Iterator[str]:
@@ -192,7 +220,26 @@ def _tracked_files(config: RealServer) -> Iterator[str]:
     files = [check for check in config.checks if isinstance(check, FileCheck)]
     if files:
         yield "Tracked Files"
-        yield from (f"  {each.track_file}, weight {each.weight}{' reverse' if each.reverse else ''}" for each in files)
+        yield from (f"  {each.track_file}, {_weight(each)}" for each in files)
+
+
+def _file_lines(file: TrackFile, value: int, states: Iterable[VirtualServerState]) -> Iterator[str]:
+    """A file, and whose weight it counts for."""
+    yield f"Track file = {file.name}"
+    yield f"  File = {file.file}"
+    yield f"  Status = {value}"
+    yield f"  Weight = {file.weight}{' reverse' if file.reverse else ''}"
+    yield "  Tracking instances :"
+    for state in states:
+        for key, real in state.reals.items():
+            name = f"{state.config.key} -> {key.text(state.config.protocol)}"
+            for check in real.config.checks:
+                if isinstance(check, FileCheck) and check.track_file == file.name:
+                    yield f"    {name}, {_weight(check)}"
+
+
+def _weight(check: FileCheck) -> str:
+    return f"weight {check.weight}{' reverse' if check.reverse else ''}"
 
 
 # checkers ---------------------------------------------------------------------------------------------------------

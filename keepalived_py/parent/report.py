@@ -10,6 +10,7 @@ from ipc.messages import Peer
 from keepalived_py import dumpfile, log, vitals
 from keepalived_py.clock import now
 from keepalived_py.config.dump import dump
+from keepalived_py.dump_globals import global_section, sections_text
 from keepalived_py.dump_process import DumpProcesses
 
 from .reload import Applied, ReloadCoordinator
@@ -45,7 +46,7 @@ def keep_copy(applied: Applied, by: DumpProcesses) -> None:
 
 
 def describe(roles: Mapping[Peer, Role], reload: ReloadCoordinator) -> str:
-    """The dump: lines for people."""
+    """The dump: keepalived's section, and behind it lines for people."""
     current = reload.current
     lines = [
         f"Process: {os.getpid()}",
@@ -74,4 +75,5 @@ def describe(roles: Mapping[Peer, Role], reload: ReloadCoordinator) -> str:
                 f"  Tasks: {beat.tasks}",
                 f"  Log records lost: {beat.lost_records}",
             ]
-    return "\n".join(lines) + "\n"
+    settings = global_section(current.config.global_defs, os.uname().nodename, hooks=True)
+    return sections_text([settings, ("keepalived-py", lines)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from keepalived_py.config.model import BfdCheck, Check, CheckerSlice, FileCheck
+from keepalived_py.config.model import BfdCheck, Check, CheckerSlice, FileCheck, TrackFile
 from workers.file_watch import FileWatcher
 
 from .bfd import BfdChecker, BfdSessions
@@ -24,13 +24,18 @@ class Followed:
 
     def apply(self, config: CheckerSlice) -> None:
         """Follow the files that a FILE_CHECK names; the daemon has written first values before. Raises OSError."""
-        names = {check.track_file for check in _checks(config) if isinstance(check, FileCheck)}
+        names = _followed(config)
         self.files.apply(file for file in config.track_files if file.name in names)
 
     def checker(self, config: FollowedCheck) -> Checker:
         if isinstance(config, FileCheck):
             return FileChecker(config, self.files.value)
         return BfdChecker(config, self.sessions.up)
+
+    def values(self, config: CheckerSlice) -> list[tuple[TrackFile, int]]:
+        """The files that are followed, and the numbers in them."""
+        names = _followed(config)
+        return [(file, self.files.value(file.name)) for file in config.track_files if file.name in names]
 
     def stop(self) -> None:
         self.files.stop()
@@ -52,6 +57,11 @@ def judge(task: CheckerTask) -> Result | None:
         return Result(points=checker.judge())
     except CheckFailed as failure:
         return Result(str(failure))
+
+
+def _followed(config: CheckerSlice) -> set[str]:
+    """Names of the files that a FILE_CHECK names."""
+    return {check.track_file for check in _checks(config) if isinstance(check, FileCheck)}
 
 
 def _checks(config: CheckerSlice) -> Iterable[Check]:

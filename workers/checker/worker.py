@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -28,6 +29,7 @@ from keepalived_py.config.model import (
     RealServer,
     VirtualServer,
 )
+from keepalived_py.dump_globals import global_section
 from keepalived_py.plan import ipvs
 from keepalived_py.values import ExitCode, RealKey, ServiceKey
 from workers.notify import Notifier
@@ -516,7 +518,13 @@ class CheckerWorker(Worker[CheckerSlice]):
                 f"Operations that put back what others had changed in IPVS: {self.table.repaired}",
                 *describe.servers(self.states, self.tasks, usage),
             )
-            known = dump_text.data_text(self.states.values(), map(describe.snapshot, self._all_tasks()))
+            known = dump_text.data_text(
+                self.states.values(),
+                map(describe.snapshot, self._all_tasks()),
+                before=[global_section(self.config.global_defs, os.uname().nodename)],
+                config=self.config.checker,
+                files=self.followed.values(self.config),
+            )
             return f"{known}------< keepalived-py >------\n" + "".join(f" {line}\n" for line in lines)
 
         return text

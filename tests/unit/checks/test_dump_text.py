@@ -10,10 +10,12 @@ from keepalived_py.checks.virtual_server import VirtualServerState
 from keepalived_py.config.model import (
     BfdCheck,
     Check,
+    CheckerConfig,
     CheckTiming,
     Endpoint,
     GrpcCheck,
     RealServer,
+    SslSettings,
     TcpCheck,
     VirtualServer,
 )
@@ -28,6 +30,24 @@ CONNECTION = ["Connection", "  Dest = [10.1.0.1]:80", "  Bind i/f = eth0", "  Ti
 
 def test_nothing_is_no_section() -> None:
     assert data_text([], []) == ""
+
+
+@pytest.mark.parametrize(
+    ("ssl", "lines"),
+    [
+        (SslSettings(), ["Using autogen SSL context"]),
+        (
+            SslSettings(password="s", ca="/a", certificate="/c", key="/k"),
+            ["Password : ********", "CA-file : /a", "Certificate file : /c", "Key file : /k"],
+        ),
+    ],
+)
+def test_an_ssl_block(ssl: SslSettings, lines: list[str]) -> None:
+    text = data_text([], [], config=CheckerConfig(ssl=ssl))
+    assert text.splitlines() == [
+        "------< SSL definitions >------",
+        *(f" {line}" for line in lines),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_why_the_last_reload_changed_nothing_is_told_until_one_does() -> None:
     reload.request()
     reload.loaded(loaded(None, errors=("bad", "worse")))
     assert status({}, reload) == "configuration 1, last reload refused (New configuration has 2 errors)"
-    assert "\nLast reload refused: New configuration has 2 errors\n" in describe({}, reload)
+    assert "\n Last reload refused: New configuration has 2 errors\n" in describe({}, reload)
     reload.request()
     applied = reload.loaded(loaded(NEW))
     assert applied is not None
