@@ -148,13 +148,11 @@ def _long(text: str, waiting: list[str], options: Options) -> None:
             options.errors.append(f"option '--{option.long}' takes no value")
         else:
             options._set(option, True)
-    elif value:
-        options._set(option, value)
-    elif option.arg is Arg.OPTIONAL:
+    elif not value and option.arg is Arg.OPTIONAL:
         options._set(option, True)
-    elif not equals and waiting:
-        options._set(option, waiting.pop(0))
-    else:
+    elif value := value or (waiting.pop(0) if waiting and not equals else ""):
+        options._set(option, value)
+    else:  # an empty one, as a variable that is not set makes it, is none
         options.errors.append(f"option '--{option.long}' requires a value")
 
 

@@ -69,6 +69,8 @@ def test_options_in_every_form() -> None:
         (["-f"], "option requires a value -- 'f'"),
         (["--use-file"], "option '--use-file' requires a value"),
         (["--use-file="], "option '--use-file' requires a value"),
+        (["--use-file", ""], "option '--use-file' requires a value"),
+        (["--conf", ""], "unrecognized option '--conf'"),
         (["--dont-fork=1"], "option '--dont-fork' takes no value"),
     ],
 )
