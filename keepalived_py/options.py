@@ -8,6 +8,8 @@ from enum import Enum
 
 from keepalived_py.records import dataclass
 
+PROGRAM = "keepalived-py"
+
 
 class Arg(Enum):
     """Whether an option takes a value; an optional one must be attached."""

@@ -115,7 +115,7 @@ def breaches(module: str, names: Iterator[str]) -> list[str]:
     """Imports of `module` that the rule does not allow."""
     rules = [rule for package, rule in RULES.items() if within(module, (package,))]
     if not rules:
-        return []  # cli.py and __main__.py put the program together
+        return []  # cli.py, daemon.py and their kind put the program together
     own = max((package for package in RULES if within(module, (package,))), key=len)
     allowed = {own, RECORDS}.union(*(rule[0] for rule in rules))
     third = set(sys.stdlib_module_names).union(*(rule[1] for rule in rules))

@@ -18,17 +18,19 @@ from pathlib import Path
 import pytest
 
 from ipc.messages import Peer
-from keepalived_py import cli
-from keepalived_py.cli import SIGNALS, _errors, _load, _load_for_reload, _log_settings, _pid_files, _worker_mains, main
+from keepalived_py import daemon
+from keepalived_py.cli import SIGNALS, main
 from keepalived_py.config.load import LoadResult
 from keepalived_py.config.problems import MAX_PROBLEMS
 from keepalived_py.config.system import Machine
 from keepalived_py.ctl.main import main as ctl
+from keepalived_py.daemon import _log_settings, _pid_files, _worker_mains
 from keepalived_py.log import LogSettings
 from keepalived_py.options import OPTIONS, Options, parse
 from keepalived_py.parent.pidfile import AlreadyRunning, PidFile
 from keepalived_py.parent.reload import Applied, ReloadCoordinator
 from keepalived_py.process_options import command_line, core_files, facility_of, umask_of
+from keepalived_py.reading import errors, read, read_for_reload
 from tests.conftest import REPOSITORY
 from tests.unit.config.helpers_config import INSTANCE
 
@@ -36,7 +38,7 @@ from tests.unit.config.helpers_config import INSTANCE
 @pytest.fixture
 def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file whose interface exists."""
-    monkeypatch.setattr("keepalived_py.cli.this_machine", lambda: Machine(interfaces=frozenset(("eth0",))))
+    monkeypatch.setattr("keepalived_py.reading.this_machine", lambda: Machine(interfaces=frozenset(("eth0",))))
     path = tmp_path / "keepalived.conf"
     path.write_text(INSTANCE)
     return path
@@ -225,7 +227,7 @@ def test_an_unusable_configuration_ends_at_once(tmp_path: Path, capsys: pytest.C
 def test_a_stop_while_the_configuration_is_read_is_a_stop(
     number: int, conf: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("keepalived_py.cli._load_inside", lambda options: os.kill(os.getpid(), number))
+    monkeypatch.setattr("keepalived_py.daemon.read_at_start", lambda options: os.kill(os.getpid(), number))
     with pytest.raises(SystemExit) as ended:
         main(["-n", "-l", "-G", "-f", str(conf)])
     assert ended.value.code == 0
@@ -234,13 +236,13 @@ def test_a_stop_while_the_configuration_is_read_is_a_stop(
 
 @pytest.mark.usefixtures("_process")
 def test_an_interrupt_in_the_start_is_ignored_too(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load = cli._load_inside
+    load = daemon.read_at_start
 
     def interrupted(options: Options) -> LoadResult:
         os.kill(os.getpid(), signal.SIGINT)
         return load(options)
 
-    monkeypatch.setattr(cli, "_load_inside", interrupted)
+    monkeypatch.setattr(daemon, "read_at_start", interrupted)
     assert main(["-n", "-G", "--ignore-sigint", "-f", str(conf.parent / "none")]) == 6
 
 
@@ -407,7 +409,7 @@ def test_an_empty_name_is_no_network_namespace(conf: Path) -> None:
 def test_a_start_without_proc_says_so(
     conf: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "PROC", str(conf / "self"))
+    monkeypatch.setattr(daemon, "PROC", str(conf / "self"))
     assert main(["-n", "-G", "-f", str(conf)]) == 1
     assert f"there is no {conf}/self" in capsys.readouterr().err
 
@@ -542,15 +544,15 @@ def test_a_reload_tells_known_errors_from_new_ones(tmp_path: Path, old: str, new
     path = tmp_path / "keepalived.conf"
     options = parse(["-f", str(path)])
     path.write_text(TOO_HIGH)
-    first = _load(options)
+    first = read(options)
     assert first.config is not None
-    before = Applied(1, first.config, _errors(first), first.digests)
+    before = Applied(1, first.config, errors(first), first.digests)
     assert before.errors
     assert old in TOO_HIGH
     path.write_text(TOO_HIGH.replace(old, new))
     coordinator = ReloadCoordinator(before)
     coordinator.request()
-    assert (coordinator.loaded(_load_for_reload(options, before)) is not None) is accepted
+    assert (coordinator.loaded(read_for_reload(options, before)) is not None) is accepted
 
 
 def test_a_reload_tells_of_files_that_are_not_read_and_of_what_there_are_too_many_of(tmp_path: Path) -> None:
@@ -558,16 +560,16 @@ def test_a_reload_tells_of_files_that_are_not_read_and_of_what_there_are_too_man
     options = parse(["-f", str(path)])
     path.write_text("include one.conf\n")
     included.write_text(INSTANCE)
-    first = _load(options)
+    first = read(options)
     assert first.config is not None
-    before = Applied(1, first.config, _errors(first), first.digests)
-    assert _load_for_reload(options, before).problems == ()
+    before = Applied(1, first.config, errors(first), first.digests)
+    assert read_for_reload(options, before).problems == ()
     included.chmod(0o755)  # which takes every instance away, so that somebody should know why
-    (told,) = _load_for_reload(options, before).problems
+    (told,) = read_for_reload(options, before).problems
     assert told.startswith(f"({path}: Line 1)")
     assert "is executable" in told
     path.write_text("bogus\n" * (MAX_PROBLEMS + 5))
-    assert _load_for_reload(options, before).problems[-1] == "... and 5 more"
+    assert read_for_reload(options, before).problems[-1] == "... and 5 more"
 
 
 @pytest.mark.parametrize(
@@ -581,16 +583,16 @@ def test_a_reload_may_add_what_is_only_told_of(tmp_path: Path, route: str, statu
     path, text = tmp_path / "keepalived.conf", INSTANCE
     options = parse(["-f", str(path)])
     path.write_text(text)
-    first = _load(options)
+    first = read(options)
     assert first.config is not None
-    coordinator = ReloadCoordinator(Applied(1, first.config, _errors(first), first.digests))
+    coordinator = ReloadCoordinator(Applied(1, first.config, errors(first), first.digests))
     path.write_text(f" virtual_routes {{\n  {route}\n }}\n}}".join(text.rsplit("}", 1)))
-    result = _load(options)
+    result = read(options)
     assert result.config is not None
     assert len(result.config.vrrp.instances[0].routes) == 1
     assert result.problems.exit_status() == status
     coordinator.request()
-    assert coordinator.loaded(_load_for_reload(options, coordinator.current)) is not None
+    assert coordinator.loaded(read_for_reload(options, coordinator.current)) is not None
 
 
 def test_the_readme_names_every_option_that_exists_and_no_other() -> None:
