@@ -18,6 +18,7 @@ from keepalived_py.clock import now
 from keepalived_py.records import dataclass
 from keepalived_py.values import ExitCode
 
+from .reload import Applied
 from .signals import pass_over
 
 logger = logging.getLogger(__name__)
@@ -93,6 +94,8 @@ class Child:
     channel: Channel
     started: float = field(default_factory=now)
     generation: int = 0
+    held: Applied | None = None
+    """The configuration that it was made with, or has confirmed since."""
     ready: bool = False
     last_beat: float = 0.0
     heartbeat: Heartbeat | None = None

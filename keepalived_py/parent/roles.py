@@ -93,8 +93,8 @@ class Role:
     stalled: bool = False
     unclean: bool = False
     """The last worker died without taking away what was its, and there is no other yet."""
-    bereft: bool = False
-    """So did one that had lived with the current configuration: its successor begins with that."""
+    left: Applied | None = None
+    """What a worker had lived with that died so, until another one lives: its successor begins with that."""
     deaths: int = 0
 
     def forget(self, config: Config) -> None:

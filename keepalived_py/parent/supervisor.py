@@ -199,7 +199,7 @@ class Supervisor:
     def _runs(self, peer: Peer, config: Config) -> bool:
         """Whether there is a worker of that kind, or there will be one with `config`."""
         role = self.roles.get(peer)
-        return role is not None and (role.child is not None or role.bereft or self._needed(peer, config))
+        return role is not None and (role.child is not None or role.left is not None or self._needed(peer, config))
 
     # signals ------------------------------------------------------------------------------------------------------
 
@@ -231,10 +231,16 @@ class Supervisor:
         role, target = self.roles[peer], self.reload.target
         if self._stopping or role.child is not None or not self._runs(peer, target.config):
             return
-        applied = self.reload.current if role.bereft else target
+        # what was there before the death in any case, and has changed for nobody, is what is to be now
+        applied = target if role.left is None or role.left.config is target.config else role.left
         self._fork(peer, applied)
         if role.child is not None and applied is not target:
             self._hand_out(peer, target)  # what it takes away then is what its predecessor left
+
+    def _begin_of(self, role: Role) -> Applied:
+        """What a worker begins with: what is to be, unless one has left something else."""
+        target = self.reload.target
+        return target if role.left is None or role.left.config is target.config else role.left
 
     def _fork(self, peer: Peer, applied: Applied) -> None:
         role = self.roles[peer]
@@ -248,8 +254,8 @@ class Supervisor:
             self._not_forked(peer, exc)
             return
         channel = Channel(sock, peer, partial(self._heard, peer), partial(self._lost, peer, pid))
-        role.child = Child(peer, pid, channel, generation=applied.generation, last_beat=now())
-        role.stalled = role.unclean = role.bereft = False
+        role.child = Child(peer, pid, channel, generation=applied.generation, held=applied, last_beat=now())
+        role.stalled = role.unclean = False
         channel.attach(self._loop)
         self.plan.write_pid(peer, pid)
         logger.info("Starting %s child process, pid=%d", NAMES[peer], pid)
@@ -276,7 +282,9 @@ class Supervisor:
             case Heartbeat():
                 self._watch.beat(peer, msg)
             case ConfigApplied():
-                child.ready, child.generation = True, msg.generation
+                child.ready, child.generation, role.left = True, msg.generation, None
+                if msg.generation == self.reload.target.generation:
+                    child.held = self.reload.target
                 starting = bool(self._expected)
                 self._expected.discard(peer)
                 if starting and not self._expected:
@@ -334,9 +342,13 @@ class Supervisor:
         role.child = None
         role.deaths += 1
         role.unclean = code != ExitCode.OK and code not in PERMANENT and self._cleaned[peer] < CLEANERS
-        role.bereft = role.unclean and child.ready
+        if child.ready:
+            role.left = child.held if role.unclean else None
         if self._stopping:
             self._stop_next()
+            return
+        if not child.ready and role.left is child.held and self._begin_of(role) is not self.reload.target:
+            self._give_up_left(peer, role)
             return
         how = f"signal {-code}" if code < 0 else f"exit status {code}"
         if self._take_back(peer, f"the process died ({how})", died=True) and not child.ready:
@@ -361,13 +373,31 @@ class Supervisor:
             how,
         )
         if peer is Peer.VRRP:
-            self._loop.call_later(patience(self.reload.current.config, masters(role.reports)), self._withdraw)
+            self._loop.call_later(patience(self._left(role), masters(role.reports)), self._withdraw)
         if verdict.delay:
             self.plan.remove_pid(peer)
             self._loop.call_later(verdict.delay, self._later, partial(self._spawn, peer))
         else:
             self._later(partial(self._spawn, peer))
         self._proceed()
+
+    def _give_up_left(self, peer: Peer, role: Role) -> None:
+        """A successor died of what there was before: the next one begins with what is to be."""
+        logger.warning("%s child process cannot go on from where its predecessor died", NAMES[peer])
+        if peer is Peer.VRRP:
+            self._withdraw()
+        role.left = None
+        target = self.reload.target
+        if self._needed(peer, target.config):
+            self._later(partial(self._spawn, peer))
+        else:
+            self.plan.remove_pid(peer)
+            self.reload.confirmed(peer, target.generation)
+        self._proceed()
+
+    def _left(self, role: Role) -> Config:
+        """The configuration of what the dead worker of `role` has left."""
+        return self.reload.current.config if role.left is None else role.left.config
 
     def _withdraw(self) -> None:
         """VRRP is dead for longer than other routers wait: there would be two masters."""
@@ -376,7 +406,7 @@ class Supervisor:
         if self._stopping or role.child is not None or not names:
             return
         try:
-            count = self.plan.withdraw(self.reload.current.config, names)
+            count = self.plan.withdraw(self._left(role), names)
         except OSError as exc:
             logger.error("addresses cannot be taken away: %s - trying again", exc.strerror)
             self._loop.call_later(RETRY_FORK, self._withdraw)
@@ -495,7 +525,7 @@ class Supervisor:
         """A worker died before it had taken away what was its: another one does, if that can be."""
         self.roles[peer].unclean = False
         self._cleaned[peer] += 1
-        self._fork(peer, self.reload.current)
+        self._fork(peer, self.roles[peer].left or self.reload.current)
         if self.roles[peer].child is not None:
             self._stop_next()
 

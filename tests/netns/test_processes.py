@@ -415,6 +415,26 @@ def test_a_worker_that_a_reload_adds_and_that_cannot_run_costs_the_reload_only(p
     assert daemon.log.count("Entering MASTER STATE") == 1
 
 
+def test_what_a_killed_worker_had_taken_over_of_a_reload_that_is_abandoned_goes(pair: Pair) -> None:
+    """An address and a VMAC, while the other worker stands still and the reload waits for it."""
+    daemon = master(pair, fast(150), "--all")
+    daemon.said("Startup complete")
+    other = fast(150, "use_vmac").replace("VI_1", "VI_2").replace("router_id 51", "router_id 52")
+    daemon.rewrite(fast(150).replace(VIP4, f"{VIP4}/24\n        10.0.0.111") + other.replace(VIP4, "10.0.0.112"))
+    checker = daemon.pid_of("checkers")
+    os.kill(checker, signal.SIGSTOP)
+    try:
+        daemon.signal(signal.SIGHUP)
+        pair.rig.wait(lambda: {"10.0.0.111", "10.0.0.112"} <= pair.one.addresses(), 10)
+        os.kill(daemon.pid_of("vrrp"), signal.SIGKILL)
+        daemon.said("Reload abandoned: vrrp: the process died")
+    finally:
+        os.kill(checker, signal.SIGCONT)
+    pair.rig.wait(lambda: not {"10.0.0.111", "10.0.0.112"} & pair.one.addresses(), 10)
+    pair.rig.wait(lambda: "vrrp.52" not in pair.one.run("ip", "-o", "link"), 10)
+    assert pair.one.has(VIP4)
+
+
 @pytest.mark.skipif(native(), reason="this kernel has IPVS")
 def test_every_worker_runs_with_all_and_the_first_service_needs_ipvs(pair: Pair) -> None:
     """keepalived looks for IPVS when there is a virtual server."""

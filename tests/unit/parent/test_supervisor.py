@@ -86,6 +86,7 @@ class Daemon:
         self.killed: list[tuple[int, int]] = []
         self.loaders = 0
         self.pid_files: dict[Peer, PidFile] = {}
+        self.withdrawn: list[Config] = []
         self.warm: dict[Peer, Callable[[], None]] = {}
         self._pids = itertools.count(100)
         monkeypatch.setattr(os, "kill", lambda pid, number: self.killed.append((pid, number)))
@@ -97,7 +98,7 @@ class Daemon:
                 load=lambda applied: ConfigLoaded(config=None, problems=(), errors=()),
                 start_script=self._no_script,
                 pid_files=self.pid_files,
-                withdraw=lambda found, names: 0,
+                withdraw=self._withdraw,
                 last_good=self.kept,
             ),
             Applied(1, first),
@@ -120,6 +121,10 @@ class Daemon:
 
     def _load(self, *_: Any) -> None:
         self.loaders += 1
+
+    def _withdraw(self, found: Config, names: frozenset[str]) -> int:
+        self.withdrawn.append(found)
+        return len(names)
 
     def turn(self) -> None:
         parent = self.parent
@@ -228,6 +233,82 @@ def test_the_successor_of_one_that_died_in_a_reload_knows_what_it_may_have_begun
         worker.channel.send(ConfigApplied(generation=4))
     daemon.turn()
     assert (daemon.parent.reload.current.generation, daemon.parent.reload.current.abandoned) == (4, None)
+
+
+def _moved_alone(daemon: Daemon, peer: Peer, new: Config) -> None:
+    """`peer` takes over what a reload brings, and the other worker does not answer."""
+    daemon.start()
+    daemon.parent.request_reload()
+    daemon.turn()
+    daemon.found(new)
+    daemon.worker(peer).channel.send(ConfigApplied(generation=2))
+    daemon.turn()
+
+
+@pytest.mark.parametrize("peer", [Peer.CHECKER, Peer.VRRP])
+def test_the_successor_of_one_that_had_moved_alone_begins_there_and_goes_back(daemon: Daemon, peer: Peer) -> None:
+    new = config(120)
+    _moved_alone(daemon, peer, new)
+    daemon.dies(peer)
+    daemon.turn()
+    successor = daemon.worker(peer)
+    assert (successor.generation, successor.applied.config) == (2, new)
+    assert [(msg.generation, msg.base) for msg in successor.sent(ApplyConfig)] == [(3, 0)]
+    for generation in (2, 3):
+        successor.channel.send(ConfigApplied(generation=generation))
+        daemon.turn()
+    daemon.dies(peer)
+    daemon.parent._later(partial(daemon.parent._spawn, peer))
+    daemon.turn()
+    assert daemon.worker(peer).generation == 3
+    assert daemon.worker(peer).sent(ApplyConfig) == []
+
+
+def test_one_that_cannot_live_with_what_the_dead_one_had_is_followed_by_one_that_need_not(daemon: Daemon) -> None:
+    new = config(120)
+    _moved_alone(daemon, Peer.VRRP, new)
+    daemon.worker(Peer.VRRP).channel.send(
+        VrrpStateChanged(
+            kind="INSTANCE", name="VI_1", old="BACKUP", new="MASTER", priority=100, reason="silence", time=1.0
+        )
+    )
+    daemon.turn()
+    daemon.dies(Peer.VRRP)
+    daemon.turn()
+    daemon.dies(Peer.VRRP, 2)
+    daemon.turn()
+    assert daemon.withdrawn == [new]
+    assert daemon.worker(Peer.VRRP).generation == 3
+    assert not daemon.parent._stopping
+
+
+def test_what_the_dead_one_had_is_known_to_the_second_successor_too(daemon: Daemon) -> None:
+    """The first one is killed before it could take anything over."""
+    daemon.start()
+    daemon.dies(Peer.VRRP)
+    daemon.turn()
+    daemon.dies(Peer.VRRP)
+    daemon.parent.request_reload()
+    daemon.turn()
+    daemon.found(config(vrrp=False))
+    daemon.turn()
+    successor = daemon.worker(Peer.VRRP)
+    assert successor.generation == 1
+    assert [msg.generation for msg in successor.sent(ApplyConfig)] == [2]
+    daemon.worker(Peer.CHECKER).channel.send(ConfigApplied(generation=2))
+    daemon.dies(Peer.VRRP, 70)
+    daemon.turn()
+    assert daemon.parent.reload.current.generation == 2
+    assert daemon.parent.roles[Peer.VRRP].child is None
+
+
+def test_what_a_worker_had_moved_to_is_cleaned_up_at_the_stop(daemon: Daemon) -> None:
+    new = config(120)
+    _moved_alone(daemon, Peer.VRRP, new)
+    daemon.parent.request_stop()
+    daemon.dies(Peer.VRRP)
+    daemon.turn()
+    assert daemon.worker(Peer.VRRP).applied.config == new
 
 
 def test_what_a_living_worker_refused_it_has_not_begun(daemon: Daemon) -> None:
