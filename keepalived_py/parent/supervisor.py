@@ -70,8 +70,8 @@ START_LIMIT = 60.0
 """Seconds that workers may take to start after startup_script, as in the unit."""
 SERVICES_LIMIT = 5.0
 """Seconds that VRRP waits at the start for the services of the checker."""
-READ_LIMIT, CHECK_LIMIT = 300.0, 5.0
-"""Seconds that the reading may take before it counts as hanging, and with reload_check_config."""
+READ_LIMIT = 300.0
+"""Seconds that the reading may take before it counts as hanging, with reload_check_config too."""
 
 
 CLEANERS = 3
@@ -429,9 +429,8 @@ class Supervisor:
             return
         current = self.reload.current
         defs = current.config.global_defs
-        limit = READ_LIMIT if defs.reload.check_config is None else CHECK_LIMIT
         create(reload_file(defs))
-        self._loader.start(partial(self.plan.load, current), limit)
+        self._loader.start(partial(self.plan.load, current), READ_LIMIT)
 
     def _load_failed(self, reason: str) -> None:
         remove(reload_file(self.reload.current.config.global_defs))

@@ -119,8 +119,9 @@ class Daemon:
         self.forks.append(Forked(peer, next(self._pids), theirs, self._begun_with))
         return self.forks[-1].pid, ours
 
-    def _load(self, *_: Any) -> None:
+    def _load(self, load: Any, limit: float) -> None:
         self.loaders += 1
+        self.limit = limit
 
     def _withdraw(self, found: Config, names: frozenset[str]) -> int:
         self.withdrawn.append(found)
@@ -477,6 +478,15 @@ def test_a_stop_while_the_configuration_is_read_ends_the_reading(
     assert (99, signal.SIGKILL) in daemon.killed
     assert not marker.exists()
     assert daemon.worker(Peer.VRRP).sent(Stop)
+
+
+def test_a_large_file_has_the_time_that_it_takes_with_reload_check_config_too(daemon: Daemon) -> None:
+    """40,000 real servers take more than ten seconds on a busy machine."""
+    daemon.parent.reload.current = Applied(1, config(reload=ReloadSettings(check_config="/dev/null")))
+    daemon.start()
+    daemon.parent.request_reload()
+    daemon.turn()
+    assert daemon.limit >= 60
 
 
 def test_no_reading_begins_in_a_stop(daemon: Daemon) -> None:
