@@ -76,9 +76,9 @@ def _recovers(arena: Arena, name: str) -> None:
 def _alive(arena: Arena, name: str) -> bool:
     """Whether any process of a daemon is left in the router."""
     directory = str(arena.daemons[name].directory)
-    for entry in Path("/proc").glob("[0-9]*/environ"):
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):  # which all processes of a daemon have; ours have no environ
         with suppress(OSError):
-            if f"TMPDIR={directory}\0" in entry.read_text(errors="replace"):
+            if f"{directory}/" in entry.read_text(errors="replace"):
                 return True
     return False
 
@@ -131,6 +131,7 @@ def killed(arena: Arena) -> None:
     """Parent and VRRP are killed at a start, a take-over, a reload and a stop, at chance moments, three times."""
     choice = random.Random(7)
     arena.begin()
+    arena.must(_alive(arena, "one"), "processes of a router are known when they are there")
     arena.causes += ("interface eth0 is down",)
     arena.allowed_gap *= 4  # both routers die in the same stage, and one has to be started again
     for _ in range(3):
