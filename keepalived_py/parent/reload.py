@@ -73,9 +73,10 @@ class ReloadCoordinator:
         self._loading = False
         for path in found.files:
             logger.debug("Opening file '%s'", path)
-        for line in found.problems:
-            logger.error("%s", line)
         news = Counter(found.errors) - Counter(self.current.errors)
+        level = logging.ERROR if found.config is None or news else logging.INFO
+        for line in found.problems:
+            logger.log(level, "%s", line)
         if found.config is None or news:
             self._refuse(self._why(news.total()))
             return None

@@ -112,6 +112,21 @@ def test_a_bad_file_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     assert "the old configuration stays" in caplog.text
 
 
+def test_findings_are_errors_of_the_log_only_where_they_refuse_the_reload(caplog: pytest.LogCaptureFixture) -> None:
+    """As at a start: a warning of a file that is taken over is no alarm."""
+    caplog.set_level(logging.INFO)
+    reload = ReloadCoordinator(Applied(1, OLD, ("known",)))
+    for found, level in (
+        (loaded(NEW, "(f: Line 3) told", errors=("known",)), logging.INFO),
+        (loaded(NEW, "(f: Line 3) told", errors=("new",)), logging.ERROR),
+        (loaded(None, "(f: Line 3) told"), logging.ERROR),
+    ):
+        reload.request()
+        reload.loaded(found)
+        assert [record.levelno for record in caplog.records if record.message == "(f: Line 3) told"] == [level]
+        caplog.clear()
+
+
 def test_errors_that_the_running_configuration_has_too_do_not_block() -> None:
     reload = ReloadCoordinator(Applied(1, OLD, ("known",)))
     reload.request()
