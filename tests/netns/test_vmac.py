@@ -167,10 +167,14 @@ def test_a_killed_worker_leaves_it_in_place(pair: Pair) -> None:
 
 
 def test_a_deleted_interface_comes_back_with_its_addresses(pair: Pair) -> None:
-    pair.one.start(OURS, config(150))
+    daemon = pair.one.start(OURS, config(150))
     pair.rig.wait(lambda: pair.one.has(VIP), 10)
     sh("ip", "-n", pair.one.namespace, "link", "del", "vrrp.51")
     pair.rig.wait(lambda: "vrrp.51" in links(pair.one) and VIP in on(pair.one, "vrrp.51"), 2)
+    data = daemon.directory / "keepalived.data"
+    daemon.signal(signal.SIGUSR1)
+    pair.rig.wait(data.exists, 10)
+    assert data.read_text().count("Link vrrp.51") == 1  # nothing is remembered of the one that is gone
 
 
 @pytest.mark.parametrize(

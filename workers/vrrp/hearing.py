@@ -131,6 +131,12 @@ class Hearing:
             found = self._censuses[ifindex] = LinkCensus(complete=self.everything)
         return found
 
+    def forget(self, ifindex: int) -> None:
+        """That interface is no more, and its number is not given again."""
+        if not any(key.ifindex == ifindex for key in self._receivers):
+            self._censuses.pop(ifindex, None)
+            self._names.pop(ifindex, None)
+
     def _filter_soon(self, key: ReceiverKey) -> None:
         """Once for all instances that are being connected now."""
         if not self._stale:

@@ -474,6 +474,8 @@ class VrrpWorker(Worker[VrrpSlice]):
         if isinstance(found, LinkNotice):
             self.link_states.refresh_all()
             self._about_link(found.link.name, found.link.index)
+            if not found.present:
+                self.hearing.forget(found.link.index)
             self._back_up(found)
             self._stir()
             return
