@@ -131,32 +131,71 @@ class Sink(logging.Handler, ABC):
 
 
 class SyslogHandler(Sink):
-    """RFC 3164 datagrams to /dev/log as syslog(3) writes them, non-blocking."""
+    """RFC 3164 records to /dev/log as syslog(3) writes them, non-blocking: datagrams, or a stream where it is one."""
 
     PATH = "/dev/log"
     SEVERITY = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.DEBUG, 6))
+    never_waits = True
 
     def __init__(self, ident: str, facility: int) -> None:
         super().__init__()
         self.ident, self.facility = ident, facility
         self._sock: socket.socket | None = None
-
-    never_waits = True
+        self._rest = b""
+        """Of the last record, which a stream took in part."""
 
     def write(self, record: logging.LogRecord) -> None:
         severity = next((code for level, code in self.SEVERITY if record.levelno >= level), 6)
         when = time.strftime("%b %e %T", time.localtime(record.created))
         line = f"<{self.facility * 8 + severity}>{when} {self.ident}[{os.getpid()}]: {_text(record, ' | ')}"
+        data = _cut(line, SYSLOG_LIMIT).encode("utf-8", "replace")
+        known = self._sock is not None
         try:
-            if self._sock is None:
-                self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-                self._sock.connect(self.PATH)
-            self._sock.send(line.encode("utf-8", "replace")[:SYSLOG_LIMIT])
+            self._send(data)
+        except BlockingIOError:
+            raise
+        except OSError:
+            if not known:
+                raise
+            self._send(data)  # who read the socket may have been replaced since
+
+    def _send(self, data: bytes) -> None:
+        try:
+            sock = self._connected()
+            if sock.type == socket.SOCK_STREAM:
+                self._rest = self._rest[sock.send(self._rest) :] if self._rest else b""
+                if self._rest:
+                    raise BlockingIOError
+                data += b"\0"  # which ends a record there
+                self._rest = data[sock.send(data) :]
+            else:
+                sock.send(data)
         except BlockingIOError:
             raise
         except OSError:
             self.give_back()
             raise
+
+    def _connected(self) -> socket.socket:
+        """Raises OSError."""
+        if self._sock is None:
+            try:
+                self._sock = self._connect(socket.SOCK_DGRAM)
+            except OSError as exc:
+                if exc.errno != errno.EPROTOTYPE:
+                    raise
+                self._sock = self._connect(socket.SOCK_STREAM)
+        return self._sock
+
+    def _connect(self, kind: socket.SocketKind) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, kind)
+        try:
+            sock.setblocking(False)
+            sock.connect(self.PATH)
+        except OSError:
+            sock.close()
+            raise
+        return sock
 
     def await_room(self, limit: float) -> None:
         if self._sock is None:
@@ -165,6 +204,7 @@ class SyslogHandler(Sink):
             _await_room(self._sock.fileno(), limit)
 
     def give_back(self) -> None:
+        self._rest = b""
         if self._sock is not None:
             self._sock.close()
             self._sock = None

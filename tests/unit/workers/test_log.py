@@ -266,6 +266,60 @@ def test_a_burst_that_syslog_does_not_read_at_once_is_whole(
         assert messages(sock, 2) == [f"{lost} log records were lost: nobody took them", "after all"]
 
 
+def test_no_record_is_lost_when_syslog_is_started_again(
+    root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    monkeypatch.setattr(log.SyslogHandler, "PATH", str(path))
+    log.set_up(log.LogSettings(), "X", "")
+    for number in range(3):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.bind(str(path))
+            sock.settimeout(10)
+            root.info("heard by %d", number)
+            assert messages(sock, 1) == [f"heard by {number}"]
+        path.unlink()
+    assert log.lost_records() == 0
+
+
+def test_syslog_may_be_a_stream(root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each record ends with a NUL byte there, as syslog(3) has it; a slow reader gets all of them whole."""
+    path = tmp_path / "log"
+    monkeypatch.setattr(log.SyslogHandler, "PATH", str(path))
+    sent = [f"{number} {'y' * 1000}" for number in range(1000)]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.bind(str(path))
+        sock.listen()
+        sock.settimeout(10)
+        log.set_up(log.LogSettings(facility=19), "X", "")
+        log.start_threads()
+        for text in sent:
+            root.info("%s", text)
+        peer, _ = sock.accept()
+        with peer, peer.makefile("rb") as file:
+            peer.settimeout(10)
+            data = b""
+            while data.count(b"\0") < len(sent):
+                data += file.read1()
+    found = [each.partition(b"]: ") for each in data.split(b"\0")[:-1]]
+    assert {before[:5] for before, _, _ in found} == {b"<158>"}
+    assert [text.decode() for _, _, text in found] == sent
+
+
+def test_a_long_record_is_cut_between_characters(
+    root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log.SyslogHandler, "PATH", str(tmp_path / "log"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(tmp_path / "log"))
+        for blanks in range(3):
+            log.set_up(log.LogSettings(), "X" + "X" * blanks, "")
+            root.info("%s", "\u20ac" * 10000)
+            data = sock.recv(100000)
+            assert log.SYSLOG_LIMIT - 3 < len(data) <= log.SYSLOG_LIMIT
+            data.decode()
+
+
 def test_a_syslog_that_stopped_is_waited_for_once(
     root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
