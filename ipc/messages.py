@@ -118,12 +118,15 @@ class Hello:
 @message("worker.heartbeat", *WORKERS, merge_by=())
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """The loop turns. `lateness` is the worst delay of a timer since the last one, in seconds; `rss` in bytes."""
+    """The loop turns. `lateness` is the worst delay of a timer since the last one, in seconds; `rss` in bytes.
+
+    `lost_records`: how many, and by whom.
+    """
 
     lateness: float
     rss: int
     tasks: int
-    lost_records: int
+    lost_records: str
 
 
 @message("worker.drained", *WORKERS)

@@ -69,34 +69,52 @@ class LogSettings:
 
 
 class Sink(logging.Handler, ABC):
-    """Where records go. `lost` counts all that were refused."""
+    """Where records go. `destination` is what people call it, `lost` counts all that were refused."""
 
-    def __init__(self) -> None:
+    def __init__(self, destination: str) -> None:
         super().__init__()
+        self.destination = destination
         self.lost = 0
         self._untold = 0
+        self._reason = ""
+        """Why the last one was refused."""
+        self._reported = False
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self.offer(record)
         except BlockingIOError:
-            self._lose()
+            self._lose("too many waited")
 
     def offer(self, record: logging.LogRecord) -> None:
         """Write the record, behind what tells of those that were lost. Raises BlockingIOError when it must wait."""
         try:
             if self._untold:
-                self.write(_lost(record, self._untold))
-                self._untold = 0
+                self.write(self._told(record))
+                self._untold, self._reported = 0, False
             self.write(record)
         except BlockingIOError:
             raise
-        except OSError:
-            self._lose()
+        except OSError as exc:
+            self._lose(exc.strerror or str(exc))
 
-    def _lose(self) -> None:
+    def _lose(self, reason: str) -> None:
         self.lost += 1
         self._untold += 1
+        self._reason = reason
+
+    def _told(self, like: logging.LogRecord) -> logging.LogRecord:
+        """What tells of lost records; a warning."""
+        number = f"{self._untold} log record{'s were' if self._untold > 1 else ' was'}"
+        text = f"{number} lost by {self.destination}: {self._reason}"
+        return logging.LogRecord(like.name, logging.WARNING, like.pathname, like.lineno, text, (), None)
+
+    def trouble(self) -> str:
+        """What others have to be told, once: that this takes no records. "" otherwise."""
+        if not self._untold or self._reported:
+            return ""
+        self._reported = True
+        return f"{self.destination} takes no log records: {self._reason}"
 
     @abstractmethod
     def write(self, record: logging.LogRecord) -> None:
@@ -113,10 +131,6 @@ class Sink(logging.Handler, ABC):
     def give_back(self) -> None:
         """Give descriptors back; a later record opens new ones."""
 
-    def refused(self) -> int:
-        """Records that nobody took."""
-        return self.lost
-
     def forked(self) -> None:
         """In a forked process: what is open, waits or was lost belongs to the other one."""
         self.lost = self._untold = 0
@@ -124,7 +138,7 @@ class Sink(logging.Handler, ABC):
 
     def inherit(self, before: Sink) -> None:
         """This takes the place of `before`, whose losses are still to be told."""
-        self.lost, self._untold = before.lost, before._untold
+        self.lost, self._untold, self._reason = before.lost, before._untold, before._reason
 
     def settle(self, limit: float) -> None:
         """Wait until nothing waits, `limit` seconds at most."""
@@ -138,7 +152,7 @@ class SyslogHandler(Sink):
     never_waits = True
 
     def __init__(self, ident: str, facility: int) -> None:
-        super().__init__()
+        super().__init__("syslog")
         self.ident, self.facility = ident, facility
         self._sock: socket.socket | None = None
         self._rest = b""
@@ -220,7 +234,7 @@ class StreamHandler(Sink):
     def __init__(
         self, descriptor: int = -1, *, path: Path | None = None, ident: str = "", as_json: bool = False
     ) -> None:
-        super().__init__()
+        super().__init__("standard error" if path is None else str(path))
         self.ident, self.as_json = ident, as_json
         self.descriptor = descriptor
         self._path = path
@@ -306,7 +320,7 @@ class Aside(Sink):
     """
 
     def __init__(self, sink: Sink, direct: bool = False) -> None:
-        super().__init__()
+        super().__init__(sink.destination)
         self.sink = sink
         self._direct = direct
         self._reset()
@@ -395,8 +409,12 @@ class Aside(Sink):
         self._reset()
         self.sink.forked()
 
+    def trouble(self) -> str:
+        return super().trouble() or self.sink.trouble()
+
     def refused(self) -> int:
-        return self.lost + self.sink.refused()
+        """Records that were lost before the sink and by it."""
+        return self.lost + self.sink.lost
 
 
 class RingHandler(logging.Handler):
@@ -497,12 +515,6 @@ def _record(like: logging.LogRecord, text: str) -> logging.LogRecord:
     return logging.LogRecord(like.name, like.levelno, like.pathname, like.lineno, text, (), None)
 
 
-def _lost(like: logging.LogRecord, number: int) -> logging.LogRecord:
-    """What tells of lost records; a warning."""
-    text = f"{number} log record{'s were' if number > 1 else ' was'} lost: nobody took them"
-    return logging.LogRecord(like.name, logging.WARNING, like.pathname, like.lineno, text, (), None)
-
-
 ring = RingHandler()
 limiter = Limiter()
 os.register_at_fork(after_in_child=limiter.forked)
@@ -578,10 +590,15 @@ def finish() -> None:
 
 
 def tick() -> None:
-    """Call it about once a second: what was held back is told."""
+    """Call it about once a second: what was held back is told, and by whom else who takes nothing."""
     limiter.tick()
+    for sink in limiter.sinks:
+        trouble = sink.trouble()
+        if trouble and len(limiter.sinks) > 1:
+            logging.getLogger().warning("%s", trouble)
 
 
-def lost_records() -> int:
-    """Records of this process that no sink took."""
-    return sum(sink.refused() for sink in limiter.sinks)
+def lost_records() -> str:
+    """How many records of this process were lost, and by whom."""
+    found = (f"{count} by {sink.destination}" for sink in limiter.sinks if (count := sink.refused()))
+    return ", ".join(found) or "0"

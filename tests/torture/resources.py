@@ -45,7 +45,9 @@ def disk_full(arena: Arena) -> None:
         if arena.program == OURS:
             arena.signal("one", signal.SIGHUP)
             log = full / "one.log"
-            arena.until(lambda: "lost: nobody took them" in log.read_text(), 5, "the log says what it lost")
+            arena.until(
+                lambda: f"lost by {log}: No space left on device" in log.read_text(), 5, "the log says what it lost"
+            )
     finally:
         sh("umount", "-l", str(full))
 

@@ -261,7 +261,7 @@ def test_a_slow_reader_gets_the_newest_report_only() -> None:
         while channel.idle:
             channel.send(ConfigApplied(generation=0))  # keeps every one
         for number in range(50):
-            channel.send(Heartbeat(lateness=float(number), rss=0, tasks=0, lost_records=0))
+            channel.send(Heartbeat(lateness=float(number), rss=0, tasks=0, lost_records="0"))
         received = bytearray()
         while not channel.idle or received[-1:] == b"":
             with contextlib.suppress(BlockingIOError):
@@ -272,6 +272,6 @@ def test_a_slow_reader_gets_the_newest_report_only() -> None:
                 received += more
         beats = received.count(b"worker.heartbeat")
         assert beats <= 2
-        assert received.endswith(encode(Heartbeat(lateness=49.0, rss=0, tasks=0, lost_records=0)))
+        assert received.endswith(encode(Heartbeat(lateness=49.0, rss=0, tasks=0, lost_records="0")))
 
     over_a_pair(scenario)

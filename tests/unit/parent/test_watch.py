@@ -60,7 +60,7 @@ def test_silence_is_reported_once_and_its_end_too(monkeypatch: pytest.MonkeyPatc
     watched.pass_seconds(60)
     assert watched.role.stalled
     assert watched.changes == 1
-    watched.watch.beat(Peer.VRRP, Heartbeat(lateness=0.0, rss=0, tasks=0, lost_records=0))
+    watched.watch.beat(Peer.VRRP, Heartbeat(lateness=0.0, rss=0, tasks=0, lost_records="0"))
     assert not watched.role.stalled
     assert watched.changes == 2
     assert watched.killed == []

@@ -65,7 +65,7 @@ def test_what_may_wait_for_its_reader_is_written_aside(root: logging.Logger, mon
             for number in range(log.WAITING_LIMIT + 4000):
                 root.info("%d of many", number)
             assert time.monotonic() - before < 5
-            assert log.lost_records() > 0
+            assert log.lost_records().endswith(" by standard error")
             assert log.limiter.sinks[0].sink.never_waits == (name == "pipe")
             os.read(reading if name == "terminal" else pipe[0], 1 << 16)
     finally:
@@ -96,7 +96,7 @@ def test_a_full_disk_leaves_no_part_of_a_line(
     root.info("room again")
     log.finish()
     lines = path.read_text().splitlines()
-    assert "lost: nobody took them" in lines[-2]
+    assert f"lost by {path}: No space left on device" in lines[-2]
     for line in lines:
         assert json.loads(line)["process"] == "X" if as_json else line.count("of many") <= 1
 
@@ -141,7 +141,7 @@ def test_lost_records_are_told_when_somebody_reads_again() -> None:
         os.close(reading)
         os.close(writing)
     assert [line.rpartition(": ")[2] for line in lines[-2:]] == ["heard", "heard too"]
-    assert lines[-3].endswith("2 log records were lost: nobody took them")
+    assert lines[-3].endswith("2 log records were lost by standard error: too many waited")
 
 
 def test_files_are_opened_again_when_they_were_moved_or_removed(root: logging.Logger, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_link_in_the_place_of_the_file_is_not_followed(root: logging.Logger, t
     root.info("one")
     log.finish()
     assert precious.read_text() == ""
-    assert log.lost_records() == 1
+    assert log.lost_records() == f"1 by {path}"
 
 
 def test_a_full_disk_costs_records(root: logging.Logger) -> None:
@@ -196,7 +196,39 @@ def test_a_file_that_cannot_be_opened_stops_nothing_and_is_tried_again(
     assert refused in capfd.readouterr().err
     path.parent.unlink()
     root.info("heard")
-    assert texts(path) == ["2 log records were lost: nobody took them", "heard"]
+    assert texts(path) == [f"2 log records were lost by {path}: Not a directory", "heard"]
+
+
+def test_the_others_hear_once_of_a_destination_that_takes_nothing(
+    root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, room = tmp_path / "a.log", tmp_path / "log"
+    monkeypatch.setattr(log.SyslogHandler, "PATH", str(room))
+    log.set_up(log.LogSettings(file=str(path)), "X", "")
+    log.start_threads()
+    for _ in range(3):
+        root.info("to the file")
+        log.tick()
+    assert log.lost_records() == "4 by syslog"
+    told = "syslog takes no log records: No such file or directory"
+    assert texts(path) == ["to the file", told, "to the file", "to the file"]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(room))
+        root.info("to both")
+    room.unlink()
+    root.info("to the file")
+    log.tick()
+    assert texts(path)[4:] == ["to both", "to the file", told]
+
+
+def test_a_destination_that_is_the_only_one_is_not_told_of_itself(
+    root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log.SyslogHandler, "PATH", str(tmp_path / "log"))
+    log.set_up(log.LogSettings(), "X", "")
+    root.info("one")
+    log.tick()
+    assert log.lost_records() == "1 by syslog"
 
 
 def test_the_directory_of_a_file_is_made_whatever_the_umask_is(root: logging.Logger, tmp_path: Path) -> None:
@@ -226,10 +258,10 @@ def test_all_that_a_start_lost_before_there_was_a_syslog_is_counted(
         sock.bind(str(tmp_path / "log"))
         root.info("heard")
         told = [sock.recv(1000).decode().partition("]: ")[2] for _ in range(2)]
-    assert told == ["2 log records were lost: nobody took them", "heard"]
-    assert log.lost_records() == 2
+    assert told == ["2 log records were lost by syslog: No such file or directory", "heard"]
+    assert log.lost_records() == "2 by syslog"
     log.limiter.forked()
-    assert log.lost_records() == 0
+    assert log.lost_records() == "0"
 
 
 def messages(sock: socket.socket, count: int) -> list[str]:
@@ -257,13 +289,13 @@ def test_a_burst_that_syslog_does_not_read_at_once_is_whole(
         assert messages(sock, 1) == ["alone"]
         for _ in range(log.WAITING_LIMIT + 1000):
             root.info("too many", extra={log.VERBATIM: True})
-        lost = log.lost_records()
+        lost = log.limiter.sinks[0].refused()
         assert 0 < lost <= 1000
         told = messages(sock, log.WAITING_LIMIT + 1000 - lost)
         log.finish()
         assert set(told) == {"too many"}
         root.info("after all")
-        assert messages(sock, 2) == [f"{lost} log records were lost: nobody took them", "after all"]
+        assert messages(sock, 2) == [f"{lost} log records were lost by syslog: too many waited", "after all"]
 
 
 def test_no_record_is_lost_when_syslog_is_started_again(
@@ -279,7 +311,7 @@ def test_no_record_is_lost_when_syslog_is_started_again(
             root.info("heard by %d", number)
             assert messages(sock, 1) == [f"heard by {number}"]
         path.unlink()
-    assert log.lost_records() == 0
+    assert log.lost_records() == "0"
 
 
 def test_syslog_may_be_a_stream(root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,7 +421,7 @@ class Kept(log.Sink):
     """Takes everything."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__("nowhere")
         self.texts: list[str] = []
 
     def write(self, record: logging.LogRecord) -> None:
@@ -479,7 +511,7 @@ def test_a_disk_that_stands_still_costs_no_time_and_records_only_in_the_end() ->
     aside.settle(5)
     assert disk.texts[:2] == ["0", "1"]
     assert disk.texts[-1] == "heard"
-    assert disk.texts[-2].endswith("log records were lost: nobody took them")
+    assert disk.texts[-2].endswith("log records were lost by nowhere: too many waited")
     aside.give_back()
 
 
