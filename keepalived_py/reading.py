@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Iterator
@@ -76,7 +77,11 @@ def _enter(name: str) -> None:
     try:
         netns.enter(name, DIRECTORY)
     except OSError as exc:
-        raise NoNamespace(f"cannot enter network namespace {name}: {exc.strerror or 'no such name'}") from exc
+        from workers import privileges
+
+        refused = exc.errno == errno.EPERM and not privileges.has(privileges.NAMESPACES)
+        missing = f"; {privileges.NAMESPACES} is missing" if refused else ""
+        raise NoNamespace(f"cannot enter network namespace {name}: {exc.strerror or 'no such name'}{missing}") from exc
 
 
 def _read_or_last_good(options: Options) -> LoadResult:

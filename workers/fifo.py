@@ -138,6 +138,8 @@ class NotifyFifo:
             self._trust(found)
         except (OSError, ValueError):
             os.close(descriptor)
+            if made:
+                os.unlink(path)
             raise
         self._made_here, self._identity = made, (found.st_dev, found.st_ino)
         return descriptor

@@ -36,11 +36,9 @@ WORK = frozenset(NUMBERS) - {NAMESPACES}
 """What a worker keeps: for addresses, IPVS, scheduling, and for the identity, files and end of scripts."""
 VERSION_3 = 0x20080522
 OF_PARENT = ("startup_script", "shutdown_script")
-FOR_SCRIPTS = {
-    "CAP_SETUID": "scripts of other users",
-    "CAP_SETGID": "scripts of other users",
-    "CAP_KILL": "to end scripts of other users",
-}
+FOR_GROUPS = {"CAP_SETGID": "scripts of other users"}
+FOR_USERS = {"CAP_SETUID": "scripts of other users", **FOR_GROUPS, "CAP_KILL": "to end scripts of other users"}
+FOR_FIFOS = {"CAP_CHOWN": "FIFOs of other users"}
 
 
 def effective() -> int:
@@ -106,6 +104,15 @@ def _fields(kind: type) -> Iterator[tuple[str, set[type]]]:
             yield name, {each for found in named for each in (found, *get_args(found)) if isinstance(each, type)}
 
 
-def needs_other_user(scripts: Iterable[Script | Fifo], uid: int) -> bool:
-    """Whether one of them runs as, or belongs to, somebody else than `uid`."""
-    return any(each.uid not in (None, uid) for each in scripts)
+def for_others(found: Iterable[Script | Fifo], uid: int, gid: int) -> dict[str, str]:
+    """Capabilities that scripts and FIFOs of others than `uid` and `gid` need, and what for."""
+    needed: dict[str, str] = {}
+    for each in found:
+        other_user, other_group = each.uid not in (None, uid), each.gid not in (None, gid)
+        if isinstance(each, Fifo):
+            needed |= FOR_FIFOS if other_user or other_group else {}
+        elif other_user:
+            needed |= FOR_USERS
+        elif other_group or each.groups is not None:
+            needed |= FOR_GROUPS
+    return needed

@@ -256,9 +256,8 @@ class Worker(ABC, Generic[Slice]):
             privileges.keep_only(privileges.WORK | ({privileges.NAMESPACES} if elsewhere else set()))
             no_new_privileges()
             self._no_new_privileges = True
-        elif privileges.needs_other_user(scripts, os.geteuid()):
-            for each in privileges.missing(privileges.FOR_SCRIPTS, have):
-                logger.warning("Missing: %s", each)
+        for each in privileges.missing(privileges.for_others(scripts, os.geteuid(), os.getegid()), have):
+            logger.warning("Missing: %s", each)
 
     def _tune(self, config: Slice) -> None:
         """Name, umask, scheduling and limits as `config` has them."""

@@ -140,6 +140,14 @@ def test_a_namespace_that_is_not_there(
     assert "Starting VRRP" not in daemon.log
 
 
+def test_a_namespace_that_may_not_be_entered_names_the_capability(pair: Pair) -> None:
+    words = ["setpriv", "--bounding-set=-sys_admin", OURS, "-n", "-l", "-G", "-s", pair.one.namespace]
+    words += ["-f", str(pair.rig.directory / "conf")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    why = f"cannot enter network namespace {pair.one.namespace}: Operation not permitted; CAP_SYS_ADMIN is missing"
+    assert (done.returncode, done.stderr.splitlines()[-1].endswith(f"{why} - exiting")) == (0, True), done.stderr
+
+
 @pytest.mark.parametrize("name", ["../../proc/1/ns/net", ".."])
 def test_a_path_is_no_name(daemons: list[Outside], name: str) -> None:
     daemon = Outside(OURS, config(150), "-s", name)

@@ -321,10 +321,12 @@ def test_in_a_user_namespace_of_its_own(pair: Pair) -> None:
         ("setuid", "Missing: CAP_SETUID (scripts of other users)"),
         ("setgid", "Missing: CAP_SETGID (scripts of other users)"),
         ("kill", "Missing: CAP_KILL (to end scripts of other users)"),
+        ("chown", "Missing: CAP_CHOWN (FIFOs of other users)"),
     ],
 )
 def test_a_missing_capability_for_scripts_is_named_and_costs_no_more(pair: Pair, capability: str, told: str) -> None:
-    daemon = drop(pair, fast(150, 'notify "/bin/true" nobody'), capability)
+    fifo = f"vrrp_notify_fifo {pair.rig.directory}/fifo nobody"
+    daemon = drop(pair, f"global_defs {{\n {fifo}\n}}\n" + fast(150, 'notify "/bin/true" nobody'), capability)
     pair.rig.wait(lambda: told in daemon.log, 10)
     pair.rig.wait(lambda: pair.one.has(VIP4), 10)
     assert daemon.stop() == 0

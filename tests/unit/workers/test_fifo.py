@@ -67,6 +67,20 @@ def test_a_new_fifo_belongs_to_the_configured_user(path: Path) -> None:
     assert not path.exists()
 
 
+def test_one_that_cannot_be_given_to_its_user_does_not_stay(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next start would take it for that of somebody."""
+
+    def refuse(*_: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    assert not opened(path, uid=NOBODY).is_open
+    assert not path.exists()
+    assert caplog.messages == [f"FIFO {path} cannot be opened: Operation not permitted"]
+
+
 def test_one_that_was_there_is_used_and_stays(path: Path) -> None:
     os.mkfifo(path, 0o622)
     before = path.stat()

@@ -230,8 +230,24 @@ def test_scripts_are_found_wherever_they_are() -> None:
     assert list(privileges.scripts_of(CheckerSlice(global_defs=GlobalDefs(lvs_notify_fifo=fifo)))) == [fifo]
     only_parents = GlobalDefs(startup_script=script, script_user=Script(argv=(), uid=7))
     assert list(privileges.scripts_of(VrrpSlice(global_defs=only_parents))) == []
-    assert privileges.needs_other_user([script], 0)
-    assert not privileges.needs_other_user([script, fifo], 7)
+
+
+@pytest.mark.parametrize(
+    ("found", "names"),
+    [
+        (Script(argv=("x",), uid=7, gid=8), "KILL SETGID SETUID"),
+        (Script(argv=("x",), uid=0, gid=8), "SETGID"),
+        (Script(argv=("x",), uid=0, gid=0, groups=(8,)), "SETGID"),
+        (Script(argv=("x",), uid=0, gid=0), ""),
+        (Script(argv=("x",)), ""),
+        (Fifo(path="f", uid=7, gid=0), "CHOWN"),
+        (Fifo(path="f", uid=0, gid=8), "CHOWN"),
+        (Fifo(path="f"), ""),
+    ],
+)
+def test_what_others_need(found: Script | Fifo, names: str) -> None:
+    needed = privileges.for_others([found], 0, 0)
+    assert " ".join(sorted(name.removeprefix("CAP_") for name in needed)) == names
 
 
 def classes_in(hint: Any) -> set[type]:
