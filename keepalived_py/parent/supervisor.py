@@ -231,14 +231,13 @@ class Supervisor:
         role, target = self.roles[peer], self.reload.target
         if self._stopping or role.child is not None or not self._runs(peer, target.config):
             return
-        # what was there before the death in any case, and has changed for nobody, is what is to be now
-        applied = target if role.left is None or role.left.config is target.config else role.left
+        applied = self._begin_of(role)
         self._fork(peer, applied)
         if role.child is not None and applied is not target:
             self._hand_out(peer, target)  # what it takes away then is what its predecessor left
 
     def _begin_of(self, role: Role) -> Applied:
-        """What a worker begins with: what is to be, unless one has left something else."""
+        """What a worker begins with: what is to be, unless one that died has left something else."""
         target = self.reload.target
         return target if role.left is None or role.left.config is target.config else role.left
 

@@ -49,6 +49,7 @@ def main() -> None:
     check.write_text("exit 0")
     fact("starts the unit", ask("start"))
     file = Path(util.keepalived_pid_path())
+    wait("whose pid file names a process", lambda: file.read_text().strip(), 5)
     pid = int(file.read_text())
     os.kill(pid, 0)  # as its health daemon does
     wait("the addresses come", lambda: space.has(VIP) and space.has(VIP6))
