@@ -50,6 +50,11 @@ def effective() -> int:
     return 0
 
 
+def has(name: str) -> bool:
+    """Whether this process has that capability now."""
+    return bool(effective() >> NUMBERS[name] & 1)
+
+
 def keep_only(names: Iterable[str]) -> None:
     """Give every other capability up (capset(2)). What root executes has all again. Raises OSError."""
     keep = sum(1 << NUMBERS[name] for name in names) & effective()

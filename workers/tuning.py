@@ -20,6 +20,8 @@ from typing import Any
 from keepalived_py.config.model import GlobalDefs, ProcessTuning
 from keepalived_py.records import dataclass
 
+from . import privileges
+
 logger = logging.getLogger(__name__)
 
 MCL_CURRENT, MCL_FUTURE = 1, 2
@@ -127,16 +129,19 @@ def restoring() -> Callable[[], None] | None:
 
 
 def raise_descriptors(wanted: int) -> None:
-    """See to it that `wanted` files can be open beside those of the daemon itself, as far as the hard limit goes."""
+    """See to it that `wanted` files can be open beside those of the daemon itself, as far as that may be."""
     wanted += SPARE_DESCRIPTORS
     soft, hard = _limit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return
-    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    with _told(f"{wanted} open files"):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-    if limit < wanted:
-        logger.warning("%d open files may be needed, the limit is %d", wanted, limit)
+    higher = hard if hard == resource.RLIM_INFINITY else max(wanted, hard)
+    for limits in ((wanted, higher), (hard, hard)):
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            break
+    if (limit := _limit(resource.RLIMIT_NOFILE)[0]) < wanted:
+        missing = "" if privileges.has("CAP_SYS_RESOURCE") else "; CAP_SYS_RESOURCE is missing"
+        logger.warning("%d open files may be needed, the limit is %d%s", wanted, limit, missing)
 
 
 def provide_descriptors() -> None:
@@ -217,14 +222,17 @@ class Tuner:
         self._enter()
 
     def _set_nice(self, value: int) -> None:
-        with _told(f"nice value {value}"):
+        with _told(f"nice value {value}", needs=("CAP_SYS_NICE", "RLIMIT_NICE")):
             if value < 0:
                 os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
             os.setpriority(os.PRIO_PROCESS, 0, value)
 
     def _lock(self, wanted: bool) -> None:
-        with _told("locking the memory"):
-            if _LIBC.mlockall(MCL_CURRENT | MCL_FUTURE) if wanted else _LIBC.munlockall():
+        # what RLIMIT_MEMLOCK allows now may be too little later, and then there would be no memory at all
+        unlimited = privileges.has("CAP_IPC_LOCK") or _limit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
+        which = MCL_CURRENT | MCL_FUTURE if unlimited else MCL_CURRENT
+        with _told("locking the memory", needs=("CAP_IPC_LOCK", "RLIMIT_MEMLOCK")):
+            if _LIBC.mlockall(which) if wanted else _LIBC.munlockall():
                 raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
             self._locked = wanted
 
@@ -241,7 +249,8 @@ class Tuner:
         hard = max(self._tuning.rlimit_rttime, NEVER_KILLED_BEFORE)
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_RTTIME, NO_LIMIT)
-        with _told(f"priority SCHED_RR {self._priority}", self._give_up):
+        needs = "CAP_SYS_NICE", "RLIMIT_RTPRIO"
+        with _told(f"priority SCHED_RR {self._priority}", needs=needs, refused=self._give_up):
             os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(self._priority))
             time.sleep(1e-5)
             with _told(f"RLIMIT_RTTIME {soft}, {hard}"):
@@ -270,15 +279,22 @@ def _normal() -> None:
         os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
 
 
+def _nothing() -> None:
+    """What follows from most refusals."""
+
+
 def _limit(which: int) -> tuple[int, int]:
     return resource.getrlimit(which)
 
 
 @contextmanager
-def _told(what: str, refused: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """A refusal is logged, and the worker goes on without."""
+def _told(what: str, *, needs: tuple[str, str] | None = None, refused: Callable[[], None] = _nothing) -> Iterator[None]:
+    """A refusal is logged, and the worker goes on without. `needs`: a capability, or in its place a limit."""
     try:
         yield
     except (OSError, ValueError) as exc:
-        logger.warning("%s is refused: %s", what, getattr(exc, "strerror", None) or exc)
+        missing = ""
+        if needs is not None and not privileges.has(needs[0]):
+            missing = f"; {needs[0]} is missing, and {needs[1]} is {_limit(getattr(resource, needs[1]))[0]}"
+        logger.warning("%s is refused: %s%s", what, getattr(exc, "strerror", None) or exc, missing)
         refused()

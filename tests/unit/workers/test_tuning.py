@@ -132,8 +132,42 @@ tuning.raise_descriptors(10**9)
         "CPU affinity 0",
         "locking the memory",
         "priority SCHED_RR 5",
-        "1000000200 open files",
     ]
+    assert f"1000000200 open files may be needed, the limit is {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}" in shown
+
+
+def test_what_is_refused_names_the_capability_and_the_limit_that_stand_against_it() -> None:
+    shown = run(
+        """
+from workers import privileges
+for name in ("MEMLOCK", "RTPRIO", "NICE"): resource.setrlimit(getattr(resource, "RLIMIT_" + name), (0, 0))
+privileges.keep_only(())
+tuner = tuning.Tuner()
+tuner.configure(GlobalDefs(), ProcessTuning(nice=-7, rt_priority=5, no_swap=True))
+tuner.start(None)
+"""
+    )
+    lock, real = "locking the memory", "priority SCHED_RR 5"
+    assert shown.splitlines() == [
+        "nice value -7 is refused: Permission denied; CAP_SYS_NICE is missing, and RLIMIT_NICE is 0",
+        f"{lock} is refused: Operation not permitted; CAP_IPC_LOCK is missing, and RLIMIT_MEMLOCK is 0",
+        f"{real} is refused: Operation not permitted; CAP_SYS_NICE is missing, and RLIMIT_RTPRIO is 0",
+    ]
+
+
+def test_memory_to_come_is_locked_only_where_that_cannot_be_refused() -> None:
+    """At RLIMIT_MEMLOCK the process would get none."""
+    shown = run(
+        """
+from workers import privileges
+tuning._LIBC = type("Libc", (), {"mlockall": lambda self, flags: print(flags) or 0})()
+for given_up in (False, True):
+    if given_up: privileges.keep_only(())
+    tuning.Tuner().configure(GlobalDefs(), ProcessTuning(no_swap=True))
+"""
+    )
+    unlimited = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
+    assert shown.splitlines() == ["3" if unlimited or may else "1" for may in (privileges.has("CAP_IPC_LOCK"), False)]
 
 
 SCRIPT = """
@@ -190,10 +224,23 @@ def test_without_changes_no_script_costs_a_fork() -> None:
 def test_open_files_are_allowed_as_needed() -> None:
     body = "resource.setrlimit(resource.RLIMIT_NOFILE, (100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
     assert run(f"{body}tuning.raise_descriptors(50)\nprint(resource.getrlimit(resource.RLIMIT_NOFILE)[0])") == "250\n"
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    if hard != resource.RLIM_INFINITY:
-        shown = run(f"tuning.raise_descriptors({hard})\nprint(resource.getrlimit(resource.RLIMIT_NOFILE)[0])")
-        assert shown.splitlines() == [f"{hard + 200} open files may be needed, the limit is {hard}", str(hard)]
+    shown = run(
+        """
+from workers import privileges
+resource.setrlimit(NOFILE, (50, 100))
+privileges.keep_only(())
+tuning.raise_descriptors(50)
+print(resource.getrlimit(NOFILE))
+"""
+    )
+    why = "250 open files may be needed, the limit is 100; CAP_SYS_RESOURCE is missing"
+    assert shown.splitlines() == [why, "(100, 100)"]
+
+
+@pytest.mark.skipif(not privileges.has("CAP_SYS_RESOURCE"), reason="CAP_SYS_RESOURCE is missing")
+def test_a_hard_limit_of_open_files_gives_way_to_who_may_raise_it() -> None:
+    lowered = "resource.setrlimit(NOFILE, (50, 100))\n"
+    assert run(f"{lowered}tuning.raise_descriptors(50)\nprint(resource.getrlimit(NOFILE))") == "(250, 250)\n"
 
 
 @pytest.mark.parametrize(
