@@ -37,6 +37,14 @@ has() { ip addr show dev "${2:-eth0}" 2>/dev/null | grep -q "$1"; } # ADDRESS [I
 lacks() { ! grep "$@"; } # a command that begins with ! fails no script
 has_not() { ! has "$@"; }
 unpack() { dpkg --force-unsafe-io -i /life/*.deb; } # nothing here outlives the test
+switch() { # from keepalived, as the installation said it, in /run/told
+    local how
+    how=$(sed -n 's/.* keepalived, then run: //p' /run/told)
+    [ -n "$how" ]
+    kill "$(pid)"
+    within 20 nothing_runs
+    eval "$how"
+}
 nothing_runs() { ! pgrep -f keepalived >/dev/null; }
 instance() { # PRIORITY
     printf 'vrrp_instance VI_1 {\n interface eth0\n virtual_router_id 51\n priority %s\n advert_int 0.2\n version 3\n' "$1"

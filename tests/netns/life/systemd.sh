@@ -148,4 +148,19 @@ rm /etc/keepalived/conf.d/*.conf
 dpkg -P keepalived-py
 rm -rf /etc/systemd/system/$unit.d /etc/sudoers.d/tell /usr/local/bin/tell /usr/local/bin/fine
 leaves_nothing
+
+step another daemon that is running stays, and is switched as it was told
+mkdir -p /etc/keepalived
+instance 150 >$conf
+keepalived -n -f $conf -G >/dev/null 2>&1 &
+within 20 has 192.0.2.100
+unpack | tee /run/told | grep 'was neither enabled nor started'
+is MainPID 0
+is UnitFileState disabled
+[ "$(cat "/proc/$(pid)/comm")" = keepalived ]
+switch
+is ActiveState active
+is UnitFileState enabled
+within 20 has 192.0.2.100
+dpkg -P keepalived-py
 echo "== all is well"
