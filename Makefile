@@ -101,7 +101,7 @@ $(AGENTS)/.installed: tests/agents/requirements.txt
 
 install: ## into PREFIX (default /usr/local) and DESTDIR, in a virtual environment of its own
 	conf.d/make-venv "$(PYTHON)" "$(DESTDIR)" "$(LIB)"
-	install -d $(addprefix $(DESTDIR),/etc/keepalived/conf.d /etc/init.d /etc/default /etc/logrotate.d $(PREFIX)/sbin $(PREFIX)/bin $(UNITS) $(COMPLETIONS) $(DOC)/samples)
+	umask 022 && mkdir -p $(addprefix $(DESTDIR),/etc/keepalived/conf.d /etc/init.d /etc/default /etc/logrotate.d $(PREFIX)/sbin $(PREFIX)/bin $(UNITS) $(COMPLETIONS) $(DOC)/samples)
 	ln -sf $(LIB)/bin/keepalived-py $(DESTDIR)$(PREFIX)/sbin/keepalived-py
 	ln -sf $(LIB)/bin/keepalivedctl $(DESTDIR)$(PREFIX)/bin/keepalivedctl
 	test -e $(DESTDIR)$(PREFIX)/bin/genhash || ln -sf $(LIB)/bin/keepalived-py $(DESTDIR)$(PREFIX)/bin/genhash
@@ -110,6 +110,7 @@ install: ## into PREFIX (default /usr/local) and DESTDIR, in a virtual environme
 	sed 's|@SBIN@|$(PREFIX)/sbin|' conf.d/init.d/keepalived-py > $(DESTDIR)/etc/init.d/keepalived-py
 	chmod 755 $(DESTDIR)/etc/init.d/keepalived-py
 	sed 's|@SBIN@|$(PREFIX)/sbin|' conf.d/systemd/keepalived-py.service > $(DESTDIR)$(UNITS)/keepalived-py.service
+	chmod 644 $(DESTDIR)$(UNITS)/keepalived-py.service
 	install -m 644 conf.d/logrotate.d/keepalived-py $(DESTDIR)/etc/logrotate.d/
 	install -m 644 conf.d/bash-completion/keepalived-py conf.d/bash-completion/keepalivedctl $(DESTDIR)$(COMPLETIONS)/
 	install -m 644 README.md CHANGELOG.md LICENSE docs/differences.md $(DESTDIR)$(DOC)/

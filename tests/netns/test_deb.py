@@ -93,7 +93,8 @@ def test_its_life_with_systemd(package: Path, tmp_path: Path) -> None:
 def test_uninstall_removes_what_install_put_there(tmp_path: Path) -> None:
     where = ("PYTHON=/usr/bin/python3", f"DESTDIR={tmp_path}", "PREFIX=/opt/k")
     conf = tmp_path / "etc/keepalived/keepalived.conf"
-    conf.parent.mkdir(parents=True)
+    (conf.parent / "conf.d").mkdir(parents=True)
+    (conf.parent / "conf.d").chmod(0o700)
     conf.write_text("# changed\n")
     done = run("sh", "-c", 'umask 077; make install "$@"', "sh", *where)
     if done.returncode and "No matching distribution" in done.stderr + done.stdout:
@@ -105,7 +106,8 @@ def test_uninstall_removes_what_install_put_there(tmp_path: Path) -> None:
     assert "/opt/k/sbin/keepalived-py" in (tmp_path / "opt/k/lib/systemd/system/keepalived-py.service").read_text()
     assert conf.read_text() == "# changed\n"
     library = tmp_path / "opt/k/lib/keepalived-py"
-    assert run("find", library, "-not", "-type", "l", "-not", "-perm", "-o=r").stdout == ""  # keepalivedctl is for all
+    unreadable = run("find", tmp_path, "-mindepth", "1", "-not", "-type", "l", "-not", "-perm", "-o=r").stdout
+    assert unreadable.split() == [str(conf.parent / "conf.d")]  # an administrator made it so; keepalivedctl is for all
     assert [path.name for path in library.parent.iterdir() if path.name.startswith(".")] == []
     assert run("make", "uninstall", *where).returncode == 0
     left = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if not path.is_dir()]
