@@ -39,7 +39,9 @@ has 192.0.2.100
 
 step upgrade
 instance 150 >/etc/keepalived/conf.d/one.conf
+chmod 700 /etc/keepalived/conf.d
 unpack
+[ "$(stat -c %a /etc/keepalived/conf.d)" = 700 ]
 $service status
 [ "$(pid)" != "$first" ]
 within 5 has 192.0.2.100
@@ -94,14 +96,31 @@ dpkg -P keepalived-py
 within 5 nothing_runs
 [ "$(md5sum $conf)" = "$sum" ]
 
+step what an administrator deleted or put elsewhere is no hindrance
+unpack
+$service stop
+rm $service
+mv /etc/keepalived /srv/keepalived
+ln -s /srv/keepalived /etc/keepalived
+dpkg -r keepalived-py
+[ -L /etc/keepalived ]
+dpkg -P keepalived-py
+[ "$(md5sum $conf)" = "$sum" ]
+
 step another daemon that is running stays
 keepalived -n -f $conf -G >/dev/null 2>&1 &
 within 5 pidof keepalived
-unpack | grep 'was neither enabled nor started'
+unpack | tee /run/told | grep 'was neither enabled nor started'
 code 1 $service status
 code 1 $service start
 $service stop
-dpkg -P keepalived-py
 kill -0 "$(pid)"
 [ "$(cat "/proc/$(pid)/comm")" = keepalived ]
+
+step and is switched as it was told
+switch
+ls /etc/rc2.d/S*keepalived-py
+$service status
+within 5 has 192.0.2.100
+dpkg -P keepalived-py
 echo "== all is well"
