@@ -44,6 +44,7 @@ from keepalived_py.config.delta import rebuilt
 from keepalived_py.config.model import CheckerSlice, VrrpSlice
 from keepalived_py.dump_process import DumpProcesses
 from keepalived_py.records import dataclass
+from keepalived_py.signal_watch import SignalWatch
 from keepalived_py.values import ExitCode
 
 from . import privileges
@@ -274,18 +275,25 @@ class Worker(ABC, Generic[Slice]):
             self._no_new_privileges = False
 
     async def _main(self) -> int:
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
-        loop.add_signal_handler(signal.SIGINT, (lambda: None) if self.options.ignore_sigint else self._stopping.set)
+        with SignalWatch(asyncio.get_running_loop()) as signals:
+            self._install_signals(signals)
+            return await self._live()
+
+    def _install_signals(self, signals: SignalWatch) -> None:
+        signals.on(signal.SIGTERM, self._stopping.set)
+        signals.on(signal.SIGINT, (lambda: None) if self.options.ignore_sigint else self._stopping.set)
         for signum, kind in (
             (int(signal.SIGUSR1), DumpKind.DATA),
             (int(signal.SIGUSR2), DumpKind.STATS),
             (signal.SIGRTMAX - 1, DumpKind.STATS_CLEAR),
             (signal.SIGRTMIN + 2, DumpKind.JSON),
         ):
-            loop.add_signal_handler(signum, self._dump, kind)
-        loop.add_signal_handler(signal.SIGHUP, self._ignore_reload)
+            signals.on(signum, self._dump, kind)
+        signals.on(signal.SIGHUP, self._ignore_reload)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+    async def _live(self) -> int:
+        loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._unhandled)
         self.channel.attach(loop)
         self.channel.send(Hello(pid=os.getpid(), generation=self.generation))

@@ -44,6 +44,7 @@ from keepalived_py.config.delta import Delta, difference
 from keepalived_py.config.model import Config
 from keepalived_py.config.slices import checker_slice, vrrp_slice
 from keepalived_py.dump_process import DumpProcesses
+from keepalived_py.signal_watch import SignalWatch
 from keepalived_py.values import ExitCode
 
 from .absence import give_up_mastership, masters, patience
@@ -204,7 +205,8 @@ class Supervisor:
     # signals ------------------------------------------------------------------------------------------------------
 
     def _install_signals(self) -> None:
-        add = self._loop.add_signal_handler
+        self._signals = SignalWatch(self._loop)
+        add = self._signals.on
         add(signal.SIGHUP, self.request_reload)
         add(signal.SIGTERM, self.request_stop)
         add(signal.SIGINT, (lambda: None) if self.plan.ignore_sigint else self.request_stop)

@@ -105,3 +105,18 @@ def test_late_signals_are_not_how_a_stop_ends(pair: Pair) -> None:
         for number in (signal.SIGUSR1, signal.SIGTERM, JSON):
             daemon.signal(number)
     assert daemon.process.returncode == 0
+
+
+@pytest.mark.parametrize("process", ["parent", "vrrp"])
+def test_none_is_lost_among_many(pair: Pair, process: str) -> None:
+    """A process that was not scheduled for long gets all at once what pollers have sent meanwhile."""
+    daemon = master(pair, OURS, "-R")
+    pid = daemon.pid_of(process)
+    os.kill(pid, signal.SIGSTOP)
+    for _ in range(1000):
+        os.kill(pid, JSON)
+    os.kill(pid, signal.SIGTERM)
+    os.kill(pid, signal.SIGCONT)
+    daemon.said(": Stopped")
+    assert "wakeup" not in daemon.log
+    assert daemon.log.count("Printing VRRP as json") <= 1

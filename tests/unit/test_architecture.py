@@ -16,7 +16,8 @@ MODEL, DELTA, DIFF, VALUES = (f"{K}.{name}" for name in ("config.model", "config
 RECORDS = f"{K}.records"
 """Classes as everybody may define them."""
 SECTIONS = f"{K}.dump_globals"
-HELPERS = ("clock", "log", "netns", "pattern", "inotify", "dumpfile", "dump_process", "dump_globals", "vitals")
+DUMPS = ("dumpfile", "dump_process", "dump_globals", "vitals")
+HELPERS = (*DUMPS, "clock", "log", "netns", "pattern", "inotify", "signal_watch")
 RULES: dict[str, tuple[set[str], set[str]]] = {
     # package: (what it may import of ours beside itself, third parties)
     RECORDS: (set(), set()),
@@ -27,6 +28,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     f"{K}.dumpfile": ({MODEL}, set()),
     f"{K}.dump_process": ({f"{K}.dumpfile"}, set()),
     f"{K}.log": ({f"{K}.dumpfile"}, set()),
+    f"{K}.signal_watch": (set(), set()),
     f"{K}.vitals": (set(), set()),
     f"{K}.netns": (set(), set()),
     f"{K}.options": (set(), set()),
@@ -39,8 +41,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "ipc": ({VALUES, MODEL, DELTA}, {"msgpack"}),
     f"{K}.parent": (
         {
-            *(VALUES, SECTIONS, "ipc"),
-            *(f"{K}.{name}" for name in ("config", "clock", "log", "inotify", "dumpfile", "dump_process", "vitals")),
+            *(VALUES, "ipc"),
+            *(f"{K}.{name}" for name in (*DUMPS, "config", "clock", "log", "inotify", "signal_watch")),
         },
         {"setproctitle"},
     ),
