@@ -24,7 +24,7 @@ import time
 import traceback
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,6 +39,11 @@ EQUAL_RECORDS = 20
 VERBATIM = "verbatim"
 """What `extra` has for records that are lines of one text: equal ones count too."""
 WINDOW = 1.0
+"""Seconds."""
+CROWD = "crowd"
+"""What `extra` has for records of which others can cause any number that all are different: by what they are counted
+together. Of those EQUAL_RECORDS pass in CROWD_WINDOW."""
+CROWD_WINDOW = 10.0
 """Seconds."""
 WINDOWS_KEPT = 256
 SYSLOG_LIMIT = 8192
@@ -432,7 +437,44 @@ class RingHandler(logging.Handler):
 class _Window:
     ends: float
     record: logging.LogRecord
+    text: str
     count: int = 0
+
+
+class _Windows:
+    """Records that are counted together, each kind for `length` seconds. `words` tell of those that were held back."""
+
+    def __init__(self, length: float, words: str, tell: Callable[[logging.LogRecord], None]) -> None:
+        self._length, self._words, self._tell = length, words, tell
+        self.open: dict[Hashable, _Window] = {}
+
+    def passes(self, key: Hashable, record: logging.LogRecord, text: str, moment: float) -> bool:
+        """Count the record; whether it is one of the first."""
+        window = self.open.get(key)
+        if window is None:
+            if len(self.open) >= WINDOWS_KEPT:
+                self._close(next(iter(self.open)))
+            window = self.open[key] = _Window(moment + self._length, record, text)
+        window.count += 1
+        return window.count <= EQUAL_RECORDS
+
+    def tick(self, moment: float) -> None:
+        """Tell of what was held back in windows that are over."""
+        while self.open:
+            key, window = next(iter(self.open.items()))
+            if window.ends > moment:
+                return
+            self._close(key)
+
+    def flush(self) -> None:
+        for key in list(self.open):
+            self._close(key)
+
+    def _close(self, key: Hashable) -> None:
+        window = self.open.pop(key)
+        held = window.count - EQUAL_RECORDS
+        if held > 0:
+            self._tell(_record(window.record, f"{window.text} ({held} more {self._words})"))
 
 
 class Limiter(logging.Handler):
@@ -442,45 +484,35 @@ class Limiter(logging.Handler):
         super().__init__()
         self.sinks: list[Aside] = []
         self._clock = clock
-        self._windows: dict[tuple[int, str], _Window] = {}
+        self._crowds = _Windows(CROWD_WINDOW, "of this kind", self._pass)
+        self._equal = _Windows(WINDOW, "times", self._pass)
+        self._kinds = self._crowds, self._equal
 
     def emit(self, record: logging.LogRecord) -> None:
         self.tick()
-        if hasattr(record, VERBATIM):
-            self._pass(record)
-            return
-        key = (record.levelno, record.getMessage())
-        window = self._windows.get(key)
-        if window is None:
-            if len(self._windows) >= WINDOWS_KEPT:
-                self._close(next(iter(self._windows)))
-            window = self._windows[key] = _Window(self._clock() + WINDOW, record)
-        window.count += 1
-        if window.count <= EQUAL_RECORDS:
-            self._pass(record)
+        if not hasattr(record, VERBATIM):
+            moment, text = self._clock(), record.getMessage()
+            crowd = getattr(record, CROWD, None)
+            if crowd is not None and not self._crowds.passes(crowd, record, text, moment):
+                return
+            if not self._equal.passes((record.levelno, text), record, text, moment):
+                return
+        self._pass(record)
 
     def tick(self) -> None:
         """Tell of what was held back in windows that are over."""
         moment = self._clock()
-        while self._windows:
-            key, window = next(iter(self._windows.items()))
-            if window.ends > moment:
-                return
-            self._close(key)
+        for each in self._kinds:
+            each.tick(moment)
 
     def flush(self) -> None:
-        for key in list(self._windows):
-            self._close(key)
-
-    def _close(self, key: tuple[int, str]) -> None:
-        window = self._windows.pop(key)
-        held = window.count - EQUAL_RECORDS
-        if held > 0:
-            self._pass(_record(window.record, f"{key[1]} ({held} more times)"))
+        for each in self._kinds:
+            each.flush()
 
     def forked(self) -> None:
         """In a forked process: what was counted and what is open belongs to the other one."""
-        self._windows.clear()
+        for each in self._kinds:
+            each.open.clear()
         ring.records.clear()
         for sink in self.sinks:
             sink.forked()

@@ -76,10 +76,11 @@ class PriorityShifted:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A line for the log."""
+    """A line for the log. `kind`: what it is counted as, since adverts of others cause any number of them; "": not."""
 
     text: str
     warning: bool = False
+    kind: str = ""
 
 
 Effect = (

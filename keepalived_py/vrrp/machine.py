@@ -333,7 +333,8 @@ class VirtualRouter:
         if advert.priority == 0:
             self.master_source = advert.source
             self.deadlines[Timer.MASTER_DOWN] = now + self.skew_time
-            return [Note(f"received priority 0 advertisement: master {advert.source} says farewell")]
+            text = f"received priority 0 advertisement: master {advert.source} says farewell"
+            return [Note(text, kind="farewell")]
         if advert.priority >= self.priority or not self.config.preempt:
             self._follow(advert, now)
             self.deadlines.pop(Timer.PREEMPT_DELAY, None)
@@ -350,7 +351,7 @@ class VirtualRouter:
             self._follow(advert, now)
             return [Note(f"start preempt delay of {self.config.preempt_delay:g}s")] if starts else []
         text = f"received lower priority ({advert.priority}) advert from {advert.source} - discarding"
-        return [Note(text)]
+        return [Note(text, kind="lower priority")]
 
     def _follow(self, advert: AdvertReceived, now: float) -> None:
         self.master_source, self.master_priority = advert.source, advert.priority
@@ -389,7 +390,7 @@ class VirtualRouter:
         verdict = self._rival.heard(advert.source, max(advert.adver_int, self.config.advert_int), now)
         if verdict is Verdict.NEW:
             text = f"CONFIGURATION ERROR: {advert.source} is an address owner as well, as only one router may be"
-            return [*self._advertise_again(now), SendAdvert(self.priority), Note(text, warning=True)]
+            return [*self._advertise_again(now), SendAdvert(self.priority), Note(text, warning=True, kind="owner")]
         if verdict is Verdict.WAIT:
             return []
         self.priority = BEST_BACKUP
@@ -414,7 +415,7 @@ class VirtualRouter:
         return [
             *again,
             *self._announce_again(now),
-            Note(text),
+            Note(text, kind="lower priority"),
             LowerPriorityHeard(advert.priority, str(advert.source)),
         ]
 
@@ -546,4 +547,4 @@ def _holds(config: VrrpInstance) -> tuple[object, ...]:
 
 
 def _own_address(advert: AdvertReceived) -> Note:
-    return Note(f"advert with our own address {advert.source} and priority", warning=True)
+    return Note(f"advert with our own address {advert.source} and priority", warning=True, kind="own address")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Container, Iterable
 from functools import partial
 from itertools import chain
 
+from keepalived_py import log
 from keepalived_py.config.model import FirewallSettings, GarpDefaults, GarpGroup, SyncGroup, VrrpInstance
 from keepalived_py.plan.links import AddAddress, AddressKey, DeleteAddress, desired_addresses, reconcile, slot
 from keepalived_py.plan.routes import AddEntry, desired_entries, insertions, reconcile_entries
@@ -111,9 +112,9 @@ class EffectRunner:
                 case Transition():
                     self._transition(instance, effect)
                 case Note():
-                    logger.log(
-                        logging.WARNING if effect.warning else logging.INFO, "(%s) %s", instance.name, effect.text
-                    )
+                    level = logging.WARNING if effect.warning else logging.INFO
+                    crowd = {log.CROWD: (instance.name, effect.kind)} if effect.kind else None
+                    logger.log(level, "(%s) %s", instance.name, effect.text, extra=crowd)
                 case LowerPriorityHeard():
                     self._teller.lower_priority(instance)
                 case PriorityShifted():

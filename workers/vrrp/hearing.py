@@ -8,6 +8,7 @@ import select
 from collections.abc import Callable
 from pathlib import Path
 
+from keepalived_py import log
 from keepalived_py.config.model import BufferSettings, VrrpInstance
 from keepalived_py.vrrp.census import LinkCensus
 from keepalived_py.vrrp.packet import Datagram, PacketError, Reason
@@ -182,6 +183,7 @@ class Hearing:
                 datagram.vrid,
                 self._names.get(key.ifindex, "any interface"),
                 datagram.source,
+                extra={log.CROWD: (key, "VRID")},
             )
 
     def _instance_for(self, key: ReceiverKey, datagram: Datagram) -> Instance | None:

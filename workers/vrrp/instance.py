@@ -17,6 +17,9 @@ from workers.losses import Losses
 from .rtnetlink import Batch
 from .sockets import ReceiverKey, Sender
 
+REMEMBERED = 256
+"""Lines that are known to have been logged, for each instance."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -118,5 +121,7 @@ class Instance:
         """True the first time that `what` is to be logged."""
         if what in self.reported:
             return False
+        if len(self.reported) >= REMEMBERED:  # forged senders are any number
+            self.reported.clear()
         self.reported.add(what)
         return True

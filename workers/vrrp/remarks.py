@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from keepalived_py import log
 from keepalived_py.vrrp.packet import Advertisement, Datagram
 
 from .instance import Instance
@@ -13,17 +14,21 @@ logger = logging.getLogger(__name__)
 
 def remark(instance: Instance, datagram: Datagram, advert: Advertisement, stranger: str) -> None:
     """`stranger` says what another cluster on our VRID is to us, "" for a router of ours."""
-    name, source = instance.name, datagram.source
+    source = datagram.source
+
+    def tell(level: int, kind: str, text: str, *words: object) -> None:
+        logger.log(level, f"(%s) {text}", instance.name, *words, extra={log.CROWD: (instance.name, kind)})
+
     if stranger:
-        logger.warning("(%s) %s", name, stranger)
+        tell(logging.WARNING, "stranger", "%s", stranger)
     elif advert.differs and instance.once(("list", source, advert.differs)):
-        logger.warning("(%s) address list of %s differs: %s", name, source, advert.differs)
+        tell(logging.WARNING, "list", "address list of %s differs: %s", source, advert.differs)
     if advert.interval_differs and instance.once(("interval", source, advert.adver_int)):
-        ours = instance.config.advert_int / 100
-        logger.info("(%s) advert interval of %s is %gs, ours %gs", name, source, advert.adver_int / 100, ours)
+        theirs, ours = advert.adver_int / 100, instance.config.advert_int / 100
+        tell(logging.INFO, "interval", "advert interval of %s is %gs, ours %gs", source, theirs, ours)
     if advert.remark and instance.once(("remark", source, advert.remark)):
-        logger.info("(%s) advert from %s: %s", name, source, advert.remark)
+        tell(logging.INFO, "remark", "advert from %s: %s", source, advert.remark)
     if advert.bare_checksum and instance.once(("checksum", source)):
-        logger.info("(%s) %s leaves the pseudo header out of its checksum", name, source)
+        tell(logging.INFO, "checksum", "%s leaves the pseudo header out of its checksum", source)
     if instance.reported and instance.router.master_source != source:
         instance.reported = {what for what in instance.reported if isinstance(what, tuple) and source in what}

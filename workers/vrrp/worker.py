@@ -22,6 +22,7 @@ from ipc.messages import (
     VirtualServerStateChanged,
     VrrpStateChanged,
 )
+from keepalived_py import log
 from keepalived_py.clock import now
 from keepalived_py.config.model import SyncGroup as GroupConfig
 from keepalived_py.config.model import VrrpInstance, VrrpSlice
@@ -407,7 +408,8 @@ class VrrpWorker(Worker[VrrpSlice]):
             advert = instance.examiner.examine(datagram, master=instance.router.state is State.MASTER, wall=time.time())
         except PacketError as exc:
             if instance.once((exc.reason, datagram.source)):
-                logger.warning("(%s) advert from %s discarded: %s", instance.name, datagram.source, exc)
+                crowd = {log.CROWD: (instance.name, exc.reason)}
+                logger.warning("(%s) advert from %s discarded: %s", instance.name, datagram.source, exc, extra=crowd)
             return
         if instance.receiver is not None:
             self.hearing.audience.heard(instance.receiver, datagram.source)

@@ -454,6 +454,32 @@ def test_equal_records_are_counted_when_they_come_thick_and_fast() -> None:
     assert kept.texts[-1] == "again"
 
 
+def test_of_what_others_cause_in_any_number_a_few_pass_and_the_rest_is_counted() -> None:
+    """As one line for each of a thousand forged senders."""
+    limiter, kept, clock = limited()
+
+    def emit(text: str, crowd: object) -> None:
+        made = record(text)
+        setattr(made, log.CROWD, crowd)
+        limiter.emit(made)
+
+    for number in range(1000):
+        emit(f"sender {number}", "one")
+        emit(f"other {number}", "two")
+        clock.time += log.CROWD_WINDOW / 2000
+    limiter.emit(record("of ours"))
+    assert [text for text in kept.texts if "sender" in text] == [f"sender {n}" for n in range(log.EQUAL_RECORDS)]
+    assert len(kept.texts) == 2 * log.EQUAL_RECORDS + 1
+    clock.time += log.CROWD_WINDOW
+    limiter.tick()
+    held = 1000 - log.EQUAL_RECORDS
+    assert kept.texts[-2:] == [f"{name} 0 ({held} more of this kind)" for name in ("sender", "other")]
+    for number in range(1000):  # one a second, as of a router that does not yield
+        emit(f"slow {number}", "one")
+        clock.time += 1.0
+    assert kept.texts[-1000:] == [f"slow {number}" for number in range(1000)]
+
+
 def test_slow_repetition_is_never_held_back() -> None:
     limiter, kept, clock = limited()
     for _ in range(100):
@@ -466,7 +492,7 @@ def test_a_flood_of_different_records_keeps_memory_bounded() -> None:
     limiter, kept, _ = limited()
     for number in range(10 * log.WINDOWS_KEPT):
         limiter.emit(record(str(number)))
-    assert len(limiter._windows) <= log.WINDOWS_KEPT
+    assert len(limiter._equal.open) <= log.WINDOWS_KEPT
     assert len(kept.texts) == 10 * log.WINDOWS_KEPT
 
 
