@@ -102,7 +102,8 @@ class _Start:
     def run(self) -> int:
         from workers.file_watch import create_files
 
-        self.tell(log.set_up(self.settings, IDENT, ""))
+        log.set_up(self.settings, IDENT, "")
+        self.tell(log.refused_file())
         tell_start(f"{PROGRAM} {__version__}", config_file(self.options))
         result = self._read()
         if result.config is None:

@@ -244,6 +244,7 @@ class StreamHandler(Sink):
         self.descriptor = descriptor
         self._path = path
         self._identity = (0, 0)
+        self._opening = threading.Lock()
 
     def write(self, record: logging.LogRecord) -> None:
         line = self._line(record, select.PIPE_BUF - 1).encode("utf-8", "replace") + b"\n"
@@ -263,6 +264,11 @@ class StreamHandler(Sink):
         _await_room(self.descriptor, limit)
 
     @property
+    def is_file(self) -> bool:
+        """Whether it is one of option -g."""
+        return self._path is not None
+
+    @property
     def never_waits(self) -> bool:  # type: ignore[override]
         """Pipes and sockets say before if they take something."""
         if self._path is not None:
@@ -275,8 +281,36 @@ class StreamHandler(Sink):
             os.close(self.descriptor)
             self.descriptor, self._identity = -1, (0, 0)
 
+    def forked(self) -> None:
+        self._opening = threading.Lock()
+        super().forked()
+
+    def refusal(self, limit: float) -> str:
+        """What keeps the file from being opened, "" for nothing. It is known after `limit` seconds at the latest."""
+        found = ["it takes too long"]
+
+        def look() -> None:
+            try:
+                self.follow()
+                found[0] = ""
+            except OSError as exc:
+                found[0] = exc.strerror or str(exc)
+
+        thread = threading.Thread(target=look, daemon=True, name="log file")
+        try:
+            thread.start()
+        except RuntimeError:
+            return ""  # it turns out with the first record
+        thread.join(limit)
+        self._reported = bool(found[0])
+        return found[0]
+
     def follow(self) -> None:
         """Open the file unless the one that is open is still at its path. Raises OSError."""
+        with self._opening:
+            self._follow()
+
+    def _follow(self) -> None:
         assert self._path is not None
         with contextlib.suppress(FileNotFoundError):
             found = os.lstat(self._path)
@@ -559,11 +593,8 @@ def file_of(settings: LogSettings, role: str) -> Path:
     return path.with_name(stem + path.suffix)
 
 
-def set_up(settings: LogSettings, ident: str, role: str) -> str:
-    """Point the root logger of this process at what the settings name. `role` is "", vrrp or check.
-
-    Gives what keeps the file from being opened, of which the others are told, or "".
-    """
+def set_up(settings: LogSettings, ident: str, role: str) -> None:
+    """Point the root logger of this process at what the settings name. `role` is "", vrrp or check."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
@@ -585,18 +616,23 @@ def set_up(settings: LogSettings, ident: str, role: str) -> str:
     if settings.console:
         console = StreamHandler(sys.stderr.fileno(), ident=ident, as_json=bool(settings.json))
         limiter.sinks.append(Aside(console, direct=console.never_waits and settings.json is not None))
-    refused = ""
-    if settings.file:
+    if settings.file:  # which is opened by the thread: the disk may stand still
         file = StreamHandler(path=file_of(settings, role), ident=ident, as_json=bool(settings.json))
         limiter.sinks.append(Aside(file))
-        try:
-            file.follow()
-        except OSError as exc:
-            refused = f"log file {file_of(settings, role)}: {exc.strerror}"
-            root.error("%s", refused)
     for noisy in ("asyncio", "pyroute2"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    return refused
+
+
+def refused_file() -> str:
+    """What keeps the file from being opened, of which the others are told, or ""; the disk is not waited for long."""
+    for sink in limiter.sinks:
+        if isinstance(sink.sink, StreamHandler) and sink.sink.is_file:
+            reason = sink.sink.refusal(FINISH_LIMIT)
+            if reason:
+                text = f"log file {sink.destination}: {reason}"
+                logging.getLogger().error("%s", text)
+                return text
+    return ""
 
 
 def use_json(wanted: bool) -> None:

@@ -132,6 +132,16 @@ def hanging(disk: Path) -> Iterator[None]:
         sh("fsfreeze", "-u", str(disk))
 
 
+def test_a_log_file_whose_disk_hangs_keeps_nobody_from_the_start(pair: Pair, disk: Path) -> None:
+    with hanging(disk):
+        daemon = pair.one.start(OURS, fast(150), f"-g{disk}/log", command=("env", EXECUTABLE))
+        pair.rig.wait(lambda: pair.one.has(VIP4), 10)
+        daemon.said(f"log file {disk}/log: it takes too long")
+    pair.rig.wait(lambda: (disk / "log_vrrp").exists() and "Entering MASTER" in (disk / "log_vrrp").read_text(), 5)
+    assert daemon.stop() == 0
+    assert "Starting keepalived-py" in (disk / "log").read_text()
+
+
 def test_no_dump_or_log_makes_an_advert_late_on_a_disk_that_hangs(pair: Pair, disk: Path) -> None:
     daemon = pair.one.start(OURS, fast(150), f"-g{disk}/log", command=("env", f"TMPDIR={disk}", EXECUTABLE))
     pair.rig.wait(lambda: pair.one.has(VIP4), 10)
