@@ -76,11 +76,23 @@ class DumpKind(Enum):
 @message("config.apply", Peer.PARENT)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyConfig:
-    """Move to configuration `generation`, told against configuration `base`, or by itself where that is 0."""
+    """Move to configuration `generation`, told against configuration `base`, or by itself where that is 0.
+
+    Where it is not `at_once` only after AdoptConfig: first all workers look whether they could.
+    """
 
     generation: int
     base: int
     config: Delta
+    at_once: bool = True
+
+
+@message("config.adopt", Peer.PARENT)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdoptConfig:
+    """All workers could move to configuration `generation`: move."""
+
+    generation: int
 
 
 @message("worker.drain", Peer.PARENT)
@@ -139,6 +151,14 @@ class Drained:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped:
     """Last message: everything that had to be taken away is gone."""
+
+
+@message("config.accepted", *WORKERS)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigAccepted:
+    """A worker could move to configuration `generation`, and waits for AdoptConfig."""
+
+    generation: int
 
 
 @message("config.applied", *WORKERS)
@@ -274,6 +294,7 @@ class ConfigLoaded:
 
 Message = (
     ApplyConfig
+    | AdoptConfig
     | Drain
     | Stop
     | DumpRequest
@@ -281,6 +302,7 @@ Message = (
     | Heartbeat
     | Drained
     | Stopped
+    | ConfigAccepted
     | ConfigApplied
     | ConfigRefused
     | VrrpStateChanged

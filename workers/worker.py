@@ -1,7 +1,7 @@
 """What the workers share: the life of a forked process that gets a slice of the configuration and obeys its parent.
 
-A worker says Hello, starts, says ConfigApplied, and from then on does as it is told: ApplyConfig, Drain, Stop,
-DumpRequest. It ends when told to, on SIGTERM, or when its parent is gone.
+A worker says Hello, starts, says ConfigApplied, and from then on does as it is told: ApplyConfig, AdoptConfig, Drain,
+Stop, DumpRequest. It ends when told to, on SIGTERM, or when its parent is gone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ import setproctitle
 
 from ipc.channel import Channel
 from ipc.messages import (
+    AdoptConfig,
     ApplyConfig,
+    ConfigAccepted,
     ConfigApplied,
     ConfigRefused,
     Drain,
@@ -126,6 +128,8 @@ class Worker(ABC, Generic[Slice]):
         self.generation = context.generation
         self._stopping = asyncio.Event()
         self._drained = False
+        self._accepted: tuple[ApplyConfig, Slice] | None = None
+        """What to move to when all can."""
         self._turn = asyncio.Lock()
         """Start, changes of the configuration, drain and stop come one after the other."""
         self._lateness = 0.0
@@ -146,6 +150,10 @@ class Worker(ABC, Generic[Slice]):
     @abstractmethod
     async def start(self) -> None:
         """Bring `self.config` to life. Raises WorkerError when that cannot be."""
+
+    @abstractmethod
+    async def check(self, new: Slice) -> None:
+        """Raises WorkerError where `apply` would; nothing changes."""
 
     @abstractmethod
     async def apply(self, new: Slice) -> None:
@@ -364,6 +372,8 @@ class Worker(ABC, Generic[Slice]):
         match msg:
             case ApplyConfig():
                 self.spawn(self._obey_apply(msg))
+            case AdoptConfig():
+                self.spawn(self._obey_adopt(msg.generation))
             case Drain():
                 self.spawn(self._obey_drain())
             case Stop():
@@ -384,15 +394,39 @@ class Worker(ABC, Generic[Slice]):
                 f"a {type(msg.config.rest).__name__} against {msg.base} is not for {self.role.value} {self.generation}"
             )
             return
-        new = rebuilt(self.config if msg.base else None, msg.config)
+        new, self._accepted = rebuilt(self.config if msg.base else None, msg.config), None
+        if msg.at_once:
+            await self._move(msg, new)
+            return
+        try:
+            with self.tuner.at_ease():
+                await self.check(new)
+        except WorkerError as exc:
+            self._refuse(msg.generation, exc)
+            return
+        self._accepted = msg, new
+        self.channel.send(ConfigAccepted(generation=msg.generation))
+
+    async def _obey_adopt(self, generation: int) -> None:
+        async with self._turn:
+            accepted = self._accepted
+            if accepted is None or accepted[0].generation != generation or self._drained or self._stopping.is_set():
+                return
+            self._accepted = None
+            await self._move(*accepted)
+
+    def _refuse(self, generation: int, exc: WorkerError) -> None:
+        logger.error("configuration %d refused: %s", generation, exc)
+        self.channel.send(ConfigRefused(generation=generation, reason=str(exc)))
+
+    async def _move(self, msg: ApplyConfig, new: Slice) -> None:
         self._save(msg, "pre")
         try:
             with self.tuner.at_ease():
                 await self.apply(new)
                 self._tune(new)
         except WorkerError as exc:
-            logger.error("configuration %d refused: %s", msg.generation, exc)
-            self.channel.send(ConfigRefused(generation=msg.generation, reason=str(exc)))
+            self._refuse(msg.generation, exc)
             return
         self.config, self.generation = new, msg.generation
         log.use_json(self.config.global_defs.log_json)

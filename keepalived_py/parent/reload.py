@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import field, replace
+from dataclasses import replace
 
 from ipc.messages import ConfigLoaded, Peer
 from keepalived_py.config.delta import Digests, joined, rebuilt
@@ -31,7 +31,10 @@ class Applied:
 @dataclass(slots=True)
 class _Pending:
     applied: Applied
-    waiting: set[Peer] = field(default_factory=set)
+    waiting: set[Peer]
+    """Who has not confirmed."""
+    undecided: set[Peer]
+    """Who has not said whether it could: as long as there is one nobody moves."""
 
 
 class ReloadCoordinator:
@@ -101,8 +104,22 @@ class ReloadCoordinator:
 
     def handed_out(self, applied: Applied, peers: Iterable[Peer]) -> None:
         """`applied` was sent to `peers`, or they were started with it; all must confirm."""
-        self._pending = _Pending(applied, set(peers))
+        waiting = set(peers)
+        self._pending = _Pending(applied, waiting, set(waiting))
         self._settle()
+
+    def is_undecided(self, applied: Applied) -> bool:
+        """Whether somebody has yet to say that it could move to `applied`."""
+        pending = self._pending
+        return pending is not None and pending.applied is applied and bool(pending.undecided)
+
+    def accepted(self, peer: Peer, generation: int) -> bool:
+        """`peer` could move, or has; True when that was the last one, so that all shall."""
+        pending = self._pending
+        if pending is None or pending.applied.generation != generation or peer not in pending.undecided:
+            return False
+        pending.undecided.discard(peer)
+        return not pending.undecided
 
     def confirmed(self, peer: Peer, generation: int) -> None:
         pending = self._pending
@@ -111,12 +128,17 @@ class ReloadCoordinator:
             self._settle()
 
     def refused(self, peer: Peer, reason: str, *, died: bool = False) -> Applied | None:
-        """`peer` could not move, or died on the way: what all others must go back to, under a new generation."""
+        """`peer` could not move, or died on the way: what all others must go back to.
+
+        That has a new generation, unless nobody was told to move yet.
+        """
         if self._pending is None:
             return None
         self._refuse(f"Reload abandoned: {peer.value}: {reason}")
-        begun = self._pending.applied.config if died else None
-        self._pending = None
+        pending, self._pending = self._pending, None
+        if pending.undecided:
+            return self.current
+        begun = pending.applied.config if died else None
         self._newest += 1
         self.current = replace(self.current, generation=self._newest, abandoned=begun)
         return self.current

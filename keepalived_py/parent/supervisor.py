@@ -22,7 +22,9 @@ import setproctitle
 
 from ipc.channel import Channel
 from ipc.messages import (
+    AdoptConfig,
     ApplyConfig,
+    ConfigAccepted,
     ConfigApplied,
     ConfigLoaded,
     ConfigRefused,
@@ -292,8 +294,11 @@ class Supervisor:
                     logger.info("Startup complete")
                     self.plan.last_good.confirm(Reading.START)
                 self._start_vrrp()
+                self._accepted(peer, msg.generation)
                 self.reload.confirmed(peer, msg.generation)
                 self._proceed()
+            case ConfigAccepted():
+                self._accepted(peer, msg.generation)
             case ConfigRefused():
                 if msg.generation == self.reload.target.generation:  # of an earlier one all know already
                     self._take_back(peer, msg.reason)
@@ -393,6 +398,7 @@ class Supervisor:
             self._later(partial(self._spawn, peer))
         else:
             self.plan.remove_pid(peer)
+            self._accepted(peer, target.generation)
             self.reload.confirmed(peer, target.generation)
         self._proceed()
 
@@ -458,7 +464,21 @@ class Supervisor:
         current = self.reload.current
         base = current if child.generation == current.generation else None  # what it confirmed, and we have
         delta = self._part(peer, base.config if base else None, applied.config)
-        child.send(ApplyConfig(generation=applied.generation, base=base.generation if base else 0, config=delta))
+        child.send(
+            ApplyConfig(
+                generation=applied.generation,
+                base=base.generation if base else 0,
+                config=delta,
+                at_once=not self.reload.is_undecided(applied),
+            )
+        )
+
+    def _accepted(self, peer: Peer, generation: int) -> None:
+        """A worker could move: when all could, all do."""
+        if self.reload.accepted(peer, generation):
+            for role in self.roles.values():
+                if role.child is not None:
+                    role.child.send(AdoptConfig(generation=generation))
 
     def _part(self, peer: Peer, old: Config | None, new: Config) -> Delta:
         """What a worker gets of a configuration."""
@@ -473,7 +493,7 @@ class Supervisor:
         if back is None:
             return False
         for other, role in self.roles.items():
-            if other is not peer and role.child is not None:
+            if other is not peer and role.child is not None and role.child.generation != back.generation:
                 self._hand_out(other, back)
         self._proceed()
         return True

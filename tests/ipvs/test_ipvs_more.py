@@ -74,6 +74,25 @@ def test_a_reload_looks_at_once_and_a_quiet_table_is_left_alone() -> None:
         daemon.said("put back", 1)
 
 
+def test_a_reload_that_vrrp_refuses_takes_no_server_away(interface: str) -> None:
+    """Not even for a moment: their connections would be gone, and people told."""
+
+    def config(name: str, *addresses: str) -> str:
+        lines = f"interface {name}\n virtual_router_id 51\n virtual_ipaddress {{\n 10.5.0.100\n }}"
+        reals = [real(f"{each} 80") for each in addresses]
+        return f"vrrp_instance VI_1 {{\n {lines}\n}}\n" + server("10.0.0.1 80", HEAD, *reals)
+
+    with running(OURS, config(interface, "10.1.0.1", "10.1.0.2"), "--all") as daemon:
+        daemon.said("Startup complete")
+        before = table()
+        daemon.reload(config("nothere0", "10.1.0.1"))
+        daemon.said("Reload abandoned: vrrp: (VI_1) interface nothere0 does not exist")
+        assert table() == before
+        daemon.reload(config(interface, "10.1.0.1"))
+        wait(lambda: len(table()) == 2)
+        daemon.said("Removing service", 1)
+
+
 # first states -----------------------------------------------------------------------------------------------------
 
 

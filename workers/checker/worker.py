@@ -195,13 +195,21 @@ class CheckerWorker(Worker[CheckerSlice]):
 
     def _prepare_checkers(self, config: CheckerSlice) -> None:
         """Load what the checkers need. Raises WorkerError, with nothing changed."""
+        contexts = self._contexts(config)
+        try:
+            self.followed.apply(config)
+        except OSError as exc:
+            raise WorkerError(str(exc)) from exc
+        self.client.tls = contexts
+
+    def _contexts(self, config: CheckerSlice) -> TlsContexts:
+        """Raises WorkerError."""
         contexts = TlsContexts(config.checker.ssl)
         try:
             contexts.load(config)
-            self.followed.apply(config)
         except (TlsError, OSError) as exc:
             raise WorkerError(str(exc)) from exc
-        self.client.tls = contexts
+        return contexts
 
     def _add(self, config: VirtualServer) -> None:
         state = self.states[config.key] = VirtualServerState(config)
@@ -242,6 +250,11 @@ class CheckerWorker(Worker[CheckerSlice]):
         self.teller.leaves(service, real, REMOVING)
         if real.alive:
             self.teller.gone(service, real.config, REMOVING)
+
+    async def check(self, new: CheckerSlice) -> None:
+        if new.checker.virtual_servers and not self.table.kernel.family:
+            await self._find_ipvs()
+        self._contexts(new)
 
     async def apply(self, new: CheckerSlice) -> None:
         """Move to `new`; what did not change is not touched (checker-behaviour.md 6)."""

@@ -307,6 +307,9 @@ class VrrpWorker(Worker[VrrpSlice]):
         groups = {self.instances[key].group for key in (one, other) if key in self.instances}
         return len(groups) == 1 and "" not in groups
 
+    async def check(self, new: VrrpSlice) -> None:
+        self._check(new)
+
     async def apply(self, new: VrrpSlice) -> None:
         """Move to `new`: what did not change is not touched."""
         self._check(new)

@@ -21,7 +21,9 @@ from ipc.codec import VERSION, decode, encode, limit_of
 from ipc.messages import (
     BY_TAG,
     SENDERS,
+    AdoptConfig,
     ApplyConfig,
+    ConfigAccepted,
     ConfigApplied,
     ConfigLoaded,
     Drain,
@@ -53,6 +55,8 @@ EXAMPLES: list[tuple[Any, Peer]] = [
     (STATE, Peer.VRRP),
     (STATE, Peer.PARENT),
     (Stop(), Peer.PARENT),
+    (AdoptConfig(generation=3), Peer.PARENT),
+    (ConfigAccepted(generation=3), Peer.CHECKER),
 ]
 
 

@@ -157,6 +157,7 @@ def test_what_one_worker_refuses_is_taken_back_from_all() -> None:
     applied = reload.loaded(loaded(NEW))
     assert applied is not None
     reload.handed_out(applied, [Peer.VRRP, Peer.CHECKER])
+    assert [reload.accepted(peer, 2) for peer in (Peer.CHECKER, Peer.CHECKER, Peer.VRRP)] == [False, False, True]
     reload.confirmed(Peer.CHECKER, 2)
     assert reload.refused(Peer.VRRP, "no such interface") == Applied(3, OLD)
     assert reload.refused(Peer.VRRP, "again") is None

@@ -17,7 +17,9 @@ import pytest
 
 from ipc.channel import Channel
 from ipc.messages import (
+    AdoptConfig,
     ApplyConfig,
+    ConfigAccepted,
     ConfigApplied,
     ConfigLoaded,
     ConfigRefused,
@@ -151,6 +153,12 @@ class Daemon:
             ConfigLoaded(config=difference(self.parent.reload.current.config, new), problems=(), errors=())
         )
 
+    def accept(self, *peers: Peer, generation: int = 2) -> None:
+        """These workers, or both, could move."""
+        for peer in peers or (Peer.CHECKER, Peer.VRRP):
+            self.worker(peer).channel.send(ConfigAccepted(generation=generation))
+        self.turn()
+
     def worker(self, peer: Peer) -> Forked:
         return next(each for each in reversed(self.forks) if each.peer is peer)
 
@@ -223,6 +231,7 @@ def test_the_successor_of_one_that_died_in_a_reload_knows_what_it_may_have_begun
     daemon.parent.request_reload()
     daemon.turn()
     daemon.found(new)
+    daemon.accept()
     daemon.dies(Peer.CHECKER)
     daemon.turn()
     checker = daemon.worker(Peer.CHECKER)
@@ -242,6 +251,7 @@ def _moved_alone(daemon: Daemon, peer: Peer, new: Config) -> None:
     daemon.parent.request_reload()
     daemon.turn()
     daemon.found(new)
+    daemon.accept()
     daemon.worker(peer).channel.send(ConfigApplied(generation=2))
     daemon.turn()
 
@@ -317,9 +327,41 @@ def test_what_a_living_worker_refused_it_has_not_begun(daemon: Daemon) -> None:
     daemon.parent.request_reload()
     daemon.turn()
     daemon.found(config(120))
+    daemon.accept()
     daemon.worker(Peer.CHECKER).channel.send(ConfigRefused(generation=2, reason="no"))
     daemon.turn()
     assert (daemon.parent.reload.current.generation, daemon.parent.reload.current.abandoned) == (3, None)
+
+
+@pytest.mark.parametrize("death", [False, True])
+def test_nobody_moves_before_all_have_said_that_they_could(daemon: Daemon, death: bool) -> None:
+    """What one cannot take over changes nothing of the other, not even for a moment."""
+    daemon.start()
+    vrrp, checker = daemon.worker(Peer.VRRP), daemon.worker(Peer.CHECKER)
+    for generation in (2, 3):
+        daemon.parent.request_reload()
+        daemon.turn()
+        daemon.found(config(100 + 10 * generation))
+        daemon.accept(Peer.CHECKER, generation=generation)
+        assert [msg.at_once for msg in checker.sent(ApplyConfig)] == [False] * (generation - 1)
+        assert checker.sent(AdoptConfig) == []
+        if generation == 2:
+            if death:
+                daemon.dies(Peer.VRRP)
+                daemon.turn()
+                vrrp = daemon.worker(Peer.VRRP)
+                assert (vrrp.generation, vrrp.sent(ApplyConfig)) == (1, [])
+            else:
+                vrrp.channel.send(ConfigRefused(generation=2, reason="no such interface"))
+                daemon.turn()
+            assert daemon.parent.reload.refusal
+            assert daemon.parent.reload.current == Applied(1, config())
+    daemon.accept(Peer.VRRP, generation=3)
+    for worker in (vrrp, checker):
+        assert [msg.generation for msg in worker.sent(AdoptConfig)] == [3]
+        worker.channel.send(ConfigApplied(generation=3))
+    daemon.turn()
+    assert daemon.parent.reload.current.generation == 3
 
 
 def test_a_file_that_the_dead_worker_never_lived_with_is_not_tried_again_before_the_new_one(daemon: Daemon) -> None:
@@ -644,6 +686,7 @@ def test_a_late_refusal_is_not_one_of_a_later_configuration(daemon: Daemon) -> N
     daemon.parent.request_reload()
     daemon.turn()
     daemon.found(config(110))
+    daemon.accept()
     daemon.parent.request_reload()  # which waits
     daemon.dies(Peer.VRRP)
     daemon.turn()

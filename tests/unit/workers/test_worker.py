@@ -9,12 +9,25 @@ import socket
 import threading
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ipc.channel import Channel
-from ipc.messages import ApplyConfig, ConfigApplied, Drain, Drained, DumpKind, Hello, Peer, Stop, Stopped
+from ipc.messages import (
+    AdoptConfig,
+    ApplyConfig,
+    ConfigAccepted,
+    ConfigApplied,
+    Drain,
+    Drained,
+    DumpKind,
+    Hello,
+    Peer,
+    Stop,
+    Stopped,
+)
 from keepalived_py.config.delta import difference
 from keepalived_py.config.model import Config, VrrpConfig, VrrpSlice
 from keepalived_py.config.slices import vrrp_slice
@@ -54,6 +67,9 @@ class Slow(Worker[VrrpSlice]):
 
     async def start(self) -> None:
         await self._slowly("start")
+
+    async def check(self, new: VrrpSlice) -> None:
+        await self._slowly(f"check {new.vrrp.instances[0].priority}")
 
     async def apply(self, new: VrrpSlice) -> None:
         await self._slowly(f"apply {new.vrrp.instances[0].priority}")
@@ -144,6 +160,31 @@ def test_a_configuration_waits_for_the_start_and_for_the_one_before() -> None:
     seen, said = play(scenario)
     assert seen == whole("start", "apply 2", "apply 3", "stop")
     assert said == [*(ConfigApplied(generation=number) for number in (1, 2, 3)), Stopped()]
+
+
+def test_what_it_could_move_to_waits_for_the_others() -> None:
+    """Where they cannot it goes on as it was."""
+
+    async def scenario(worker: Slow, parent: Channel) -> None:
+        await worker.happened["start ends"].wait()
+        for number in (2, 3, 4):
+            parent.send(replace(order(number, number), at_once=False))
+        await worker.happened["check 4 ends"].wait()
+        for number in (3, 4, 4):
+            parent.send(AdoptConfig(generation=number))
+        parent.send(replace(order(5, 5), at_once=False))
+        await worker.happened["check 5 ends"].wait()
+        parent.send(Stop())
+
+    seen, said = play(scenario)
+    assert seen == whole("start", "check 2", "check 3", "check 4", "apply 4", "check 5", "stop")
+    assert said == [
+        ConfigApplied(generation=1),
+        *(ConfigAccepted(generation=number) for number in (2, 3, 4)),
+        ConfigApplied(generation=4),
+        ConfigAccepted(generation=5),
+        Stopped(),
+    ]
 
 
 def test_a_stop_waits_for_the_end_of_a_change_and_is_the_last_thing() -> None:
