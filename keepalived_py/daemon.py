@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -117,6 +117,11 @@ class _Start:
         keep_stops()
         self._claim(pid_files, config)
         plan = self._plan(pid_files)  # imports what workers need: before the fork, so that processes share the pages
+        try:
+            plan.load_modules(config)
+        except ImportError as exc:
+            pid_files[Peer.PARENT].remove()
+            raise Refused(f"{exc}: is the installation whole?", ExitCode.FATAL) from None
         log.finish()
         if not self.foreground and self._in_background(pid_files[Peer.PARENT]):
             return ExitCode.OK
@@ -204,12 +209,14 @@ class _Start:
 
         options = self.options
         vrrp_record = os.path.splitext(pid_files[Peer.VRRP].path)[0] + ".sysctl"
+        mains = _worker_mains(options, self.settings, self.umask, vrrp_record)
         return Plan(
-            mains=_worker_mains(options, self.settings, self.umask, vrrp_record),
+            mains=mains,
             warm={Peer.CHECKER: _warm_checker},
             load=partial(read_for_reload, options),
             start_script=start,
             withdraw=withdraw,
+            load_modules=partial(_load_modules, mains),
             pid_files=pid_files,
             adopt=self._adopt,
             last_good=last_good(options),
@@ -306,6 +313,17 @@ def _workers(options: Options) -> list[Peer]:
     """What -C and -P leave."""
     without = {Peer.VRRP: "check", Peer.CHECKER: "vrrp"}
     return [peer for peer, name in without.items() if not options.has(name) or options.follows("all", name)]
+
+
+def _load_modules(peers: Collection[Peer], config: Config) -> None:
+    """What `peers` come to need for `config`. Raises ImportError."""
+    from workers import late
+
+    late.load(late.of_all(config.global_defs))
+    if Peer.CHECKER in peers and config.checker.virtual_servers:
+        from workers.checker.registry import modules
+
+        late.load(modules(config.checker))
 
 
 def _warm_checker() -> None:

@@ -82,7 +82,7 @@ class Mailer:
 
     @property
     def active(self) -> bool:
-        return bool(self.settings.smtp_server and self.settings.notification_email)
+        return self.settings.is_complete
 
     def send(self, subject: str, body: str) -> None:
         """Queue a mail; `subject` without the router id."""
@@ -120,7 +120,7 @@ class Mailer:
             while self._waiting:
                 mail = self._waiting.popleft()
                 try:
-                    # loaded for the first mail, in a thread: most routers send none and need not carry its 3 MB
+                    # loaded with the configuration, see late.py; in a thread where that was not so
                     aiosmtplib = await asyncio.to_thread(importlib.import_module, "aiosmtplib")
                     await self._deliver(aiosmtplib.SMTP, mail, self.settings)
                 except Exception as exc:  # no thread to be had, for instance: no mail is worth a router

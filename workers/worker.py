@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -49,7 +49,7 @@ from keepalived_py.records import dataclass
 from keepalived_py.signal_watch import SignalWatch
 from keepalived_py.values import ExitCode
 
-from . import privileges
+from . import late, privileges
 from .memory_trace import MemoryTrace
 from .tuning import Tuner, no_new_privileges, raise_descriptors
 
@@ -194,6 +194,10 @@ class Worker(ABC, Generic[Slice]):
     def descriptors(self, config: Slice) -> int:
         """How many files `config` may have open at the same time, beside a few."""
         return 0
+
+    def modules(self, config: Slice) -> Iterable[str]:
+        """Those that `config` comes to need."""
+        return late.of_all(config.global_defs)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` beside; an exception of it ends the worker, and the supervisor decides."""
@@ -423,6 +427,7 @@ class Worker(ABC, Generic[Slice]):
         self._save(msg, "pre")
         try:
             with self.tuner.at_ease():
+                await self._load(new)
                 await self.apply(new)
                 self._tune(new)
         except WorkerError as exc:
@@ -433,6 +438,18 @@ class Worker(ABC, Generic[Slice]):
         self._save(msg, "post")
         self._memory.report(f"reload {msg.generation}")
         self.channel.send(ConfigApplied(generation=msg.generation))
+
+    async def _load(self, config: Slice) -> None:
+        """What `config` needs and no earlier one did. Raises WorkerError."""
+        names = late.missing(self.modules(config))
+        if not names:
+            return
+        try:
+            with contextlib.suppress(RuntimeError):  # where there is no thread it is done here
+                await asyncio.to_thread(late.load, names)
+            late.load(names)
+        except ImportError as exc:
+            raise WorkerError(str(exc)) from exc
 
     def _save(self, msg: ApplyConfig, when: str) -> None:
         """config_save_dir: the state before and after a reload."""

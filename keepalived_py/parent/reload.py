@@ -102,6 +102,10 @@ class ReloadCoordinator:
         self._loading = False
         self._refuse(f"The configuration could not be read: {reason}")
 
+    def unfit(self, reason: str) -> None:
+        """What was `loaded` cannot be handed out."""
+        self._refuse(f"The new configuration cannot be used: {reason}")
+
     def handed_out(self, applied: Applied, peers: Iterable[Peer]) -> None:
         """`applied` was sent to `peers`, or they were started with it; all must confirm."""
         waiting = set(peers)

@@ -55,6 +55,8 @@ class Plan:
     pid_files: Mapping[Peer, PidFile]
     withdraw: Callable[[Config, frozenset[str]], int]
     """Takes away the addresses of the named instances; how many there were. Raises OSError."""
+    load_modules: Callable[[Config], None] = lambda config: None
+    """Loads what the workers need for a configuration; they are forked from this process. Raises ImportError."""
     adopt: Callable[[Config], None] = lambda config: None
     """What a configuration means for the parent itself."""
     last_good: LastGood = LastGood("")

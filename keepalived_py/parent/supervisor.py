@@ -447,7 +447,7 @@ class Supervisor:
     def _loaded(self, found: ConfigLoaded) -> None:
         remove(reload_file(self.reload.current.config.global_defs))
         applied = self.reload.loaded(found)
-        if applied is not None:
+        if applied is not None and self._equipped(applied.config):
             keep_copy(applied, self._dumps)
             self._fifos.expect(applied.config)
             peers = [peer for peer in self.roles if self._runs(peer, applied.config)]
@@ -455,6 +455,15 @@ class Supervisor:
             for peer in peers:
                 self._hand_out(peer, applied)
         self._proceed()
+
+    def _equipped(self, config: Config) -> bool:
+        """Whether workers of this process can do what `config` has."""
+        try:
+            self.plan.load_modules(config)
+        except ImportError as exc:
+            self.reload.unfit(str(exc))
+            return False
+        return True
 
     def _hand_out(self, peer: Peer, applied: Applied) -> None:
         child = self.roles[peer].child

@@ -122,7 +122,10 @@ INNER = {
 
 
 @pytest.mark.parametrize("program", [OURS, THEIRS])
-def test_all_kinds_together(program: str, services: dict[str, Service], tmp_path: Path) -> None:
+def test_all_kinds_together(
+    program: str, services: dict[str, Service], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
     file = tmp_path / "file"
     file.write_text("1\n")
     config = f"track_file number {{\n file {file}\n}}\nvirtual_server 10.0.0.1 80 {{\n delay_loop 1\n lvs_sched rr\n"
@@ -154,4 +157,6 @@ def test_all_kinds_together(program: str, services: dict[str, Service], tmp_path
         file.write_text("-1\n")
         wait(lambda: is_table({**ports, **always, "127.0.0.6:1": 0}))
         assert "could not be made" not in daemon.log
+        # the parent has loaded all: what stands on the disk by now may be of another version
+        assert "import time: " not in daemon.log.partition("Starting Healthcheck child")[2]
     assert table() == []

@@ -500,6 +500,31 @@ def test_a_worker_without_scripts_keeps_what_it_needs_and_gains_nothing(
     assert f"CapEff:\t{status(os.getpid(), 'CapEff')}" in shown.read_text()
 
 
+def test_a_worker_imports_nothing_of_its_own(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By then what stands on the disk may be of another version, or gone. A reload that brings something does."""
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    mail = "notification_email {\n a@example.com\n}\n smtp_server localhost\n smtp_connect_timeout 2"
+    lines = "\n ".join(("use_vmac", "no_accept", "notify /bin/true", "smtp_alert"))
+    text = with_globals("script_user root", "enable_script_security", more=(lines,))
+    daemon = master(pair, text.replace("script_user", f"{mail}\n script_user"))
+    daemon.said("to localhost:25 failed: Error connecting")
+    os.kill(daemon.pid_of("vrrp"), signal.SIGKILL)
+    daemon.said("Starting VRRP child", times=2)
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
+        daemon.signal(number)
+    daemon.said("Reload complete")
+    assert daemon.stop() == 0
+    assert "import time: " not in daemon.log.partition("Starting VRRP child")[2]
+    daemon = master(pair, text)
+    daemon.rewrite(text.replace("script_user", f"{mail}\n script_user"))
+    daemon.signal(signal.SIGHUP)
+    daemon.said("Reload complete")
+    late = daemon.log.partition("Reloading")[2]
+    assert "| aiosmtplib" in late
+    assert daemon.stop() == 0
+    assert "import time: " not in daemon.log.partition("Reload complete")[2]
+
+
 def test_a_worker_that_does_not_answer_is_reported(pair: Pair) -> None:
     daemon = master(pair, fast(150))
     vrrp = daemon.pid_of("vrrp")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from keepalived_py.config.model import (
     BfdCheck,
     Check,
+    CheckerConfig,
     DnsCheck,
     FileCheck,
     GrpcCheck,
@@ -28,7 +29,18 @@ from .smtp import SmtpChecker
 from .tcp import TcpChecker
 from .udp import UdpChecker
 
+LATE = {DnsCheck: "workers.checker.dns", GrpcCheck: "workers.checker.grpc"}
+"""Checkers that bring a library of some MB; HTTP over kept connections is one too."""
 SingleCheck = TcpCheck | PingCheck | UdpCheck | SmtpCheck | DnsCheck | GrpcCheck | MiscCheck | FileCheck | BfdCheck
+
+
+def modules(config: CheckerConfig) -> set[str]:
+    """Those that the checkers of `config` are in, as far as they come late."""
+    checks = [check for server in config.virtual_servers for real in server.real_servers for check in real.checks]
+    found = {LATE[type(check)] for check in checks if type(check) in LATE}
+    if any(isinstance(check, HttpCheck) and keeps_connection(check) for check in checks):
+        found.add("workers.checker.http_kept")
+    return found
 
 
 def make_checkers(config: Check, real: RealServer, client: HttpClient, followed: Followed) -> tuple[AnyChecker, ...]:

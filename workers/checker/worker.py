@@ -47,7 +47,7 @@ from .ipvs_statistics import Usage
 from .marks import GroupMarks
 from .matching import TaskMaker
 from .probe import Result
-from .registry import make_checkers
+from .registry import make_checkers, modules
 from .suspend import HostAddresses, suspend
 from .table import ServiceTable
 from .task import CheckerTask, Scheduler
@@ -101,6 +101,9 @@ class CheckerWorker(Worker[CheckerSlice]):
         self.marks = GroupMarks(self.config.global_defs.root.net_namespace_ipvs)
         self.sync_daemon = SyncDaemon(self.config.global_defs.root.net_namespace_ipvs)
         self._errors: Counter[str] = Counter()
+
+    def modules(self, config: CheckerSlice) -> Iterable[str]:
+        return (*super().modules(config), *modules(config.checker))
 
     def prepare(self) -> None:
         try:

@@ -36,6 +36,11 @@ class MailSettings:
     smtp_alert_vrrp: bool | None = None
     smtp_alert_checker: bool | None = None
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether there is a server, and somebody to write to."""
+        return bool(self.smtp_server and self.notification_email)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GarpDefaults:

@@ -286,6 +286,20 @@ def test_a_start_that_cannot_be(
     assert {each.name for each in tmp_path.iterdir()} == {"conf", "file", "link"}
 
 
+def test_a_start_from_an_installation_that_is_not_whole_says_so(conf: Path) -> None:
+    conf.write_text("global_defs {\n smtp_server 127.0.0.1\n notification_email {\n a@example.com\n }\n}\n" + INSTANCE)
+    code = (
+        "import sys; sys.modules['aiosmtplib'] = None\nfrom keepalived_py.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["-n", "-G", "-f", str(conf), "-p", str(conf.with_name("k.pid"))]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("keepalived-py: aiosmtplib cannot be loaded: ")
+    assert not conf.with_name("k.pid").exists()
+
+
 CLOSED = "0<&- 1>&- 2>&-"
 FULL = "1>/dev/full 2>/dev/full"
 

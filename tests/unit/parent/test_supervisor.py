@@ -90,6 +90,7 @@ class Daemon:
         self.pid_files: dict[Peer, PidFile] = {}
         self.withdrawn: list[Config] = []
         self.warm: dict[Peer, Callable[[], None]] = {}
+        self.missing = ""
         self._pids = itertools.count(100)
         monkeypatch.setattr(os, "kill", lambda pid, number: self.killed.append((pid, number)))
         monkeypatch.setattr(module, "fork_process", self._fork)
@@ -97,6 +98,7 @@ class Daemon:
             Plan(
                 mains=dict.fromkeys((Peer.CHECKER, Peer.VRRP), self._main),
                 warm=self.warm,
+                load_modules=self._load_modules,
                 load=lambda applied: ConfigLoaded(config=None, problems=(), errors=()),
                 start_script=self._no_script,
                 pid_files=self.pid_files,
@@ -106,6 +108,10 @@ class Daemon:
             Applied(1, first),
         )
         monkeypatch.setattr(self.parent._loader, "start", self._load)
+
+    def _load_modules(self, config: Config) -> None:
+        if self.missing:
+            raise ImportError(self.missing)
 
     @staticmethod
     def _no_script(script: Any) -> Any:
@@ -629,6 +635,19 @@ def test_a_preparation_that_fails_for_want_of_something_is_tried_again(daemon: D
     daemon.parent._later(partial(daemon.parent._spawn, Peer.CHECKER))
     daemon.turn()
     assert [each.peer for each in daemon.forks] == [Peer.CHECKER]
+
+
+def test_a_configuration_whose_modules_are_gone_changes_nothing(
+    daemon: Daemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    daemon.start()
+    daemon.missing = "dns cannot be loaded: No module named 'dns'"
+    daemon.parent.request_reload()
+    daemon.found(config(priority=7))
+    daemon.turn()
+    assert [daemon.worker(peer).sent(ApplyConfig) for peer in (Peer.VRRP, Peer.CHECKER)] == [[], []]
+    assert not daemon.parent.reload.busy
+    assert f"The new configuration cannot be used: {daemon.missing}; the old configuration stays" in caplog.messages
 
 
 def test_the_end_of_the_start_keeps_what_was_started_with_not_what_a_reload_reads(

@@ -20,6 +20,7 @@ from ipc.messages import (
     ApplyConfig,
     ConfigAccepted,
     ConfigApplied,
+    ConfigRefused,
     Drain,
     Drained,
     DumpKind,
@@ -121,6 +122,25 @@ def play(scenario: Scenario) -> tuple[list[str], list[Any]]:
 
 def whole(*names: str) -> list[str]:
     return [f"{name} {how}" for name in names for how in ("begins", "ends")]
+
+
+def test_a_reload_that_needs_what_cannot_be_loaded_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def modules(worker: Slow, config: VrrpSlice) -> list[str]:
+        worker._note("modules")
+        return ["keepalived_py.nowhere"]
+
+    monkeypatch.setattr(Slow, "modules", modules)
+
+    async def scenario(worker: Slow, parent: Channel) -> None:
+        await worker.happened["start ends"].wait()
+        parent.send(order(2, 7))
+        await worker.happened["modules"].wait()
+        parent.send(Stop())
+
+    seen, said = play(scenario)
+    assert seen == [*whole("start"), "modules", *whole("stop")]
+    reason = "keepalived_py.nowhere cannot be loaded: No module named 'keepalived_py.nowhere'"
+    assert ConfigRefused(generation=2, reason=reason) in said
 
 
 @pytest.mark.parametrize("command", ["true", "false"])
