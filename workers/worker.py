@@ -404,6 +404,7 @@ class Worker(ABC, Generic[Slice]):
             return
         try:
             with self.tuner.at_ease():
+                await self._load(new)
                 await self.check(new)
         except WorkerError as exc:
             self._refuse(msg.generation, exc)

@@ -17,7 +17,7 @@ from keepalived_py.config import model
 from keepalived_py.config.model import CheckerSlice, Fifo, GlobalDefs, NotifyScripts, Script, VrrpConfig, VrrpSlice
 from keepalived_py.values import ExitCode
 from tests.unit.vrrp.builders import instance
-from workers import privileges
+from workers import privileges, tuning
 from workers.vrrp.worker import VrrpWorker
 from workers.worker import WorkerError
 
@@ -139,7 +139,7 @@ tuning.raise_descriptors(10**9)
 def test_what_is_refused_names_the_capability_and_the_limit_that_stand_against_it() -> None:
     shown = run(
         """
-from workers import privileges
+from workers import privileges, tuning
 for name in ("MEMLOCK", "RTPRIO", "NICE"): resource.setrlimit(getattr(resource, "RLIMIT_" + name), (0, 0))
 privileges.keep_only(())
 tuner = tuning.Tuner()
@@ -159,7 +159,7 @@ def test_memory_to_come_is_locked_only_where_that_cannot_be_refused() -> None:
     """At RLIMIT_MEMLOCK the process would get none."""
     shown = run(
         """
-from workers import privileges
+from workers import privileges, tuning
 tuning._LIBC = type("Libc", (), {"mlockall": lambda self, flags: print(flags) or 0})()
 for given_up in (False, True):
     if given_up: privileges.keep_only(())
@@ -226,7 +226,7 @@ def test_open_files_are_allowed_as_needed() -> None:
     assert run(f"{body}tuning.raise_descriptors(50)\nprint(resource.getrlimit(resource.RLIMIT_NOFILE)[0])") == "250\n"
     shown = run(
         """
-from workers import privileges
+from workers import privileges, tuning
 resource.setrlimit(NOFILE, (50, 100))
 privileges.keep_only(())
 tuning.raise_descriptors(50)
@@ -237,10 +237,18 @@ print(resource.getrlimit(NOFILE))
     assert shown.splitlines() == [why, "(100, 100)"]
 
 
-@pytest.mark.skipif(not privileges.has("CAP_SYS_RESOURCE"), reason="CAP_SYS_RESOURCE is missing")
-def test_a_hard_limit_of_open_files_gives_way_to_who_may_raise_it() -> None:
-    lowered = "resource.setrlimit(NOFILE, (50, 100))\n"
-    assert run(f"{lowered}tuning.raise_descriptors(50)\nprint(resource.getrlimit(NOFILE))") == "(250, 250)\n"
+def test_a_hard_limit_of_open_files_gives_way_to_who_may_raise_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = (50, 100)
+
+    def grant(which: int, wanted: tuple[int, int]) -> None:
+        nonlocal limits
+        assert which == resource.RLIMIT_NOFILE
+        limits = wanted
+
+    monkeypatch.setattr(resource, "setrlimit", grant)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: limits)
+    tuning.raise_descriptors(50)
+    assert limits == (250, 250)
 
 
 @pytest.mark.parametrize(
