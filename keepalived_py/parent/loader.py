@@ -13,6 +13,7 @@ from collections.abc import Callable
 from ipc.channel import Channel
 from ipc.codec import encode
 from ipc.messages import ConfigLoaded, Peer
+from keepalived_py.values import ExitCode
 
 from .child import fork_process
 
@@ -38,9 +39,13 @@ class Loader:
     def start(self, load: Callable[[], ConfigLoaded], limit: float) -> None:
         """Fork, outside of the loop. After `limit` seconds the process is killed."""
 
+        parent = os.getpid()
+
         def body(sock: socket.socket) -> int:
             os.nice(NICE)
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody else would end it where the file hangs
+            if os.getppid() != parent:
+                return ExitCode.FATAL  # the parent died before that could tell
             frame = encode(load())
             sock.sendall(len(frame).to_bytes(4) + frame)
             return 0

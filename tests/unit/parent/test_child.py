@@ -117,6 +117,12 @@ def test_a_loader_that_talks_nonsense() -> None:
     assert loading(Stop) == ["protocol error: loader may not send worker.stop"]
 
 
+def test_a_loader_whose_parent_died_before_it_could_tell_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No signal will tell it: where the file hangs it would stay for ever."""
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    assert loading(lambda: ConfigLoaded(config=None, problems=("one",), errors=())) == ["loader ended with 1"]
+
+
 def test_a_loader_that_is_stopped_calls_nobody() -> None:
     told: list[object] = []
     loop = asyncio.new_event_loop()
