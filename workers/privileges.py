@@ -35,6 +35,9 @@ NAMESPACES = "CAP_SYS_ADMIN"
 WORK = frozenset(NUMBERS) - {NAMESPACES}
 """What a worker keeps: for addresses, IPVS, scheduling, and for the identity, files and end of scripts."""
 VERSION_3 = 0x20080522
+OF_PROGRAMS = ("CAP_NET_ADMIN", "CAP_NET_RAW")
+"""What nft, iptables and ipset need."""
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 47, 2
 OF_PARENT = ("startup_script", "shutdown_script")
 FOR_GROUPS = {"CAP_SETGID": "scripts of other users"}
 FOR_USERS = {"CAP_SETUID": "scripts of other users", **FOR_GROUPS, "CAP_KILL": "to end scripts of other users"}
@@ -56,13 +59,19 @@ def has(name: str) -> bool:
 
 
 def keep_only(names: Iterable[str]) -> None:
-    """Give every other capability up (capset(2)). What root executes has all again. Raises OSError."""
-    keep = sum(1 << NUMBERS[name] for name in names) & effective()
-    low, high = keep & 0xFFFFFFFF, keep >> 32
+    """Give every other capability up (capset(2)). Raises OSError.
+
+    What root executes has all again. For what other users execute those OF_PROGRAMS are passed on.
+    """
+    have = effective()
+    keep, of_programs = (sum(1 << NUMBERS[name] for name in each) & have for each in (names, OF_PROGRAMS))
+    sets = keep, keep, keep & of_programs  # effective, permitted, inheritable
     libc = ctypes.CDLL(None, use_errno=True)
     header = struct.pack("=Ii", VERSION_3, 0)
-    if libc.capset(header, struct.pack("=6I", low, low, 0, high, high, 0)):
+    if libc.capset(header, struct.pack("=6I", *(each & 0xFFFFFFFF for each in sets), *(each >> 32 for each in sets))):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    for name in OF_PROGRAMS:  # where it may not be, those programs fail and say so
+        libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, NUMBERS[name], 0, 0)
 
 
 def missing(needed: Mapping[str, str], have: int) -> list[str]:

@@ -278,6 +278,21 @@ def test_a_missing_capability_is_named(pair: Pair, capability: str, told: str) -
     assert told in daemon.log
 
 
+def test_as_a_user_with_capabilities_its_own_programs_have_them(pair: Pair) -> None:
+    """As in containers that do not run as root: what root executes has all of them, what others do has none."""
+    executable = str(Path(sys.executable).with_name(OURS))
+    few = [f"--{kind}-caps=+net_admin,+net_raw" for kind in ("inh", "ambient")]
+    command = ("setpriv", "--securebits=+noroot", *few, "--bounding-set=-all,+net_admin,+net_raw", executable)
+    daemon = pair.one.start(OURS, fast(150, "use_vmac\n no_accept"), command=command)
+    pair.rig.wait(lambda: pair.one.has(VIP4), 10)
+    assert "10.0.0.100" in pair.one.run("nft", "list", "ruleset")
+    vrrp = daemon.pid_of("vrrp")
+    assert status(vrrp, "CapAmb") == status(vrrp, "CapEff") == f"{3 << 12:016x}"
+    assert daemon.stop() == 0
+    assert pair.one.run("nft", "list", "ruleset") == ""
+    assert "not permitted" not in daemon.log
+
+
 UNPRIVILEGED = """
 for one in eth0 eth1; do ip link add "$one" type veth peer name "of_$one"; ip link set "$one" up; done
 ip link set of_eth0 up
