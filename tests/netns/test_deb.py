@@ -91,7 +91,9 @@ def test_its_life_with_systemd(package: Path, tmp_path: Path) -> None:
 
 
 def test_uninstall_removes_what_install_put_there(tmp_path: Path) -> None:
-    where = ("PYTHON=/usr/bin/python3", f"DESTDIR={tmp_path}", "PREFIX=/opt/k")
+    tmp_path /= "longer than the first line of a script may be ".replace(" ", "-") * 3  # execve(2): 256 bytes
+    tmp_path.mkdir()
+    where = ("PYTHON=/usr/bin/python3", f"DESTDIR={os.path.relpath(tmp_path, REPOSITORY)}", "PREFIX=/opt/k")
     conf = tmp_path / "etc/keepalived/keepalived.conf"
     (conf.parent / "conf.d").mkdir(parents=True)
     (conf.parent / "conf.d").chmod(0o700)
@@ -102,6 +104,11 @@ def test_uninstall_removes_what_install_put_there(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     for name in ("sbin/keepalived-py", "bin/keepalivedctl", "bin/genhash"):
         assert (tmp_path / "opt/k" / name).is_symlink()
+    for name in ("keepalived-py", "keepalivedctl"):
+        script = (tmp_path / "opt/k/lib/keepalived-py/bin" / name).read_text()
+        assert script.startswith("#!/opt/k/lib/keepalived-py/bin/python3\n")
+        assert "exec" not in script
+        compile(script, name, "exec")
     assert "/opt/k/sbin/keepalived-py" in (tmp_path / "etc/init.d/keepalived-py").read_text()
     assert "/opt/k/sbin/keepalived-py" in (tmp_path / "opt/k/lib/systemd/system/keepalived-py.service").read_text()
     assert conf.read_text() == "# changed\n"
