@@ -79,7 +79,7 @@ def test_no_path_of_the_build_is_left(package: Path, tmp_path: Path) -> None:
     found = run("grep", "-rlE", f"/root/usr/lib/keepalived-py|{REPOSITORY}/", tmp_path / "usr", tmp_path / "etc").stdout
     assert found == ""
     script = (tmp_path / "usr/lib/keepalived-py/bin/keepalived-py").read_text()
-    assert script.startswith("#!/usr/lib/keepalived-py/bin/python3\n")
+    assert script.startswith("#!/usr/lib/keepalived-py/bin/python3 -I\n")
 
 
 def test_its_life(package: Path, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_uninstall_removes_what_install_put_there(tmp_path: Path) -> None:
         assert (tmp_path / "opt/k" / name).is_symlink()
     for name in ("keepalived-py", "keepalivedctl"):
         script = (tmp_path / "opt/k/lib/keepalived-py/bin" / name).read_text()
-        assert script.startswith("#!/opt/k/lib/keepalived-py/bin/python3\n")
+        assert script.startswith("#!/opt/k/lib/keepalived-py/bin/python3 -I\n")
         assert "exec" not in script
         compile(script, name, "exec")
     assert "/opt/k/sbin/keepalived-py" in (tmp_path / "etc/init.d/keepalived-py").read_text()

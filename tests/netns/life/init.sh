@@ -22,6 +22,9 @@ keepalivedctl lint $conf
 keepalivedctl plan $conf $conf
 zcat /usr/share/man/man8/keepalived-py.8.gz | grep -q genhash
 dpkg -V keepalived-py
+mkdir -p /run/app/workers /run/app/ipc
+touch /run/app/workers/__init__.py /run/app/ipc/__init__.py # another program's, of the same names
+PYTHONPATH=/run/app PYTHONHOME=/run/app keepalived-py -t
 
 step reload
 instance 150 >/etc/keepalived/conf.d/one.conf
