@@ -139,6 +139,7 @@ class Worker(ABC, Generic[Slice]):
         self._memory = MemoryTrace(context.options.trace_memory)
         self._no_new_privileges = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._wanted: set[DumpKind] = set()
         self.dumps = DumpProcesses(lambda delay, look: asyncio.get_running_loop().call_later(delay, look))
         self.channel = Channel(context.sock, Peer.PARENT, self._received, self._parent_gone)
 
@@ -300,7 +301,7 @@ class Worker(ABC, Generic[Slice]):
             (signal.SIGRTMAX - 1, DumpKind.STATS_CLEAR),
             (signal.SIGRTMIN + 2, DumpKind.JSON),
         ):
-            signals.on(signum, self._dump, kind)
+            signals.on(signum, self._want_dump, kind)
         signals.on(signal.SIGHUP, self._ignore_reload)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
@@ -366,7 +367,14 @@ class Worker(ABC, Generic[Slice]):
         if self.role is not Peer.VRRP:
             self.tuner.late(seconds)
 
+    def _want_dump(self, kind: DumpKind) -> None:
+        """Many requests that come at once are one: the loop turns before the next, so that adverts go out."""
+        if kind not in self._wanted:
+            self._wanted.add(kind)
+            asyncio.get_running_loop().call_soon(self._dump, kind)
+
     def _dump(self, kind: DumpKind) -> None:
+        self._wanted.discard(kind)
         with self.tuner.at_ease():
             self.dump(kind)
 
@@ -383,7 +391,7 @@ class Worker(ABC, Generic[Slice]):
             case Stop():
                 self._stopping.set()
             case DumpRequest():
-                self._dump(msg.kind)
+                self._want_dump(msg.kind)
             case _:
                 self.on_message(msg)
 

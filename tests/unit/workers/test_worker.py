@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import socket
 import threading
 from collections import defaultdict
@@ -24,6 +25,7 @@ from ipc.messages import (
     Drain,
     Drained,
     DumpKind,
+    DumpRequest,
     Hello,
     Peer,
     Stop,
@@ -219,6 +221,21 @@ def test_a_stop_waits_for_the_end_of_a_change_and_is_the_last_thing() -> None:
 
     seen, _ = play(scenario)
     assert seen == whole("start", "apply 2", "stop")
+
+
+def test_a_burst_of_requests_is_few_dumps() -> None:
+    """What a thousand dumps cost would make adverts and checks late."""
+
+    async def scenario(worker: Slow, parent: Channel) -> None:
+        await worker.happened["start ends"].wait()
+        for _ in range(1000):
+            parent.send(DumpRequest(kind=DumpKind.DATA))
+            signal.raise_signal(signal.SIGUSR1)
+        await worker.happened["dump"].wait()
+        parent.send(Stop())
+
+    seen, _ = play(scenario)
+    assert 1 <= seen.count("dump") <= 10
 
 
 def test_what_is_drained_takes_over_nothing_new() -> None:
