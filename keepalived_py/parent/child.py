@@ -114,3 +114,21 @@ def collected() -> Iterator[tuple[int, int]]:
         if not pid:
             return
         yield pid, os.waitstatus_to_exitcode(status)
+
+
+EXIT_STATUS = 49
+"""Where the wait status stands in /proc/PID/stat, counted from the state on (proc(5))."""
+
+
+def ended_though_held(pid: int) -> int | None:
+    """As `collected` has it: how a process ended; None while it lives.
+
+    One of its threads may hang in the kernel, on a disk that stands still: then it cannot be collected, nor killed, and
+    nobody tells of it, while all it was for is over.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            state, *rest = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return os.waitstatus_to_exitcode(int(rest[EXIT_STATUS - 1])) if state == b"Z" else None

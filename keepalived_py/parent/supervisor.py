@@ -97,7 +97,7 @@ class Supervisor:
         self._hooks = Hooks(self._loop, self._later, plan.start_script)
         self._loader = Loader(self._loop, self._loaded, self._load_failed)
         self._dumps = DumpProcesses()
-        self._watch = StallWatch(self._loop, self.roles, self._tell)
+        self._watch = StallWatch(self._loop, self.roles, self._tell, self._ended)
         self._clock = ReloadClock(self._loop, self.request_reload)
         self._fifos = Fifos()
         self._adopted: Config | None = None

@@ -12,7 +12,7 @@ from ipc.messages import Heartbeat, Peer
 from keepalived_py import log
 from keepalived_py.clock import now
 
-from .child import Child
+from .child import Child, ended_though_held
 from .roles import NAMES, Role
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,10 @@ LATE = 1.0
 
 
 class StallWatch:
-    """`changed` is called whenever a worker stopped answering or answers again."""
+    """`changed` is called whenever a worker stopped answering or answers again.
+
+    `ended` is called with the process number and exit code of one that has ended and cannot be collected.
+    """
 
     restart_after = 0.0
     """restart_stalled: seconds without a word after which a worker is killed; 0: never."""
@@ -33,9 +36,13 @@ class StallWatch:
     kills = True
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, roles: Mapping[Peer, Role], changed: Callable[[], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        roles: Mapping[Peer, Role],
+        changed: Callable[[], None],
+        ended: Callable[[int, int], None],
     ) -> None:
-        self._loop, self._roles, self._changed = loop, roles, changed
+        self._loop, self._roles, self._changed, self._ended = loop, roles, changed, ended
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
 
@@ -64,6 +71,10 @@ class StallWatch:
         for peer, role in self._roles.items():
             child = role.child
             if child is None:
+                continue
+            code = ended_though_held(child.pid)
+            if code is not None:
+                self._ended(child.pid, code)
                 continue
             if late:
                 child.last_beat = now()  # this process did not run either, and has heard nobody

@@ -142,6 +142,30 @@ def test_a_log_file_whose_disk_hangs_keeps_nobody_from_the_start(pair: Pair, dis
     assert "Starting keepalived-py" in (disk / "log").read_text()
 
 
+def test_a_worker_that_ends_while_the_disk_of_its_log_hangs_is_replaced_and_a_stop_is_whole(
+    pair: Pair, disk: Path
+) -> None:
+    """Its thread cannot end before the disk goes on, so the process cannot be collected."""
+    daemon = pair.one.start(OURS, fast(150), f"-g{disk}/log", command=("env", EXECUTABLE))
+    pair.rig.wait(lambda: pair.one.has(VIP4), 10)
+    pair.rig.wait(lambda: "Entering MASTER" in (disk / "log_vrrp").read_text(), 10)
+    first = daemon.pid_of("vrrp")
+    wire = pair.lan.capture()
+    with hanging(disk):
+        pair.one.run("ip", "addr", "del", f"{VIP4}/24", "dev", "eth0")  # which is a line for its log
+        daemon.said("is put back")
+        os.kill(first, signal.SIGKILL)
+        daemon.said(f"VRRP child process({first}) died: Respawning (signal 9)")
+        daemon.said("Starting VRRP child process, pid=", 2)
+        pair.rig.wait(lambda: pair.one.has(VIP4), 10)
+        before = len(wire.adverts("10.0.0.1"))
+        pair.rig.wait(lambda: len(wire.adverts("10.0.0.1")) > before, 5)
+        daemon.signal(signal.SIGTERM)
+        pair.rig.wait(lambda: not list(daemon.directory.glob("*.pid")), 4)
+        assert not pair.one.has(VIP4)
+    assert daemon.process.wait(10) == 0
+
+
 def test_no_dump_or_log_makes_an_advert_late_on_a_disk_that_hangs(pair: Pair, disk: Path) -> None:
     daemon = pair.one.start(OURS, fast(150), f"-g{disk}/log", command=("env", f"TMPDIR={disk}", EXECUTABLE))
     pair.rig.wait(lambda: pair.one.has(VIP4), 10)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from ipc.messages import ConfigLoaded, Peer, Stop
-from keepalived_py.parent.child import BLOCKED, collected, fork_process
+from keepalived_py.parent.child import BLOCKED, collected, ended_though_held, fork_process
 from keepalived_py.parent.core_dump import CorePattern
 from keepalived_py.parent.loader import Loader
 
@@ -166,3 +166,22 @@ def test_the_core_pattern_is_put_back(tmp_path: Path, failing: bool, caplog: pyt
         assert "core pattern core.%p: No such file or directory" in caplog.text
     else:
         assert path.read_text() == "|/usr/lib/old %P\n"
+
+
+@pytest.mark.parametrize("code", [7, -signal.SIGKILL])
+def test_how_a_process_ended_is_known_before_it_is_collected(code: int) -> None:
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.read(reading, 1)
+        if code < 0:
+            os.kill(os.getpid(), -code)
+        os._exit(code)
+    assert ended_though_held(pid) is None
+    os.write(writing, b"x")
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert ended_though_held(pid) == code
+    os.waitpid(pid, 0)
+    assert ended_though_held(pid) is None
+    os.close(reading)
+    os.close(writing)

@@ -34,12 +34,19 @@ class Watched:
         self.child = Child(Peer.VRRP, PID, channel, ready=True, last_beat=self.moment)
         self.role = Role(RestartPolicy(), self.child)
         self.loop = asyncio.new_event_loop()
-        self.watch = StallWatch(self.loop, {Peer.VRRP: self.role}, self._changed)
+        self.ended: list[tuple[int, int]] = []
+        self.held: int | None = None
+        monkeypatch.setattr(watch, "ended_though_held", lambda pid: self.held)
+        self.watch = StallWatch(self.loop, {Peer.VRRP: self.role}, self._changed, self._ended)
         self.watch.restart_after = restart_after
         self.watch.start()
 
     def _changed(self) -> None:
         self.changes += 1
+
+    def _ended(self, pid: int, code: int) -> None:
+        self.ended.append((pid, code))
+        self.role.child = None
 
     def pass_seconds(self, seconds: int) -> None:
         for _ in range(seconds):
@@ -93,4 +100,14 @@ def test_silence_while_the_watch_itself_stood_still_means_nothing(monkeypatch: p
     assert not watched.role.stalled
     watched.pass_seconds(1)
     assert watched.killed
+    watched.close()
+
+
+def test_a_worker_that_ended_and_cannot_be_collected_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(monkeypatch, restart_after=2.0)
+    watched.pass_seconds(1)
+    assert watched.ended == []
+    watched.held = -9
+    watched.pass_seconds(10)
+    assert (watched.ended, watched.killed, watched.changes) == ([(PID, -9)], [], 0)
     watched.close()
