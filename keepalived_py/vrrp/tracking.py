@@ -174,7 +174,8 @@ class ScriptState:
         self.up = known
         """None before the first result, which decides alone but for init_fail: that begins as if it had been down."""
         self.count = self._top if self.up else 0
-        self.last_status: int | None = None
+        self.last_status: int | None = 0
+        """None: it could not be run."""
 
     @property
     def _top(self) -> int:

@@ -51,6 +51,8 @@ class CheckerTask:
     running: asyncio.Task[None] | Connection | None = None
     active: bool = True
     last: Result | None = None
+    obstacle: str = ""
+    """What kept the last check from being made."""
     runs: int = 0
     points: int | None = None
     """What it adds to the weight of its real server (misc_dynamic). None: it has no say, which is more than 0 says."""

@@ -371,10 +371,15 @@ class CheckerWorker(Worker[CheckerSlice]):
         """One check is done: its checker's opinion, the server's state, the table."""
         if not result.made:
             self._errors[result.failure] += 1
-            logger.warning(
-                "%s on service %s could not be made: %s", task.checker.name, self._name(task), result.failure
-            )
+            if result.failure != task.obstacle:
+                logger.warning(
+                    "%s on service %s could not be made: %s", task.checker.name, self._name(task), result.failure
+                )
+            task.obstacle = result.failure
             return
+        if task.obstacle:
+            logger.info("%s on service %s can be made again", task.checker.name, self._name(task))
+            task.obstacle = ""
         first = not task.state.has_run
         changed = task.state.record(result.success)
         if result.success and result.points == task.points and not changed and not first:

@@ -180,7 +180,7 @@ class ScriptTracker:
                 outcome = await scripts.run(config.script, limit=config.timeout)
             finally:
                 self.running.discard(config.name)
-            if outcome.status != (state.last_status or 0):
+            if outcome.status != state.last_status:
                 code = outcome.status
                 logger.info("Script `%s` now %s", config.name, f"returning {code}" if code is not None else outcome)
             state.last_status = outcome.status

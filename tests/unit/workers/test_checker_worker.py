@@ -589,6 +589,21 @@ def test_a_first_failure_is_reported_once() -> None:
     assert told[0][2].startswith("TCP_CHECK connect")
 
 
+def test_a_check_that_cannot_be_made_is_told_once_for_each_reason(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    check = tcp(free_port(), delay_loop=3600, warmup=3600)
+
+    async def scenario(worker: CheckerWorker) -> None:
+        ((task,),) = (tasks.values() for tasks in worker.tasks.values())
+        for failure, made in (("a", False), ("a", False), ("b", False), ("", True), ("b", False), ("c", True)):
+            worker._checked(task[0], Result(failure, made=made))
+
+    run(sliced(checked(1, check)), scenario)
+    lines = [line.rpartition("tcp:80 ")[2] for line in caplog.messages if line.startswith("TCP_CHECK on")]
+    not_made = [f"could not be made: {reason}" for reason in "abb"]
+    assert lines == [*not_made[:2], "can be made again", not_made[2], "can be made again", "failed: c"]
+
+
 def test_a_server_that_a_reload_brings_is_down_by_its_file_untold(tmp_path: Path) -> None:
     """As at a start: nobody saw it well. What the file says again is no news either."""
     (tmp_path / "f").write_text("1\n")

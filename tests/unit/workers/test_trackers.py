@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from keepalived_py.config.model import (
     VrrpScript,
     VrrpSlice,
 )
+from workers import scripts
+from workers.scripts import Outcome
 from workers.vrrp.trackers import NO_RESULT, Trackers
 from workers.vrrp.worker import VrrpWorker
 
@@ -234,6 +237,28 @@ def test_scripts_go_on_with_what_a_predecessor_knew_of_the_same_command(
         assert trackers.priority(config).value == 100  # what was known is of the past
 
     run(body, reports=reports)
+
+
+def test_a_script_that_cannot_be_run_is_told_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    outcomes = [*[Outcome(None, error="no such file")] * 3, Outcome(0), Outcome(0)]
+
+    async def outcome(script: Script, *, limit: float) -> Outcome:
+        return outcomes.pop(0) if outcomes[1:] else outcomes[0]
+
+    monkeypatch.setattr(scripts, "run", outcome)
+    script = VrrpScript(name="s", script=Script(argv=("/s",)), interval=0.01)
+    config = instance(track("script", "s", 10))
+
+    async def body(trackers: Trackers, changes: list[tuple[str, str]]) -> None:
+        trackers.apply(VrrpSlice(vrrp=VrrpConfig(instances=(config,), scripts=(script,))))
+        await until(lambda: not outcomes[1:])
+
+    run(body)
+    lines = [line for line in caplog.messages if line.startswith("Script")]
+    assert lines == ["Script `s` now cannot be run: no such file", "Script `s` now returning 0"]
 
 
 def test_the_worker_hands_on_what_it_is_told_of_sessions() -> None:
