@@ -80,6 +80,17 @@ def run(options: Options) -> int:
         logger.error("%s", refused)
         start.tell(str(refused))
         return refused.code
+    except Exception as exc:
+        return _failed(exc)
+
+
+def _failed(exc: Exception) -> ExitCode:
+    """The parent cannot go on, but another one may. In the background nobody sees a traceback that is not logged."""
+    if isinstance(exc, MemoryError):
+        logger.critical("Out of memory")
+        return ExitCode.NO_MEMORY
+    logger.critical("Keepalived: internal error", exc_info=exc)
+    return ExitCode.PROGRAM_ERROR
 
 
 class _Start:

@@ -246,6 +246,32 @@ def test_an_interrupt_in_the_start_is_ignored_too(conf: Path, monkeypatch: pytes
     assert main(["-n", "-G", "--ignore-sigint", "-f", str(conf.parent / "none")]) == 6
 
 
+@pytest.mark.usefixtures("_process")
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (RuntimeError("odd"), 70, "Keepalived: internal error\nTraceback "),
+        (MemoryError(), 204, "Out of memory\n"),
+    ],
+)
+def test_a_mistake_of_the_parent_is_logged_and_worth_another_start(
+    error: Exception,
+    status: int,
+    said: str,
+    conf: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Status 1, which Python ends with, is one that the unit does not start again after."""
+
+    def fail(options: Options) -> LoadResult:
+        raise error
+
+    monkeypatch.setattr(daemon, "read_at_start", fail)
+    assert main(["-n", "-l", "-G", "-f", str(conf)]) == status
+    assert said in capfd.readouterr().err
+
+
 NO_FORK = """
 import errno, os, sys
 def refuse():
