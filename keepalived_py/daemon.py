@@ -121,9 +121,9 @@ class _Start:
             return self._unusable(result)
         config, root = result.config, result.config.global_defs.root
         self._check(result, config)
-        namespace = self.options.text("namespace", root.net_namespace)
+        namespace, names = root.net_namespace, (root.net_namespace, root.instance)
         json = config.global_defs.log_json
-        self.settings = _log_settings(self.options, self.facility, self.foreground, json, namespace, root.instance)
+        self.settings = _log_settings(self.options, self.facility, self.foreground, json, *names)
         pid_files = _pid_files(self.options, root.instance, root.use_pid_dir or bool(namespace))
         keep_stops()
         self._claim(pid_files, config)

@@ -47,6 +47,7 @@ def read(options: Options, lint: bool = False, current: Applied | None = None, f
             check_all_includes=options.has("all-config"),
             machine=this_machine(),
             lint=lint,
+            namespace=options.text("namespace"),
             own_uid=0 if lint else os.getuid(),
             before=current.config if current else None,
             digests=current.digests if current else None,

@@ -87,6 +87,8 @@ class LoadOptions:
     machine: Machine = field(default_factory=Machine)
     lint: bool = False
     """Also say what is allowed but hardly ever meant."""
+    namespace: str = ""
+    """That of option -s, which beats net_namespace; "" without one."""
     own_uid: int = 0
     """Who the daemon runs as; a test of a configuration takes it to be root."""
     before: Config | None = None
@@ -153,7 +155,7 @@ def load(pattern: str = DEFAULT_FILE, options: LoadOptions | None = None) -> Loa
         statements = build(preprocessor.read(pattern), problems)
         machine = options.machine
         context = Context(problems, interfaces=machine.interfaces, mtus=machine.mtus, places=keyword_places)
-        reader = _Reader(context, machine if options.lint else None)
+        reader = _Reader(context, machine if options.lint else None, options.namespace)
         if options.before is not None and options.digests is not None:
             reader.remember(options.before, options.digests)
         config = without_idle(check_scripts(reader.read(statements), context, options.own_uid))
@@ -196,9 +198,9 @@ class _Reader:
     Names of scripts, files and sessions must be defined before they are used; groups may follow (config-language.md 1).
     """
 
-    def __init__(self, context: Context, machine: Machine | None = None) -> None:
-        """`machine`: where what is read is to be linted for."""
-        self.context, self.machine = context, machine
+    def __init__(self, context: Context, machine: Machine | None = None, namespace: str = "") -> None:
+        """`machine`: where what is read is to be linted for, `namespace`: what net_namespace is whatever it says."""
+        self.context, self.machine, self.namespace = context, machine, namespace
         head = Statement((), "", _NOWHERE)
         self.root, self.globals, self.body = Draft(head), Draft(head), Draft(head)
         self.defaults = self.first_defaults = GlobalDefs()
@@ -227,6 +229,8 @@ class _Reader:
         context.facts["script_lines"] = {}
         initial = dict(context.facts)
         read_statements(self._first_pass(), statements, self.root, context)
+        if self.namespace:
+            self.root.values["root.net_namespace"] = self.namespace
         context.facts = self.facts = Facts(initial)
         self.defaults = self.first_defaults = build_global_defs(self.root, self.globals, context)
         if self.known_with != self.defaults:

@@ -89,10 +89,16 @@ def test_two_daemons_in_two_namespaces(pair: Pair, daemons: list[Outside]) -> No
 
 @pytest.mark.parametrize("program", [OURS, "keepalived"])
 def test_the_option_beats_the_keyword(pair: Pair, daemons: list[Outside], program: str) -> None:
-    text = config(150, head="net_namespace nowhere\n")
-    daemons.append(Outside(program, text, "-s", pair.one.namespace))
+    text = config(150, head="net_namespace nowhere\nglobal_defs {\n data_use_instance\n}\n")
+    daemon = Outside(program, text, "-s", pair.one.namespace)
+    daemons.append(daemon)
     pair.rig.wait(lambda: pair.one.has(VIP), 5)
     assert pid_files(pair.one) == {"keepalived.pid", "vrrp.pid"}
+    daemon.process.send_signal(signal.SIGUSR1)
+    for name in ("keepalived", "keepalived_parent"):
+        path = daemon.directory / f"{name}.{pair.one.namespace}.data"
+        pair.rig.wait(lambda path=path: path.exists() and path.stat().st_size, 5)
+        assert f" Network namespace = {pair.one.namespace}\n" in path.read_text()
 
 
 def test_instance_log_file_and_the_end(pair: Pair, daemons: list[Outside]) -> None:
