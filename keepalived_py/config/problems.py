@@ -6,6 +6,7 @@ The classes and the exit status of a config test are those of config-language.md
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import field
 from enum import IntEnum
@@ -135,7 +136,7 @@ class Problem:
 
 
 MAX_PROBLEMS = 1000
-"""Further ones are counted only: a broken file of a million lines must not fill the log."""
+"""Further ones of a severity are counted only: a broken file of a million lines must not fill the log."""
 
 
 @dataclass(slots=True)
@@ -144,6 +145,7 @@ class Problems:
 
     found: list[Problem] = field(default_factory=list)
     left_out: int = 0
+    _kept: Counter[Severity] = field(default_factory=Counter)
 
     def add(
         self,
@@ -155,15 +157,15 @@ class Problems:
         stops: int = 0,
     ) -> None:
         problem = Problem(id, severity, message, at, hint, stops)
-        if not self.full or stops or severity is Severity.SECURITY:
+        if stops or self.wants(severity):
             self.found.append(problem)
+            self._kept[severity] += 1
         else:
             self.left_out += 1
 
-    @property
-    def full(self) -> bool:
-        """Ordinary problems are only counted from now on: no need to look for their places."""
-        return len(self.found) >= MAX_PROBLEMS
+    def wants(self, severity: Severity) -> bool:
+        """Whether such a problem is not only counted: no need to look for the place of one that is."""
+        return severity is Severity.SECURITY or self._kept[severity] < MAX_PROBLEMS
 
     @property
     def count(self) -> int:

@@ -92,7 +92,7 @@ class Context:
         hint: str = "",
         stops: int = 0,
     ) -> None:
-        wanted = stops or severity is Severity.SECURITY or not self.problems.full
+        wanted = stops or self.problems.wants(severity)
         at = statement.at(index) if statement is not None and wanted else None
         self.problems.add(id, severity, message, at, hint, stops)
 
@@ -100,7 +100,7 @@ class Context:
         """Report a refusal at the word it concerns."""
         message = f"{bad.message}; {consequence}" if consequence else bad.message
         stops = 2 if bad.severity is Severity.MISSING_PARAMETER else 0
-        hint = "" if self.problems.full else bad.hint
+        hint = bad.hint if self.problems.wants(bad.severity) else ""
         self.report(bad.id, message, statement, bad.index, bad.severity, hint, stops)
 
     def need_interface(self, name: str, statement: Statement, index: int) -> None:
@@ -286,7 +286,7 @@ def _read_keyword(keyword: Keyword, statement: Statement, draft: Draft, context:
 
 def _refused(keyword: Keyword, statement: Statement, bad: Bad, context: Context) -> None:
     stops = 2 if bad.severity is Severity.MISSING_PARAMETER else 0
-    hint = "" if context.problems.full else bad.hint
+    hint = bad.hint if context.problems.wants(bad.severity) else ""
     hint = hint or (f"usage: {keyword.name} {keyword.arguments}" if keyword.arguments else "")
     context.report(bad.id, f"{keyword.name}: {bad.message}", statement, bad.index, bad.severity, hint, stops)
 
@@ -294,7 +294,8 @@ def _refused(keyword: Keyword, statement: Statement, bad: Bad, context: Context)
 def _unknown(section: Section, statement: Statement, context: Context) -> None:
     word = statement.keyword
     # a slow search, and of no use for problems that are only counted
-    hint = "" if context.problems.full else _meant(section, word, context.places().get(word, ()))
+    wanted = context.problems.wants(Severity.SYNTAX)
+    hint = _meant(section, word, context.places().get(word, ())) if wanted else ""
     context.report("unknown-keyword", f"Unknown keyword '{word}'", statement, 0, Severity.SYNTAX, hint)
 
 

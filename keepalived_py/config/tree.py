@@ -82,7 +82,7 @@ def build(pieces: Iterable[Piece | Statement], problems: Problems) -> list[State
     orphan = SourceLine("", 0, "")
 
     def report(id: str, message: str, line: SourceLine, brace: str) -> None:
-        problems.add(id, Severity.SYNTAX, message, None if problems.full else line.find(brace, 0))
+        problems.add(id, Severity.SYNTAX, message, line.find(brace, 0) if problems.wants(Severity.SYNTAX) else None)
 
     for piece in pieces:
         if isinstance(piece, Statement):

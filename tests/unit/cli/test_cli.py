@@ -612,6 +612,27 @@ def test_a_reload_tells_of_files_that_are_not_read_and_of_what_there_are_too_man
     assert read_for_reload(options, before).problems[-1] == "... and 5 more"
 
 
+def test_an_error_behind_ever_so_many_warnings_refuses_a_reload_and_fails_the_test(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "keepalived.conf"
+    options = parse(["-f", str(path)])
+    path.write_text(INSTANCE)
+    first = _load(options)
+    assert first.config is not None
+    before = Applied(1, first.config, _errors(first), first.digests)
+    warnings = "".join(f"  nothere{number}\n" for number in range(MAX_PROBLEMS + 5))
+    path.write_text(f" track_interface {{\n{warnings} }}\n}}".join(INSTANCE.rsplit("}", 1)))
+    assert _load_for_reload(options, before).errors == ()
+    assert main(["-f", str(path), "-t"]) == 0
+    path.write_text(path.read_text() + "track_file f {\n file /nowhere\n bogus\n}\n")
+    found = _load_for_reload(options, before)
+    assert found.errors == ("unknown-keyword: bogus",)
+    assert [line for line in found.problems if "Unknown keyword 'bogus'" in line]
+    assert main(["-f", str(path), "-t"]) == 5
+    assert "Unknown keyword 'bogus'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("route", "status"),
     [
