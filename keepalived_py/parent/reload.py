@@ -54,6 +54,12 @@ class ReloadCoordinator:
         return self._loading or self._pending is not None
 
     @property
+    def waits_for(self) -> set[Peer]:
+        """Who has yet to answer: whether it could move, as long as somebody has not said that, else that it has."""
+        pending = self._pending
+        return set() if pending is None else pending.undecided or pending.waiting
+
+    @property
     def target(self) -> Applied:
         """What a worker started now should hold: the configuration being moved to, else the current one."""
         return self.current if self._pending is None else self._pending.applied

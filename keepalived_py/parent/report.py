@@ -22,12 +22,20 @@ def status(roles: Mapping[Peer, Role], reload: ReloadCoordinator) -> str:
     words = [f"configuration {reload.current.generation}"]
     if reload.refusal:
         words.append(f"last reload refused ({reload.refusal})")
+    if reload.waits_for:
+        words.append(f"a reload {_waits(reload)}")
     for peer, role in roles.items():
         if role.child is not None:
             words.append(f"{NAMES[peer]} {role.child.pid}{' does not answer' if role.stalled else ''}")
         elif role.deaths:
             words.append(f"{NAMES[peer]} is dead")
     return ", ".join(words)
+
+
+def _waits(reload: ReloadCoordinator) -> str:
+    """Whom a reload waits for, "" for nobody."""
+    names = " and ".join(name for peer, name in NAMES.items() if peer in reload.waits_for)
+    return f"waits for {names}" if names else ""
 
 
 def dump_parent(roles: Mapping[Peer, Role], reload: ReloadCoordinator, by: DumpProcesses) -> None:
@@ -51,7 +59,7 @@ def describe(roles: Mapping[Peer, Role], reload: ReloadCoordinator) -> str:
     lines = [
         f"Process: {os.getpid()}",
         f"Configuration: {current.generation}, {len(current.errors)} errors accepted",
-        f"Reload: {'under way' if reload.busy else 'none'}",
+        f"Reload: {', '.join(filter(None, ('under way', _waits(reload)))) if reload.busy else 'none'}",
         *([f"Last reload refused: {reload.refusal}"] if reload.refusal else []),
         f"Log records lost: {log.lost_records()}",
         *vitals.lines(),

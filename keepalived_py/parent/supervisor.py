@@ -299,6 +299,7 @@ class Supervisor:
                 self._proceed()
             case ConfigAccepted():
                 self._accepted(peer, msg.generation)
+                self._tell()
             case ConfigRefused():
                 if msg.generation == self.reload.target.generation:  # of an earlier one all know already
                     self._take_back(peer, msg.reason)

@@ -442,6 +442,10 @@ def test_nothing_moves_while_a_worker_stands_still_and_nothing_is_left_when_the_
     try:
         daemon.signal(signal.SIGHUP)
         daemon.said("Configuration changes")
+        daemon.signal(signal.SIGUSR1)
+        data = daemon.directory / "keepalived_parent.data"
+        pair.rig.wait(data.exists, 10)
+        assert re.search(r"Reload: under way, waits for .*Healthcheck\n", data.read_text())
         os.kill(daemon.pid_of("vrrp"), signal.SIGKILL)
         daemon.said("Reload abandoned: vrrp: the process died")
     finally:

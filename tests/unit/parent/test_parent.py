@@ -181,6 +181,24 @@ def test_why_the_last_reload_changed_nothing_is_told_until_one_does() -> None:
     assert "refused" not in describe({}, reload)
 
 
+def test_whom_a_reload_waits_for_is_told() -> None:
+    """A worker that stands still would keep it for ever, and nobody would know."""
+    reload = ReloadCoordinator(Applied(1, OLD))
+    reload.request()
+    assert "Reload: under way\n" in describe({}, reload)
+    applied = reload.loaded(loaded(NEW))
+    assert applied is not None
+    reload.handed_out(applied, [Peer.VRRP, Peer.CHECKER])
+    assert status({}, reload) == "configuration 1, a reload waits for VRRP and Healthcheck"
+    assert [reload.accepted(peer, 2) for peer in (Peer.VRRP, Peer.CHECKER)] == [False, True]
+    assert "Reload: under way, waits for VRRP and Healthcheck\n" in describe({}, reload)
+    reload.confirmed(Peer.VRRP, 2)
+    assert status({}, reload) == "configuration 1, a reload waits for Healthcheck"
+    reload.confirmed(Peer.CHECKER, 2)
+    assert status({}, reload) == "configuration 2"
+    assert "Reload: none\n" in describe({}, reload)
+
+
 def test_some_keywords_cannot_change() -> None:
     reload = ReloadCoordinator(Applied(1, OLD))
     reload.request()
