@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from keepalived_py.config.model import GlobalDefs, ReloadSettings
-from keepalived_py.inotify import CONTENT, Inotify
+from keepalived_py.inotify import CONTENT, IN_DELETE_SELF, IN_MOVE_SELF, IN_Q_OVERFLOW, Inotify
 from keepalived_py.records import dataclass
 
 from .pidfile import DIRECTORY, RUN
@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 LOOK_AGAIN = 60.0
 """Longest wait in seconds, since the clock of the day may be set meanwhile."""
+LOOK_FOR_DIRECTORY = 1.0
+"""Seconds between two tries to watch a directory that is not there."""
 SIZE_LIMIT = 64
 _FORM = re.compile(r"(?:(\d{2}|\d{4})-(\d{1,2})-(\d{1,2}) )?(\d{1,2}):(\d{2}):(\d{2})(Z?)\n?")
 
@@ -70,6 +72,8 @@ class ReloadClock:
         self._path, self._repeat = "", False
         self._inotify: Inotify | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._search: asyncio.TimerHandle | None = None
+        """While there is no directory to watch."""
         self.due: ReloadTime | None = None
 
     def apply(self, settings: ReloadSettings) -> None:
@@ -79,20 +83,39 @@ class ReloadClock:
             return
         self.close()
         self._path = settings.time_file
-        if not self._path:
-            return
-        try:
-            self._inotify = Inotify()
-            self._inotify.watch(os.path.dirname(self._path))
-            self._loop.add_reader(self._inotify.descriptor, self._happened)
-        except OSError as exc:
-            logger.error("reload_time_file %s cannot be watched: %s", self._path, exc.strerror)
-        self._read()
+        if self._path:
+            self._watch()
+            self._read()
 
     def close(self) -> None:
         """Watch nothing and reload never."""
         self._cancel()
         self._path = ""
+        self._stop_watching()
+
+    def _watch(self) -> bool:
+        """Watch the directory, or look for it again in a moment; whether it is there."""
+        searching = self._search is not None
+        self._stop_watching()
+        try:
+            self._inotify = Inotify()
+            self._inotify.watch(os.path.dirname(self._path))
+        except OSError as exc:
+            if not searching:
+                logger.error("reload_time_file %s cannot be watched: %s", self._path, exc.strerror)
+            self._search = self._loop.call_later(LOOK_FOR_DIRECTORY, self._look_for_directory)
+            return False
+        self._loop.add_reader(self._inotify.descriptor, self._happened)
+        return True
+
+    def _look_for_directory(self) -> None:
+        if self._watch():
+            self._read()
+
+    def _stop_watching(self) -> None:
+        if self._search is not None:
+            self._search.cancel()
+            self._search = None
         if self._inotify is not None:
             self._loop.remove_reader(self._inotify.descriptor)
             self._inotify.close()
@@ -100,8 +123,11 @@ class ReloadClock:
 
     def _happened(self) -> None:
         assert self._inotify is not None
-        name = os.path.basename(self._path)
-        if any(mask & CONTENT and entry == name for _, mask, entry in self._inotify.events()):
+        name, seen = os.path.basename(self._path), self._inotify.events()
+        if any(mask & (IN_DELETE_SELF | IN_MOVE_SELF) for _, mask, _ in seen):
+            self._watch()
+            self._read()
+        elif any(mask & IN_Q_OVERFLOW or (mask & CONTENT and entry == name) for _, mask, entry in seen):
             self._read()
 
     def _read(self) -> None:

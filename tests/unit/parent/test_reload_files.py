@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ import pytest
 
 from keepalived_py import dumpfile
 from keepalived_py.config.model import GlobalDefs, ReloadSettings, RootSettings
+from keepalived_py.parent import reload_files
 from keepalived_py.parent.reload_files import BadTime, ReloadClock, create, parse_time, reload_file, remove
 
 NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC).timestamp()
@@ -110,6 +112,14 @@ async def moment() -> None:
     await asyncio.sleep(0.05)
 
 
+async def comes(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while True:
+            if condition():
+                return
+            await moment()
+
+
 def test_a_file_that_is_there_at_the_start_counts_and_is_used_up(tmp_path: Path) -> None:
     async def scenario(path: Path, day: Day, clock: ReloadClock, reloads: list[str]) -> None:
         assert clock.due is not None
@@ -147,6 +157,38 @@ def test_the_file_comes_changes_and_goes(tmp_path: Path) -> None:
         assert clock.due is None
 
     assert play(tmp_path, scenario) == []
+
+
+def test_a_directory_that_comes_later_or_is_replaced_is_watched(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As whoever manages configurations does with it, and /run after a boot."""
+    monkeypatch.setattr(reload_files, "LOOK_FOR_DIRECTORY", 0.01)
+    before = os.listdir("/proc/self/fd")
+
+    async def planned(clock: ReloadClock, at: float) -> None:
+        await comes(lambda: clock.due is not None and clock.due.at == at)
+
+    async def scenario(path: Path, day: Day, clock: ReloadClock, reloads: list[str]) -> None:
+        path = tmp_path / "directory" / "when"
+        clock.apply(ReloadSettings(time_file=str(path)))
+        await moment()
+        path.parent.mkdir()
+        put(path, "12:00:30Z\n")
+        await planned(clock, NOON + 30)
+        path.parent.rename(tmp_path / "old")
+        path.parent.mkdir()
+        put(path, "12:01:00Z\n")
+        await planned(clock, NOON + 60)
+        put(path, "12:02:00Z\n")
+        await planned(clock, NOON + 120)
+        shutil.rmtree(path.parent)
+        await comes(lambda: clock.due is None and caplog.text.count("cannot be watched") == 2)
+        await moment()
+
+    assert play(tmp_path, scenario) == []
+    assert caplog.text.count("cannot be watched") == 2
+    assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 def test_what_is_no_file_plans_nothing_and_leaks_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
