@@ -15,6 +15,7 @@ import json
 import logging
 import math
 import os
+import re
 import select
 import socket
 import stat
@@ -30,6 +31,7 @@ from pathlib import Path
 
 from keepalived_py.dumpfile import make_directories
 from keepalived_py.records import dataclass
+from keepalived_py.values import visible
 
 RING_SIZE = 500
 DETAIL = logging.DEBUG
@@ -53,6 +55,8 @@ LOOK_AGAIN = 0.1
 """Seconds after which a sink is tried again that cannot tell when it takes something."""
 FINISH_LIMIT = 1.0
 """Seconds that the end of a process waits for them."""
+NO_TEXT = re.compile("[\ud800-\udfff]")
+"""Bytes that are no UTF-8 (PEP 383)."""
 FILE_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 FILE_PERMISSIONS = 0o666
 """Before the umask."""
@@ -166,7 +170,7 @@ class SyslogHandler(Sink):
     def write(self, record: logging.LogRecord) -> None:
         severity = next((code for level, code in self.SEVERITY if record.levelno >= level), 6)
         when = time.strftime("%b %e %T", time.localtime(record.created))
-        line = f"<{self.facility * 8 + severity}>{when} {self.ident}[{os.getpid()}]: {_text(record, ' | ')}"
+        line = f"<{self.facility * 8 + severity}>{when} {self.ident}[{os.getpid()}]: {_shown(record, ' | ')}"
         data = _cut(line, SYSLOG_LIMIT).encode("utf-8", "replace")
         known = self._sock is not None
         try:
@@ -328,10 +332,10 @@ class StreamHandler(Sink):
 
     def _line(self, record: logging.LogRecord, limit: int) -> str:
         """At most `limit` bytes unless it is for a file."""
-        text = _text(record)
         if not self.as_json:
-            line = f"{time.strftime('%c', time.localtime(record.created))}: {text}"
+            line = f"{time.strftime('%c', time.localtime(record.created))}: {_shown(record)}"
             return line if self._path is not None else _cut(line, limit)
+        text = NO_TEXT.sub(lambda found: visible(found[0]), _text(record))
         line = self._json(record, text)
         if self._path is None and len(line.encode("utf-8", "replace")) > limit:
             return self._json(record, text[: limit // 8])  # at most six bytes for a character
@@ -557,12 +561,16 @@ class Limiter(logging.Handler):
             sink.handle(record)
 
 
-def _text(record: logging.LogRecord, separator: str = "\n") -> str:
+def _shown(record: logging.LogRecord, separator: str = "\n") -> str:
+    """The text as one line for people; those of a traceback are lines of their own."""
+    return separator.join(map(visible, _text(record).split("\n") if record.exc_info else [record.getMessage()]))
+
+
+def _text(record: logging.LogRecord) -> str:
     """The message, with the traceback if there is one."""
     text = record.getMessage()
     if record.exc_info and record.exc_info[0] is not None:
-        lines = "".join(traceback.format_exception(*record.exc_info)).rstrip().split("\n")
-        text = separator.join((text, *lines))
+        text += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()
     return text
 
 

@@ -1,4 +1,4 @@
-"""Values shared by all packages: units, addresses and the keys that identify things across a reload.
+"""Values shared by all packages: units, addresses, the keys that identify things across a reload, and text for people.
 
 Nothing here reads a clock, a file or the configuration.
 """
@@ -148,6 +148,18 @@ class RealKey:
         return f"[{self.address}]:{protocol.value}:{self.port}"
 
 
+def visible(text: str) -> str:
+    """With escapes for what cannot be seen: a byte order mark, a blank that is none, bytes that are no UTF-8."""
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else character.encode("unicode_escape").decode()
+
+
 __all__ = [
     "OWNER",
     "Centiseconds",
@@ -164,4 +176,5 @@ __all__ = [
     "family_of",
     "ip_address",
     "seconds",
+    "visible",
 ]

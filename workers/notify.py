@@ -89,8 +89,8 @@ class Notifier:
                 outcome = await scripts.run(
                     job.script, job.args, limit=self.time_limit, environment=job.environment, listen=True
                 )
-                if outcome.output:
-                    logger.info("(%s) script %s: %s", subject, job.script, outcome.output)
+                for line in filter(None, map(str.rstrip, outcome.output.split("\n"))):
+                    logger.info("(%s) script %s: %s", subject, job.script, line)
                 if not outcome.success:
                     logger.warning("(%s) script %s %s", subject, job.script, outcome)
         finally:

@@ -13,20 +13,9 @@ from enum import IntEnum
 from typing import Any
 
 from keepalived_py.records import dataclass
+from keepalived_py.values import visible
 
 STATEMENTS = re.compile(r"[^{}]+")
-
-
-def visible(text: str) -> str:
-    """With escapes for what cannot be seen: a byte order mark, a blank that is none, bytes that are no UTF-8."""
-    return text if text.isprintable() else "".join(map(_escaped, text))
-
-
-def _escaped(character: str) -> str:
-    if character.isprintable():
-        return character
-    code = ord(character)
-    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else character.encode("unicode_escape").decode()
 
 
 class Severity(IntEnum):

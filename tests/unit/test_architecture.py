@@ -27,7 +27,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     f"{K}.inotify": (set(), set()),
     f"{K}.dumpfile": ({MODEL}, set()),
     f"{K}.dump_process": ({f"{K}.dumpfile"}, set()),
-    f"{K}.log": ({f"{K}.dumpfile"}, set()),
+    f"{K}.log": ({VALUES, f"{K}.dumpfile"}, set()),
     f"{K}.signal_watch": (set(), set()),
     f"{K}.vitals": (set(), set()),
     f"{K}.netns": (set(), set()),

@@ -400,6 +400,27 @@ def test_json_lines(root: logging.Logger, tmp_path: Path) -> None:
     assert rest[0].endswith(": plain")
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_others_have_written_is_one_line_and_no_command_of_a_terminal(
+    root: logging.Logger, tmp_path: Path, as_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a server that answers with what looks like a line of ours; a NUL byte makes grep call the file binary."""
+    path, forged = tmp_path / "a.log", "500\nMon: (VI_1) Entering MASTER STATE\x1b[2J\0\u202e\x9b\udce9\u00e9"
+    seen = "500\\nMon: (VI_1) Entering MASTER STATE\\x1b[2J\\x00\\u202e\\x9b\\xe9\u00e9"
+    monkeypatch.setattr(log.SyslogHandler, "PATH", str(tmp_path / "log"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(tmp_path / "log"))
+        log.set_up(log.LogSettings(file=str(path), json=as_json), "X", "")
+        root.info("said %s", forged)
+        log.finish()
+        assert messages(sock, 1) == [f"said {seen}"]
+    (line,) = path.read_text().split("\n")[:-1]
+    if as_json:
+        assert json.loads(line)["message"] == "said " + forged.replace("\udce9", "\\xe9")
+    else:
+        assert line.endswith(f": said {seen}")
+
+
 def test_a_long_record_is_still_json_on_a_pipe() -> None:
     reading, writing = os.pipe()
     try:

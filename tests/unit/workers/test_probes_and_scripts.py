@@ -331,7 +331,7 @@ def test_scripts_of_one_subject_run_in_order_one_at_a_time(tmp_path: Path, caplo
         notifier = Notifier(time_limit=5.0)
         for number in range(5):
             notifier.run("VI_1", shell(f"echo start $1 >> {log}; sleep 0.05; echo end $1 >> {log}"), (str(number),))
-        notifier.run("VI_2", shell("echo heard; exit 3"))
+        notifier.run("VI_2", shell("echo heard; echo; echo twice; exit 3"))
         notifier.run("VI_2", None)
         started = time.monotonic()
         await notifier.finish(5.0)
@@ -339,7 +339,8 @@ def test_scripts_of_one_subject_run_in_order_one_at_a_time(tmp_path: Path, caplo
 
     assert asyncio.run(main()) < 3
     assert log.read_text().split() == [word for n in "01234" for word in ("start", n, "end", n)]
-    assert "(VI_2) script /bin/sh -c echo heard; exit 3 sh: heard" in caplog.text
+    told = "(VI_2) script /bin/sh -c echo heard; echo; echo twice; exit 3 sh"
+    assert [text for text in caplog.messages if text.startswith(f"{told}: ")] == [f"{told}: heard", f"{told}: twice"]
     assert "exited with status 3" in caplog.text
 
 
