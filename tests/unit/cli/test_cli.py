@@ -618,15 +618,15 @@ def test_an_error_behind_ever_so_many_warnings_refuses_a_reload_and_fails_the_te
     path = tmp_path / "keepalived.conf"
     options = parse(["-f", str(path)])
     path.write_text(INSTANCE)
-    first = _load(options)
+    first = read(options)
     assert first.config is not None
-    before = Applied(1, first.config, _errors(first), first.digests)
+    before = Applied(1, first.config, errors(first), first.digests)
     warnings = "".join(f"  nothere{number}\n" for number in range(MAX_PROBLEMS + 5))
     path.write_text(f" track_interface {{\n{warnings} }}\n}}".join(INSTANCE.rsplit("}", 1)))
-    assert _load_for_reload(options, before).errors == ()
+    assert read_for_reload(options, before).errors == ()
     assert main(["-f", str(path), "-t"]) == 0
     path.write_text(path.read_text() + "track_file f {\n file /nowhere\n bogus\n}\n")
-    found = _load_for_reload(options, before)
+    found = read_for_reload(options, before)
     assert found.errors == ("unknown-keyword: bogus",)
     assert [line for line in found.problems if "Unknown keyword 'bogus'" in line]
     assert main(["-f", str(path), "-t"]) == 5
