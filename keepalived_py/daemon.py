@@ -236,6 +236,7 @@ class _Start:
             respawn=not options.has("dont-respawn"),
             ignore_sigint=options.has("ignore-sigint"),
             run_all=options.has("all"),
+            trace_memory=_trace_memory(options),
         )
 
 
@@ -250,6 +251,10 @@ def _log_settings(options: Options, facility: int, foreground: bool, json: bool 
         suffix="".join(f"_{name}" for name in names if name),
         json=json,
     )
+
+
+def _trace_memory(options: Options) -> bool:
+    return (options.has("mem-check") or options.has("mem-check-log")) and not options.has("no-mem-check")
 
 
 def _pid_files(options: Options, instance: str, use_directory: bool) -> dict[Peer, PidFile]:
@@ -279,7 +284,7 @@ def _worker_mains(
         keep_vrrp=options.has("dont-release-vrrp"),
         keep_ipvs=options.has("dont-release-ipvs"),
         umask=umask,
-        trace_memory=(options.has("mem-check") or options.has("mem-check-log")) and not options.has("no-mem-check"),
+        trace_memory=_trace_memory(options),
         watch_addresses=options.has("address-monitoring"),
         ignore_sigint=options.has("ignore-sigint"),
         command_line=partial(command_line, sys.argv[0], options.words),

@@ -45,12 +45,12 @@ from keepalived_py.clock import now
 from keepalived_py.config.delta import rebuilt
 from keepalived_py.config.model import CheckerSlice, VrrpSlice
 from keepalived_py.dump_process import DumpProcesses
+from keepalived_py.memory_trace import MemoryTrace
 from keepalived_py.records import dataclass
 from keepalived_py.signal_watch import SignalWatch
 from keepalived_py.values import ExitCode
 
 from . import late, privileges
-from .memory_trace import MemoryTrace
 from .tuning import Tuner, no_new_privileges, raise_descriptors
 
 logger = logging.getLogger(__name__)

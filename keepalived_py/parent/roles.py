@@ -67,6 +67,7 @@ class Plan:
     respawn: bool = True
     ignore_sigint: bool = False
     run_all: bool = False
+    trace_memory: bool = False
 
     def write_pid(self, peer: Peer, pid: int) -> None:
         """A failure is logged: the worker runs."""

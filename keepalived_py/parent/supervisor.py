@@ -46,6 +46,7 @@ from keepalived_py.config.delta import Delta, difference
 from keepalived_py.config.model import Config
 from keepalived_py.config.slices import checker_slice, vrrp_slice
 from keepalived_py.dump_process import DumpProcesses
+from keepalived_py.memory_trace import MemoryTrace
 from keepalived_py.signal_watch import SignalWatch
 from keepalived_py.values import ExitCode
 
@@ -100,6 +101,7 @@ class Supervisor:
         self._watch = StallWatch(self._loop, self.roles, self._tell, self._ended)
         self._clock = ReloadClock(self._loop, self.request_reload)
         self._fifos = Fifos()
+        self._memory = MemoryTrace(plan.trace_memory)
         self._adopted: Config | None = None
         self._expected: set[Peer] = set()
         """Workers of the start that have not confirmed."""
@@ -129,6 +131,7 @@ class Supervisor:
         self._fifos.remove()
         for pid_file in self.plan.pid_files.values():
             pid_file.remove()
+        self._memory.report("the stop")
         logger.info("Stopped")
         return self.exit_code
 
@@ -176,6 +179,7 @@ class Supervisor:
                 for role in self.roles.values():
                     role.forget(config)
                 self.plan.last_good.confirm(Reading.RELOAD)
+                self._memory.report(f"reload {self.reload.current.generation}")
             self._adopted = config
             self.plan.adopt(config)
             setproctitle.setthreadtitle(config.global_defs.parent_process_name or self.plan.title)
@@ -293,6 +297,7 @@ class Supervisor:
                 if starting and not self._expected:
                     logger.info("Startup complete")
                     self.plan.last_good.confirm(Reading.START)
+                    self._memory.start()
                 self._start_vrrp()
                 self._accepted(peer, msg.generation)
                 self.reload.confirmed(peer, msg.generation)

@@ -404,3 +404,16 @@ def test_a_reload_that_adds_the_first_script_of_root_is_obeyed_with_a_warning(pa
     daemon.signal(signal.SIGHUP)
     pair.rig.wait(lambda: "Reload complete, configuration 2" in daemon.log, 5)
     daemon.said("scripts are run as root without enable_script_security")
+
+
+def test_memory_is_traced_in_every_process_and_reloads_of_the_same_file_make_none_grow(pair: Pair) -> None:
+    daemon = master(pair, fast(150), "-L")
+    for number in range(2, 8):
+        daemon.signal(signal.SIGHUP)
+        daemon.said(f"Reload complete, configuration {number}")
+        daemon.said(f"Memory at reload {number}: ", 2)
+    daemon.stop()
+    daemon.said("Memory at the stop: ", 2)
+    grown = [int(each) for each in re.findall(r"Memory at reload [567]: (\S+) bytes", daemon.log)]
+    assert len(grown) == 6
+    assert max(grown) < 5000

@@ -17,7 +17,7 @@ RECORDS = f"{K}.records"
 """Classes as everybody may define them."""
 SECTIONS = f"{K}.dump_globals"
 DUMPS = ("dumpfile", "dump_process", "dump_globals", "vitals")
-HELPERS = (*DUMPS, "clock", "log", "netns", "pattern", "inotify", "signal_watch")
+HELPERS = (*DUMPS, "clock", "log", "netns", "pattern", "inotify", "signal_watch", "memory_trace")
 RULES: dict[str, tuple[set[str], set[str]]] = {
     # package: (what it may import of ours beside itself, third parties)
     RECORDS: (set(), set()),
@@ -30,6 +30,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     f"{K}.log": ({VALUES, f"{K}.dumpfile"}, set()),
     f"{K}.signal_watch": (set(), set()),
     f"{K}.vitals": (set(), set()),
+    f"{K}.memory_trace": ({f"{K}.log"}, set()),
     f"{K}.netns": (set(), set()),
     f"{K}.options": (set(), set()),
     f"{K}.stdio": (set(), set()),
@@ -42,7 +43,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     f"{K}.parent": (
         {
             *(VALUES, "ipc"),
-            *(f"{K}.{name}" for name in (*DUMPS, "config", "clock", "log", "inotify", "signal_watch")),
+            *(f"{K}.{name}" for name in (*DUMPS, "config", "clock", "log", "inotify", "signal_watch", "memory_trace")),
         },
         {"setproctitle"},
     ),

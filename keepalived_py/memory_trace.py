@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from typing import TYPE_CHECKING
+
+from . import log
 
 if TYPE_CHECKING:
     import tracemalloc
@@ -20,6 +23,8 @@ class MemoryTrace:
     def __init__(self, wanted: bool) -> None:
         self.wanted = wanted
         self._before: tracemalloc.Snapshot | None = None
+        self._total = 0
+        """Bytes since the start."""
 
     def start(self) -> None:
         """Everything so far is what a start needs."""
@@ -30,13 +35,15 @@ class MemoryTrace:
             self._before = self._snapshot()
 
     def report(self, when: str) -> None:
-        """Log what grew since the last report."""
+        """Log what grew since the last report, without what is bounded anyway (log records) or garbage."""
         if self._before is None:
             return
+        gc.collect()
         snapshot = self._snapshot()
         grown = [row for row in snapshot.compare_to(self._before, "lineno") if row.size_diff > 0]
         total = sum(row.size_diff for row in snapshot.compare_to(self._before, "filename"))
-        logger.info("Memory at %s: %+d bytes", when, total)
+        self._total += total
+        logger.info("Memory at %s: %+d bytes, %+d since the start", when, total, self._total)
         for row in grown[:LINES]:
             frame = row.traceback[0]
             logger.info("  %+d bytes in %+d blocks: %s:%d", row.size_diff, row.count_diff, frame.filename, frame.lineno)
@@ -46,4 +53,5 @@ class MemoryTrace:
     def _snapshot() -> tracemalloc.Snapshot:
         import tracemalloc
 
-        return tracemalloc.take_snapshot().filter_traces((tracemalloc.Filter(False, tracemalloc.__file__),))
+        left_out = (tracemalloc.__file__, logging.__file__, log.__file__)
+        return tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(False, name) for name in left_out])
