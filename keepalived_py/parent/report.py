@@ -38,11 +38,13 @@ def _waits(reload: ReloadCoordinator) -> str:
     return f"waits for {names}" if names else ""
 
 
-def dump_parent(roles: Mapping[Peer, Role], reload: ReloadCoordinator, by: DumpProcesses) -> None:
-    """Write the parent's dump file."""
+def dump_parent(
+    roles: Mapping[Peer, Role], reload: ReloadCoordinator, lateness: vitals.Lateness, by: DumpProcesses
+) -> None:
+    """Write the parent's dump file. `lateness`: that of its loop."""
     dumpfile.tell("parent data")
     path = dumpfile.state_path(reload.current.config.global_defs, "parent")
-    by.run(path, partial(dumpfile.put, path, describe(roles, reload)))
+    by.run(path, partial(dumpfile.put, path, describe(roles, reload, lateness)))
 
 
 def keep_copy(applied: Applied, by: DumpProcesses) -> None:
@@ -53,7 +55,7 @@ def keep_copy(applied: Applied, by: DumpProcesses) -> None:
         by.run(path, lambda: dumpfile.save(path, dump(applied.config)))
 
 
-def describe(roles: Mapping[Peer, Role], reload: ReloadCoordinator) -> str:
+def describe(roles: Mapping[Peer, Role], reload: ReloadCoordinator, lateness: vitals.Lateness) -> str:
     """The dump: keepalived's section, and behind it lines for people."""
     current = reload.current
     lines = [
@@ -63,6 +65,7 @@ def describe(roles: Mapping[Peer, Role], reload: ReloadCoordinator) -> str:
         *([f"Last reload refused: {reload.refusal}"] if reload.refusal else []),
         f"Log records lost: {log.lost_records()}",
         *vitals.lines(),
+        *lateness.lines("the loop"),
     ]
     for peer, role in roles.items():
         child = role.child

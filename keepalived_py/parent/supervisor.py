@@ -230,7 +230,7 @@ class Supervisor:
             if role.child is not None and (peer is Peer.VRRP or kind is DumpKind.DATA):
                 role.child.send(DumpRequest(kind=kind))
         if kind is DumpKind.DATA:
-            dump_parent(self.roles, self.reload, self._dumps)
+            dump_parent(self.roles, self.reload, self._watch.lateness, self._dumps)
 
     # starting -----------------------------------------------------------------------------------------------------
 

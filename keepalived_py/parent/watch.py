@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from ipc.messages import Heartbeat, Peer
 from keepalived_py import log
 from keepalived_py.clock import now
+from keepalived_py.vitals import Lateness
 
 from .child import Child, ended_though_held
 from .roles import NAMES, Role
@@ -45,6 +46,8 @@ class StallWatch:
         self._loop, self._roles, self._changed, self._ended = loop, roles, changed, ended
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
+        self.lateness = Lateness()
+        """Of this process, by its own look each second."""
 
     def start(self) -> None:
         self._due = now() + INTERVAL
@@ -65,7 +68,9 @@ class StallWatch:
             self._changed()
 
     def _look(self) -> None:
-        late = now() - self._due > LATE
+        seconds = now() - self._due
+        self.lateness.add(seconds)
+        late = seconds > LATE
         self.start()
         log.tick()
         for peer, role in self._roles.items():

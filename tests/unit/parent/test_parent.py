@@ -22,6 +22,7 @@ from keepalived_py.parent.pidfile import AlreadyRunning, PidFile, default_path
 from keepalived_py.parent.reload import Applied, ReloadCoordinator
 from keepalived_py.parent.report import describe, status
 from keepalived_py.parent.restart import GiveUp, Restart, RestartPolicy
+from keepalived_py.vitals import Lateness
 from tests.unit.vrrp.builders import instance
 
 
@@ -170,7 +171,7 @@ def test_why_the_last_reload_changed_nothing_is_told_until_one_does() -> None:
     reload.request()
     reload.loaded(loaded(None, errors=("bad", "worse")))
     assert status({}, reload) == "configuration 1, last reload refused (New configuration has 2 errors)"
-    assert "\n Last reload refused: New configuration has 2 errors\n" in describe({}, reload)
+    assert "\n Last reload refused: New configuration has 2 errors\n" in describe({}, reload, Lateness())
     reload.request()
     applied = reload.loaded(loaded(NEW))
     assert applied is not None
@@ -178,25 +179,25 @@ def test_why_the_last_reload_changed_nothing_is_told_until_one_does() -> None:
     assert "refused" in status({}, reload)
     reload.confirmed(Peer.VRRP, 2)
     assert status({}, reload) == "configuration 2"
-    assert "refused" not in describe({}, reload)
+    assert "refused" not in describe({}, reload, Lateness())
 
 
 def test_whom_a_reload_waits_for_is_told() -> None:
     """A worker that stands still would keep it for ever, and nobody would know."""
     reload = ReloadCoordinator(Applied(1, OLD))
     reload.request()
-    assert "Reload: under way\n" in describe({}, reload)
+    assert "Reload: under way\n" in describe({}, reload, Lateness())
     applied = reload.loaded(loaded(NEW))
     assert applied is not None
     reload.handed_out(applied, [Peer.VRRP, Peer.CHECKER])
     assert status({}, reload) == "configuration 1, a reload waits for VRRP and Healthcheck"
     assert [reload.accepted(peer, 2) for peer in (Peer.VRRP, Peer.CHECKER)] == [False, True]
-    assert "Reload: under way, waits for VRRP and Healthcheck\n" in describe({}, reload)
+    assert "Reload: under way, waits for VRRP and Healthcheck\n" in describe({}, reload, Lateness())
     reload.confirmed(Peer.VRRP, 2)
     assert status({}, reload) == "configuration 1, a reload waits for Healthcheck"
     reload.confirmed(Peer.CHECKER, 2)
     assert status({}, reload) == "configuration 2"
-    assert "Reload: none\n" in describe({}, reload)
+    assert "Reload: none\n" in describe({}, reload, Lateness())
 
 
 def test_some_keywords_cannot_change() -> None:

@@ -111,3 +111,15 @@ def test_a_worker_that_ended_and_cannot_be_collected_is_told_of_once(monkeypatch
     watched.pass_seconds(10)
     assert (watched.ended, watched.killed, watched.changes) == ([(PID, -9)], [], 0)
     watched.close()
+
+
+def test_how_late_the_parent_itself_was_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(monkeypatch)
+    watched.pass_seconds(3)
+    watched.moment += 2.5
+    watched.pass_seconds(1)
+    assert list(watched.watch.lateness.lines("the loop")) == [
+        "Worst lateness of the loop: 2500.000 ms",
+        "Lateness of the loop: below 1 ms 3, more 1",
+    ]
+    watched.close()
