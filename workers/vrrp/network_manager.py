@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from asyncio.subprocess import DEVNULL
 from functools import cache
 
@@ -39,10 +40,9 @@ class NetworkManager:
 
 @cache
 def _command() -> str | None:
-    """Where nmcli is, if there is one."""
-    import shutil  # few need it, and it takes 3 ms
-
-    return shutil.which("nmcli")
+    """Where nmcli is, if there is one. shutil would find it too, and costs a start 3 ms."""
+    places = (os.path.join(directory, "nmcli") for directory in os.get_exec_path())
+    return next((place for place in places if os.access(place, os.X_OK)), None)
 
 
 async def _succeeds(*command: str) -> bool:
