@@ -27,6 +27,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Hashable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from keepalived_py.dumpfile import make_directories
@@ -53,6 +54,8 @@ WAITING_LIMIT = 5000
 """Records that wait for a sink."""
 LOOK_AGAIN = 0.1
 """Seconds after which a sink is tried again that cannot tell when it takes something."""
+STACK_SIZE = 1 << 19
+"""Of a thread: where memory is locked all of it is in RAM."""
 FINISH_LIMIT = 1.0
 """Seconds that the end of a process waits for them."""
 NO_TEXT = re.compile("[\ud800-\udfff]")
@@ -300,12 +303,10 @@ class StreamHandler(Sink):
             except OSError as exc:
                 found[0] = exc.strerror or str(exc)
 
-        thread = threading.Thread(target=look, daemon=True, name="log file")
         try:
-            thread.start()
+            _thread(look).join(limit)
         except RuntimeError:
             return ""  # it turns out with the first record
-        thread.join(limit)
         self._reported = bool(found[0])
         return found[0]
 
@@ -394,11 +395,9 @@ class Aside(Sink):
     def start(self) -> None:
         """From now on records are written. Where no thread can be had it is tried again with each record."""
         self._started = True
-        if self._thread is None:
-            thread = threading.Thread(target=self._run, args=(self._news, self._waiting), daemon=True, name="log")
+        if self._thread is None and (self._waiting or not self._direct):
             with contextlib.suppress(RuntimeError):
-                thread.start()
-                self._thread = thread
+                self._thread = _thread(partial(self._run, self._news, self._waiting))
 
     def _run(self, news: threading.Event, waiting: deque[logging.LogRecord]) -> None:
         while news.wait() and news is self._news:
@@ -559,6 +558,17 @@ class Limiter(logging.Handler):
         ring.handle(record)
         for sink in self.sinks:
             sink.handle(record)
+
+
+def _thread(target: Callable[[], None]) -> threading.Thread:
+    """Raises RuntimeError."""
+    thread = threading.Thread(target=target, daemon=True, name="log")
+    size = threading.stack_size(STACK_SIZE)
+    try:
+        thread.start()
+    finally:
+        threading.stack_size(size)
+    return thread
 
 
 def _shown(record: logging.LogRecord, separator: str = "\n") -> str:

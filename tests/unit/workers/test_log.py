@@ -284,6 +284,9 @@ def test_a_burst_that_syslog_does_not_read_at_once_is_whole(
         sock.settimeout(10)
         log.set_up(log.LogSettings(), "X", "")
         log.start_threads()
+        root.info("alone")
+        assert messages(sock, 1) == ["alone"]
+        assert threading.active_count() == 1
         sent = [f"record {number}" for number in range(1000)]
         before = time.monotonic()
         for text in sent:
@@ -622,6 +625,27 @@ def test_without_a_thread_records_wait_for_one_or_for_the_end(monkeypatch: pytes
     aside.settle(5)
     assert kept.texts == ["one", "two", "three"]
     aside.give_back()
+
+
+def test_threads_of_the_log_are_small_where_memory_is_locked(
+    root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stack of eight megabytes would be in RAM as a whole, in every process (vrrp_no_swap)."""
+    sizes, start = [], threading.Thread.start
+
+    def started(thread: threading.Thread) -> None:
+        sizes.append(threading.stack_size())
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", started)
+    before = threading.stack_size()
+    log.set_up(file_only(tmp_path / "a.log"), "X", "")
+    assert log.refused_file() == ""
+    root.info("one")
+    log.start_threads()
+    log.finish()
+    assert sizes == [log.STACK_SIZE] * 2
+    assert threading.stack_size() == before
 
 
 def test_a_file_stays_open_from_record_to_record(root: logging.Logger, tmp_path: Path) -> None:
