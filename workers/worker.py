@@ -154,7 +154,7 @@ class Worker(ABC, Generic[Slice]):
 
     @abstractmethod
     async def check(self, new: Slice) -> None:
-        """Raises WorkerError where `apply` would; nothing changes."""
+        """Raises WorkerError where there should be no move to `new`; nothing changes."""
 
     @abstractmethod
     async def apply(self, new: Slice) -> None:

@@ -311,8 +311,10 @@ class VrrpWorker(Worker[VrrpSlice]):
         self._check(new)
 
     async def apply(self, new: VrrpSlice) -> None:
-        """Move to `new`: what did not change is not touched."""
-        self._check(new)
+        """Move to `new`: what did not change is not touched.
+
+        An interface that is gone is no reason to stay: it may be what has been there before that is gone back to.
+        """
         await self._filter(new)
         self.teller.configure(new)
         self._keep(new)
