@@ -200,7 +200,8 @@ class _Start:
     def _in_background(self, pid_file: PidFile) -> bool:
         """Whether the daemon is another process from now on."""
         try:
-            daemon = daemonize()
+            with log.going_on():
+                daemon = daemonize()
             if daemon:
                 pid_file.write(daemon)
                 pass_on(daemon)

@@ -25,7 +25,7 @@ import time
 import traceback
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -144,13 +144,18 @@ class Sink(logging.Handler, ABC):
         """Give descriptors back; a later record opens new ones."""
 
     def forked(self) -> None:
-        """In a forked process: what is open, waits or was lost belongs to the other one."""
-        self.lost = self._untold = 0
+        """In a forked process: what is open or waits belongs to the other one."""
         self.give_back()
+
+    def forget(self) -> None:
+        """What was lost belongs to another process."""
+        self.lost = self._untold = 0
+        self._reported = False
 
     def inherit(self, before: Sink) -> None:
         """This takes the place of `before`, whose losses are still to be told."""
-        self.lost, self._untold, self._reason = before.lost, before._untold, before._reason
+        self.lost, self._untold = before.lost, before._untold
+        self._reason, self._reported = before._reason, before._reported
 
     def settle(self, limit: float) -> None:
         """Wait until nothing waits, `limit` seconds at most."""
@@ -451,6 +456,15 @@ class Aside(Sink):
         self._reset()
         self.sink.forked()
 
+    def forget(self) -> None:
+        super().forget()
+        self.sink.forget()
+
+    def inherit(self, before: Sink) -> None:
+        super().inherit(before)
+        if isinstance(before, Aside):
+            self.sink.inherit(before.sink)
+
     def trouble(self) -> str:
         return super().trouble() or self.sink.trouble()
 
@@ -524,6 +538,8 @@ class Limiter(logging.Handler):
         self._crowds = _Windows(CROWD_WINDOW, "of this kind", self._pass)
         self._equal = _Windows(WINDOW, "times", self._pass)
         self._kinds = self._crowds, self._equal
+        self.goes_on = False
+        """What is forked now takes the place of this process."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.tick()
@@ -547,12 +563,15 @@ class Limiter(logging.Handler):
             each.flush()
 
     def forked(self) -> None:
-        """In a forked process: what was counted and what is open belongs to the other one."""
+        """In a forked process: what was counted and what is open belongs to the other one, see `going_on`."""
         for each in self._kinds:
             each.open.clear()
-        ring.records.clear()
         for sink in self.sinks:
             sink.forked()
+        if not self.goes_on:
+            ring.records.clear()
+            for sink in self.sinks:
+                sink.forget()
 
     def _pass(self, record: logging.LogRecord) -> None:
         ring.handle(record)
@@ -604,6 +623,16 @@ limiter = Limiter()
 os.register_at_fork(after_in_child=limiter.forked)
 
 
+@contextlib.contextmanager
+def going_on() -> Iterator[None]:
+    """A process that is forked meanwhile takes the place of this one: what was lost is told by it."""
+    limiter.goes_on = True
+    try:
+        yield
+    finally:
+        limiter.goes_on = False
+
+
 def file_of(settings: LogSettings, role: str) -> Path:
     """The log file of a process: `_vrrp` or `_check` and the suffix go before the last dot."""
     path = Path(settings.file)
@@ -623,20 +652,20 @@ def set_up(settings: LogSettings, ident: str, role: str) -> None:
         old.give_back()
         old.close()
     ident += settings.suffix
-    before = [old.sink for old in limiter.sinks if isinstance(old.sink, SyslogHandler)]
+    before = {old.destination: old for old in limiter.sinks}
     limiter.sinks = []
     root.addHandler(limiter)
     if settings.syslog:
-        syslog = SyslogHandler(ident, settings.facility)
-        for predecessor in before:
-            syslog.inherit(predecessor)
-        limiter.sinks.append(Aside(syslog, direct=True))
+        limiter.sinks.append(Aside(SyslogHandler(ident, settings.facility), direct=True))
     if settings.console:
         console = StreamHandler(sys.stderr.fileno(), ident=ident, as_json=bool(settings.json))
         limiter.sinks.append(Aside(console, direct=console.never_waits and settings.json is not None))
     if settings.file:  # which is opened by the thread: the disk may stand still
         file = StreamHandler(path=file_of(settings, role), ident=ident, as_json=bool(settings.json))
         limiter.sinks.append(Aside(file))
+    for sink in limiter.sinks:
+        if sink.destination in before:
+            sink.inherit(before[sink.destination])
     for noisy in ("asyncio", "pyroute2"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

@@ -525,6 +525,37 @@ def test_a_flood_of_different_records_keeps_memory_bounded() -> None:
     assert len(kept.texts) == 10 * log.WINDOWS_KEPT
 
 
+def test_a_process_that_goes_on_in_the_background_knows_what_the_start_lost(
+    root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log.SyslogHandler, "PATH", str(tmp_path / "log"))
+    path = tmp_path / "no" / "a.log"
+    path.parent.touch()
+    settings = log.LogSettings(file=str(path))
+    log.set_up(settings, "X", "")
+    root.info("one")
+    log.finish()
+    with log.going_on():
+        pid = os.fork()
+    if pid == 0:
+        log.set_up(settings, "X", "")
+        told = log.lost_records() == f"1 by syslog, 1 by {path}" and log.newest()[-1].endswith(": one")
+        os._exit(0 if told else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if log.lost_records() == "0" and len(log.newest()) == 1 else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert log.refused_file() == f"log file {path}: Not a directory"
+    log.set_up(settings, "X", "")
+    root.info("two")
+    log.finish()
+    assert [sink.trouble() for sink in log.limiter.sinks] == [
+        "syslog takes no log records: No such file or directory",
+        "",  # which was told by the start
+    ]
+
+
 def test_a_forked_process_leaves_descriptors_and_counts_to_the_other(root: logging.Logger, tmp_path: Path) -> None:
     path = tmp_path / "a.log"
     log.set_up(file_only(path), "X", "")
