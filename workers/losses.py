@@ -21,7 +21,9 @@ class Culprits(dict[int, str]):
         if 0 < port <= PID_MAX:
             shown = f"process {port}"
             with suppress(OSError):  # it may have ended
-                shown = f"{Path(f'/proc/{port}/comm').read_text().strip()} ({shown})"
+                # the kernel cuts names, also in the middle of a character
+                name = Path(f"/proc/{port}/comm").read_bytes().strip().decode("utf-8", "surrogateescape")
+                shown = f"{name} ({shown})"
         self[port] = shown
         return shown
 

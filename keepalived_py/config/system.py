@@ -37,7 +37,7 @@ def this_machine(root: Path = Path("/")) -> Machine:
 
 def _lines(path: Path) -> list[list[str]]:
     try:
-        return [text.split() for text in path.read_text().splitlines()]
+        return [text.split() for text in path.read_text("utf-8", "surrogateescape").splitlines()]
     except OSError:
         return []
 

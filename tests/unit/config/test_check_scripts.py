@@ -153,13 +153,18 @@ def test_the_machine_is_read_without_privileges(tmp_path: Path) -> None:
         "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n"
         "eth0 00000000 010200C0 0003 0 0 0 00000000 0 0 0\n"
         "eth0 000200C0 00000000 0001 0 0 0 00FFFFFF 0 0 0\n"
+        "odd\udce9 000300C0 00000000 0001 0 0 0 00FFFFFF 0 0 0\n",
+        errors="surrogateescape",
     )
     (tmp_path / "proc/net/ipv6_route").write_text(
         "20010db8000000000000000000000000 40 00000000000000000000000000000000 00 "
         "00000000000000000000000000000000 00000100 00000001 00000000 00000001 eth0\n"
     )
     found = this_machine(tmp_path)
-    assert found.networks == {"eth0": (ip_network("192.0.2.0/24"), ip_network("2001:db8::/64"))}
+    assert found.networks == {
+        "eth0": (ip_network("192.0.2.0/24"), ip_network("2001:db8::/64")),
+        "odd\udce9": (ip_network("192.0.3.0/24"),),
+    }
     assert found.mtus == {}
     here = this_machine()
     assert here.interfaces is not None
