@@ -109,6 +109,8 @@ class Sink(logging.Handler, ABC):
             raise
         except OSError as exc:
             self._lose(exc.strerror or str(exc))
+        except Exception as exc:  # out of memory, say: the log is no reason to end, nor for its thread
+            self._lose(str(exc) or type(exc).__name__)
 
     def _lose(self, reason: str) -> None:
         self.lost += 1

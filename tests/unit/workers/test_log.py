@@ -622,6 +622,26 @@ def test_a_sink_that_is_given_back_while_it_stands_still() -> None:
     aside.give_back()
 
 
+class Short(Kept):
+    """Of memory, now and then."""
+
+    def write(self, record: logging.LogRecord) -> None:
+        if record.getMessage() == "too much":
+            raise MemoryError
+        super().write(record)
+
+
+def test_a_thread_goes_on_when_memory_is_short() -> None:
+    kept = Short()
+    aside = log.Aside(kept)
+    aside.start()
+    for text in ("one", "too much", "two"):
+        aside.emit(record(text))
+    aside.settle(5)
+    assert kept.texts == ["one", "1 log record was lost by nowhere: MemoryError", "two"]
+    aside.give_back()
+
+
 def test_records_wait_for_the_thread() -> None:
     kept = Kept()
     aside = log.Aside(kept)
