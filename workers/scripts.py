@@ -7,9 +7,11 @@ import contextlib
 import ctypes
 import errno
 import logging
+import mmap
 import os
 import shlex
 import signal
+import struct
 import subprocess
 from collections.abc import Callable, Mapping
 from functools import cache, partial
@@ -32,6 +34,7 @@ PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 IGNORED_HERE = (signal.SIGPIPE, signal.SIGXFSZ)
 """Signals that Python ignores, which would go to its children."""
+ERRNO = struct.Struct("=i")
 WITHHELD = ("IFS", "LD_PRELOAD", "LD_LIBRARY_PATH")
 
 
@@ -150,7 +153,9 @@ def start(
     with as_started():
         restore = restoring()
         if restore is not None:
-            prepare: Callable[[], None] | None = partial(_prepare, restore, None if own else script, leaves_with_us)
+            refusal = mmap.mmap(-1, ERRNO.size)
+            identity = None if own else script
+            prepare: Callable[[], None] | None = partial(_prepare, restore, identity, leaves_with_us, refusal)
             own = True  # what is restored needs root, and Popen changes the user before it calls `prepare`
         else:
             prepare = _leave_with_parent if leaves_with_us else None
@@ -170,7 +175,11 @@ def start(
                 extra_groups=None if own else list(script.groups or ()),
             )
 
-        return _execute(fork, script, args)
+        try:
+            return _execute(fork, script, args)
+        except subprocess.SubprocessError as exc:
+            (number,) = ERRNO.unpack(refusal[:])
+            raise OSError(number, os.strerror(number)) from exc
 
 
 def _execute(make: Callable[[str, tuple[str, ...]], P], script: Script, args: tuple[str, ...]) -> P:
@@ -245,15 +254,22 @@ def _own_environment() -> dict[bytes, bytes]:
     return {name: value for name, value in os.environb.items() if os.fsdecode(name) not in WITHHELD}
 
 
-def _prepare(restore: Callable[[], None], identity: Script | None, leaves_with_us: bool) -> None:
-    """In the forked child: give back what the daemon was started with, then become the script's user."""
+def _prepare(restore: Callable[[], None], identity: Script | None, leaves_with_us: bool, refusal: mmap.mmap) -> None:
+    """In the forked child: give back what the daemon was started with, then become the script's user.
+
+    `refusal` is memory that both have: Popen tells that something was refused, not what.
+    """
     restore()
-    if identity is not None:
-        os.setgroups(identity.groups or ())
-        if identity.gid is not None:
-            os.setregid(identity.gid, identity.gid)
-        if identity.uid is not None:
-            os.setreuid(identity.uid, identity.uid)
+    try:
+        if identity is not None:
+            os.setgroups(identity.groups or ())
+            if identity.gid is not None:
+                os.setregid(identity.gid, identity.gid)
+            if identity.uid is not None:
+                os.setreuid(identity.uid, identity.uid)
+    except OSError as exc:
+        refusal[:] = ERRNO.pack(exc.errno or errno.EPERM)
+        raise
     if leaves_with_us:
         _leave_with_parent()
 

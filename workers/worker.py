@@ -59,6 +59,8 @@ HEARTBEAT_INTERVAL = 1.0
 PATIENCE = 1.0
 """Seconds that a stop waits for the end of a change that is under way."""
 PR_SET_PDEATHSIG = 1
+SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
+"""What may pass: another worker is started."""
 PLAIN_NAME = "keepalived"
 """What every process is called without process_names."""
 Slice = TypeVar("Slice", VrrpSlice, CheckerSlice)
@@ -196,6 +198,10 @@ class Worker(ABC, Generic[Slice]):
         """How many files `config` may have open at the same time, beside a few."""
         return 0
 
+    def needed(self) -> Mapping[str, str]:
+        """`needs` of this configuration."""
+        return self.needs
+
     def modules(self, config: Slice) -> Iterable[str]:
         """Those that `config` comes to need."""
         return late.of_all(config.global_defs)
@@ -234,7 +240,7 @@ class Worker(ABC, Generic[Slice]):
             case MemoryError():
                 logger.error("Out of memory")
                 return ExitCode.NO_MEMORY
-            case OSError(errno=errno.EMFILE | errno.ENFILE | errno.ENOMEM | errno.ENOBUFS as number):
+            case OSError(errno=number) if number in SHORTAGES:
                 logger.error("Out of what every process needs: %s", os.strerror(number))
             case _:
                 logger.error("%s: internal error", self.ident, exc_info=exc)
@@ -257,7 +263,7 @@ class Worker(ABC, Generic[Slice]):
     def _settle_privileges(self) -> None:
         """Keep what is needed and no more, where nothing is executed. Raises WorkerError, naming what is missing."""
         have = privileges.effective()
-        missing = privileges.missing(self.needs, have)
+        missing = privileges.missing(self.needed(), have)
         if missing:
             raise WorkerError(f"Missing: {', '.join(missing)}", ExitCode.NO_PERMISSION)
         scripts = list(privileges.scripts_of(self.config))

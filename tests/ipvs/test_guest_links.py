@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -239,6 +241,16 @@ def test_the_table_of_the_own_namespace(namespace: str) -> None:
     with running(OURS, f"net_namespace {namespace}\n" + SERVICE):
         wait(lambda: len(table_in(namespace)) == 2)
         assert table() == []
+
+
+def test_a_namespace_of_ipvs_that_may_not_be_entered(namespace: str, tmp_path: Path) -> None:
+    conf = tmp_path / "conf"
+    conf.write_text(f"net_namespace_ipvs {namespace}\n" + SERVICE)
+    files = [f"-{letter}{tmp_path}/{letter}.pid" for letter in "prc"]
+    words = ["setpriv", "--bounding-set=-sys_admin", str(Path(sys.executable).with_name(OURS)), "-n", "-l", "-G", "-C"]
+    done = subprocess.run([*words, "-f", str(conf), *files], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 4
+    assert "Missing: CAP_SYS_ADMIN (net_namespace_ipvs)\n" in done.stderr
 
 
 def test_a_namespace_of_ipvs_that_is_missing() -> None:

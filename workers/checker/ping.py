@@ -61,7 +61,12 @@ def open_icmp_socket(endpoint: Endpoint) -> socket.socket:
     except CheckNotMade as excuse:
         if not isinstance(excuse.__cause__, PermissionError):
             raise
-    sock = open_socket(endpoint, socket.SOCK_RAW, protocol)
+    try:
+        sock = open_socket(endpoint, socket.SOCK_RAW, protocol)
+    except CheckNotMade as excuse:
+        if isinstance(excuse.__cause__, PermissionError):
+            raise CheckNotMade(f"{excuse}; CAP_NET_RAW is missing") from excuse
+        raise
     _pass_only_replies(sock, endpoint.address.version)
     return sock
 

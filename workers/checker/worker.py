@@ -34,7 +34,7 @@ from keepalived_py.plan import ipvs
 from keepalived_py.values import ExitCode, RealKey, ServiceKey
 from workers.notify import Notifier
 from workers.sync_daemon import BOTH, SyncDaemon
-from workers.worker import Worker, WorkerContext, WorkerError
+from workers.worker import SHORTAGES, Worker, WorkerContext, WorkerError
 
 from . import describe
 from .address_log import AddressLog
@@ -102,6 +102,11 @@ class CheckerWorker(Worker[CheckerSlice]):
         self.sync_daemon = SyncDaemon(self.config.global_defs.root.net_namespace_ipvs)
         self._errors: Counter[str] = Counter()
 
+    def needed(self) -> Mapping[str, str]:
+        if self.config.global_defs.root.net_namespace_ipvs is None:
+            return self.needs
+        return {**self.needs, "CAP_SYS_ADMIN": "net_namespace_ipvs"}
+
     def modules(self, config: CheckerSlice) -> Iterable[str]:
         return (*super().modules(config), *modules(config.checker))
 
@@ -145,7 +150,8 @@ class CheckerWorker(Worker[CheckerSlice]):
             gone = self.table.adopt(self.states.values(), left)
             self.table.old_timeouts = adopted_timeouts(self.context.reported)
         except (IpvsError, OSError) as exc:
-            raise WorkerError(f"{exc}; CAP_NET_ADMIN is needed", ExitCode.FATAL) from exc
+            number = exc.code if isinstance(exc, IpvsError) else exc.errno
+            raise WorkerError(str(exc), ExitCode.PROGRAM_ERROR if number in SHORTAGES else ExitCode.FATAL) from exc
         self.spawn(self.table.watch(lambda: list(self.states.values())))
         return gone
 

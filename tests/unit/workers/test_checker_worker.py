@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 from dataclasses import replace
@@ -99,6 +100,24 @@ def test_ipvs_is_looked_for_when_a_reload_brings_the_first_service(monkeypatch: 
         assert worker.states == {}
         await worker.apply(sliced(checked(1)))
         assert (worker.table.kernel.family, len(worker.table.rows)) == (31, 1)
+
+    run(sliced(), scenario)
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOBUFS, 70), (errno.EMFILE, 70), (errno.EPERM, 1)])
+def test_a_table_that_cannot_be_had_for_want_of_something_is_no_end(
+    number: int, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Codes that the supervisor takes for permanent end the daemon, VRRP included."""
+
+    def refuse(table: Any, *_: Any) -> None:
+        raise IpvsError("table", number)
+
+    async def scenario(worker: CheckerWorker) -> None:
+        monkeypatch.setattr(table_module.ServiceTable, "adopt", refuse)
+        with pytest.raises(WorkerError, match=os.strerror(number)) as found:
+            await worker._take_table()
+        assert found.value.code == code
 
     run(sliced(), scenario)
 

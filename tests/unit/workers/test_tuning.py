@@ -212,6 +212,22 @@ def test_a_restored_script_is_still_its_user() -> None:
     assert shown.split("\n") == ["65534", "65534", "65534 12", str(nice), ""]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs capabilities to lose")
+@pytest.mark.parametrize("change", ["", "os.setpriority(os.PRIO_PROCESS, 0, 7)"], ids=["spawned", "restored"])
+def test_a_script_that_cannot_become_its_user_says_why(change: str) -> None:
+    shown = run(
+        f"""
+from workers import privileges
+tuning.remember()
+{change}
+privileges.keep_only(())
+script = Script(argv=("/bin/true",), uid=65534, gid=65534, groups=())
+print(asyncio.run(scripts.run(script, limit=20)))
+"""
+    )
+    assert shown == "cannot be run: [Errno 1] Operation not permitted\n"
+
+
 def test_without_changes_no_script_costs_a_fork() -> None:
     asked = "with tuning.as_started(): print(tuning.restoring())\n"
     assert run(f"tuning.remember()\n{asked}") == "None\n"
