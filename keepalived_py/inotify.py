@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 from collections.abc import Iterator
@@ -13,6 +14,10 @@ IN_ONLYDIR = 0x01000000
 CONTENT = IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE
 """After these the file is read. A file that was only created is still being written."""
 MASK = CONTENT | IN_CREATE | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR
+LACKING = {
+    errno.EMFILE: f"{os.strerror(errno.EMFILE)}, or more than fs.inotify.max_user_instances",
+    errno.ENOSPC: "more than fs.inotify.max_user_watches",
+}
 BUFFER_SIZE = 65536
 _HEAD = struct.Struct("=iIII")
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -44,7 +49,8 @@ class Inotify:
 
 def _checked(result: int) -> int:
     if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        code = ctypes.get_errno()
+        raise OSError(code, LACKING.get(code) or os.strerror(code))
     return result
 
 

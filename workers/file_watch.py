@@ -1,9 +1,13 @@
-"""track_file: the numbers in files, kept current by inotify (vrrp-behaviour.md 6). Nothing is polled."""
+"""track_file: the numbers in files, kept current by inotify (vrrp-behaviour.md 6).
+
+Nothing is polled but what the kernel will not watch: in containers others may have used up what it grants a user.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -20,6 +24,9 @@ logger = logging.getLogger(__name__)
 TRIES = 10
 """How often a directory that comes and goes meanwhile is looked for again."""
 NOT_WATCHED = -1
+AGAIN = 1.0
+"""Seconds between two looks at what cannot be watched, or could not be read for want of something."""
+SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 @dataclass(slots=True)
@@ -30,6 +37,8 @@ class _Watched:
     wd: int = NOT_WATCHED
     entry: str = ""
     value: int = 0
+    unread: bool = False
+    """It may hold another number: it could not be read."""
 
 
 class FileWatcher:
@@ -40,7 +49,8 @@ class FileWatcher:
         self._files: dict[str, _Watched] = {}
         self._inotify: Inotify | None = None
         self._watches: set[int] = set()
-        self._refused: set[str] = set()
+        self._refused = False
+        self._timer: asyncio.TimerHandle | None = None
 
     def value(self, name: str) -> int:
         """The number in the file, 0 without one or when nothing of that name is watched."""
@@ -65,12 +75,16 @@ class FileWatcher:
             self._place(watched)
             self._read(watched)
         self._forget_unused()
+        self._look_later()
         if not wanted:
             self.stop()
 
     def stop(self) -> None:
         """Watch nothing any more; may be called twice."""
         self._files.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._inotify is not None:
             asyncio.get_running_loop().remove_reader(self._inotify.descriptor)
             self._inotify.close()
@@ -80,10 +94,35 @@ class FileWatcher:
         try:
             self._inotify = Inotify()
         except OSError as exc:
-            logger.error("Changes of tracked files cannot be seen: %s", exc.strerror)
+            self._tell("Tracked files", exc)
             return
         self._watches.clear()
         asyncio.get_running_loop().add_reader(self._inotify.descriptor, self._readable)
+
+    def _tell(self, what: str, exc: OSError) -> None:
+        if not self._refused:
+            self._refused = True
+            logger.error("%s cannot be watched, only read again and again: %s", what, exc.strerror)
+
+    def _look_later(self) -> None:
+        left = [each for each in self._files.values() if each.wd == NOT_WATCHED or each.unread]
+        if left and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(AGAIN, self._look)
+        if self._refused and not any(each.wd == NOT_WATCHED for each in left):
+            self._refused = False
+            logger.info("Tracked files are watched again")
+
+    def _look(self) -> None:
+        """At what no notice comes of."""
+        self._timer = None
+        if self._inotify is None:
+            self._open()
+        for name, watched in list(self._files.items()):
+            if self._files.get(name) is watched and (watched.wd == NOT_WATCHED or watched.unread):
+                self._place(watched)
+                if self._read(watched):
+                    self._changed(name)
+        self._look_later()
 
     # where ------------------------------------------------------------------------------------------------------------
 
@@ -103,12 +142,10 @@ class FileWatcher:
         try:
             wd = self._inotify.watch(directory)
         except OSError as exc:
-            if directory not in self._refused and os.path.isdir(directory):
-                self._refused.add(directory)
-                logger.error("Changes of files in %s cannot be seen: %s", directory, exc.strerror)
+            if os.path.isdir(directory):
+                self._tell(f"Files in {directory}", exc)
             return NOT_WATCHED
         self._watches.add(wd)
-        self._refused.discard(directory)
         return wd
 
     def _forget_unused(self) -> None:
@@ -135,10 +172,15 @@ class FileWatcher:
             if known is not None and (self._place(known) or content) and self._read(known):
                 self._changed(name)
         self._forget_unused()
+        self._look_later()
 
     def _read(self, watched: _Watched) -> bool:
         """Take the number in the file; True when it is another."""
-        content = file_content(_start_of(watched.config.file))
+        start = _start_of(watched.config.file)
+        watched.unread = start is None
+        if start is None:
+            return False
+        content = file_content(start)
         if content is None:
             logger.warning("track_file %s: the number is outside 32 bits, still %d", watched.config.name, watched.value)
             return False
@@ -173,9 +215,9 @@ def _nearest(path: str) -> tuple[str, str]:
     return directory, entry
 
 
-def _start_of(path: str) -> bytes:
-    """What counts of a file; nothing when it cannot be read."""
+def _start_of(path: str) -> bytes | None:
+    """What counts of a file, nothing when it cannot be read; None where that says nothing about the file."""
     try:
         return read_start(path, FILE_BYTES)
-    except OSError:
-        return b""
+    except OSError as exc:
+        return None if exc.errno in SHORTAGES else b""

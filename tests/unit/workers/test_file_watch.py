@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import errno
+import logging
 import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from keepalived_py import inotify
 from keepalived_py.config.model import TrackFile
+from keepalived_py.inotify import Inotify
+from workers import file_watch
 from workers.file_watch import FileWatcher, create_files
 
 SOON = 0.3
@@ -244,6 +251,70 @@ def test_other_files_from_now_on(tmp_path: Path) -> None:
             await made.becomes(5, "n")
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("what", "number"), [("__init__", errno.EMFILE), ("watch", errno.ENOSPC)])
+def test_what_cannot_be_watched_is_read_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str, number: int
+) -> None:
+    """Containers of one machine share what the kernel grants a user."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(file_watch, "AGAIN", 0.01)
+
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    async def main() -> None:
+        with monkeypatch.context() as short:
+            short.setattr(Inotify, what, refuse)
+            async with watching(tracked(tmp_path / "f")) as made:
+                for value in (1, 2):
+                    (tmp_path / "f").write_text(str(value))
+                    await made.becomes(value)
+                short.undo()
+                while "Tracked files are watched again" not in caplog.messages:
+                    await made.stays(2)
+                (tmp_path / "f").write_text("3")
+                await made.becomes(3)
+                assert made.told == ["f"] * 3
+                assert made.watcher._timer is None
+
+    asyncio.run(main())
+    assert len(caplog.messages) == 2
+    assert caplog.messages[0].endswith(f" cannot be watched, only read again and again: {os.strerror(number)}")
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_a_file_that_cannot_be_read_for_want_of_something_keeps_its_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    (tmp_path / "f").write_text("7")
+    monkeypatch.setattr(file_watch, "AGAIN", 0.01)
+
+    def refuse(path: str, most: int) -> bytes:
+        raise OSError(number, os.strerror(number))
+
+    async def main() -> None:
+        async with watching(tracked(tmp_path / "f")) as made:
+            with monkeypatch.context() as short:
+                short.setattr(file_watch, "read_start", refuse)
+                (tmp_path / "f").write_text("8")
+                await made.stays(7)
+            await made.becomes(8)
+            assert made.told == ["f"]
+
+    asyncio.run(main())
+
+
+def test_what_the_kernel_lacks_for_a_watch_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`No space left on device` is not about a disk."""
+    watch = Inotify()
+    for number, name in ((errno.EMFILE, "max_user_instances"), (errno.ENOSPC, "max_user_watches")):
+        monkeypatch.setattr(inotify, "_LIBC", SimpleNamespace(inotify_add_watch=lambda *_: -1))
+        monkeypatch.setattr(ctypes, "get_errno", lambda number=number: number)
+        with pytest.raises(OSError, match=f"fs.inotify.{name}"):
+            watch.watch(str(tmp_path))
+    watch.close()
 
 
 def test_nothing_is_left_open(tmp_path: Path) -> None:
