@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 COMM_SIZE = 15
 """Bytes of a command name that the kernel keeps."""
 POLL_INTERVAL = 0.2
+AGAIN = 0.2
+"""Seconds after which everything is counted anew when something could not be looked at."""
+SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 YOUNG = 3
 """A process is looked at this many times in a row when it is new: most of them exec at once."""
 ROUND = 8
@@ -151,6 +154,7 @@ class ProcessWatcher:
         """How often polling has met each process."""
         self._pidfds: dict[int, int] = {}
         self._round = 0
+        self._retry: asyncio.TimerHandle | None = None
         self.room = (0, False)
         """Receive buffer in bytes for what the kernel tells (process_monitor_rcv_bufs), and whether to force it."""
 
@@ -192,6 +196,9 @@ class ProcessWatcher:
         for name in list(self._timers):
             self._disarm(name)
         self._stop_polling()
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
         if self._connector is not None:
             self._connector.close()
         self._connector, self._told_by_kernel = None, False
@@ -221,7 +228,20 @@ class ProcessWatcher:
                 self._counted(state, counts[name], delayed=False)
 
     def _rescan(self) -> None:
-        self._scan({name: state.config for name, state in self._states.items()})
+        self._retry = None
+        with self._unless_short():
+            self._scan({name: state.config for name, state in self._states.items()})
+
+    @contextlib.contextmanager
+    def _unless_short(self) -> Iterator[None]:
+        """What cannot be looked at for want of a descriptor or memory is neither there nor gone: it is tried again."""
+        try:
+            yield
+        except OSError as exc:
+            if exc.errno not in SHORTAGES:
+                raise
+            if self._retry is None:
+                self._retry = asyncio.get_running_loop().call_later(AGAIN, self._rescan)
 
     def _counted(self, state: ProcessState, count: int, *, delayed: bool) -> None:
         if state.counted(count, now(), delayed=delayed):
@@ -297,15 +317,21 @@ class ProcessWatcher:
             case Happened.EXIT:
                 self._set(event.pid, NOTHING, delayed=True)
             case Happened.FORK:
-                self._look(event.pid, delayed=True)
+                with self._unless_short():
+                    self._look(event.pid, delayed=True)
             case _:
-                self._look(event.pid, delayed=False)
+                with self._unless_short():
+                    self._look(event.pid, delayed=False)
 
     # looking for ourselves --------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
         self._poll = asyncio.get_running_loop().call_later(POLL_INTERVAL, self._tick)
         self._round += 1
+        with self._unless_short():
+            self._look_through()
+
+    def _look_through(self) -> None:
         present = set(process_ids())
         for pid in (self._known.keys() | self._seen.keys()) - present:
             self._seen.pop(pid, None)
@@ -389,16 +415,17 @@ def _status(pid: int) -> tuple[str, int]:
 
 
 def _read(pid: int, name: str) -> bytes:
+    """Nothing of a process that is gone. Raises OSError where that is not what it means."""
     try:
         descriptor = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+        try:
+            return os.read(descriptor, LINE_LIMIT)
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        if exc.errno in SHORTAGES:
+            raise
         return b""
-    try:
-        return os.read(descriptor, LINE_LIMIT)
-    except OSError:
-        return b""
-    finally:
-        os.close(descriptor)
 
 
 def _subject(config: TrackProcess) -> tuple[object, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import signal
@@ -402,6 +403,40 @@ def test_lost_events_mean_counting_again(programs: Programs, monkeypatch: pytest
             assert made.watcher.good("p") is True
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_what_cannot_be_looked_at_is_neither_there_nor_gone(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch, within: float, number: int
+) -> None:
+    name, other = programs.name(), programs.name()
+    broken: list[object] = []
+
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: broken.append(context))
+        first = programs.sleep(name)
+        async with watching(proc(name), proc(other, name="q"), within=within) as made:
+            await made.becomes(True)
+            with monkeypatch.context() as short:
+                short.setattr(os, "open", refuse)
+                short.setattr(os, "listdir", refuse)
+                programs.sleep(other)
+                await made.stays(True, 2.5 * process_watch.AGAIN)
+            await made.until(lambda: made.watcher.good("q"), FOUND)
+            assert made.told == ["q"]
+            programs.end(first)
+            await made.becomes(False)
+            with monkeypatch.context() as short:
+                short.setattr(os, "open", refuse)
+                programs.sleep(name)
+                await made.stays(False)
+        assert made.watcher._retry is None
+
+    asyncio.run(main())
+    assert broken == []
 
 
 def test_a_kernel_that_says_no_is_not_waited_for(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
