@@ -30,6 +30,7 @@ KILL_AFTER = 2.0
 OUTPUT_LIMIT = 4096
 ASK_EVERY = 0.1
 """Seconds between two looks at a script where no descriptor is left to watch it."""
+SHORTAGES = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 IGNORED_HERE = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -46,6 +47,8 @@ class Outcome:
     timed_out: bool = False
     output: str = ""
     error: str = ""
+    shortage: bool = False
+    """There was no process, descriptor or memory for it, which is no result."""
 
     @property
     def success(self) -> bool:
@@ -78,7 +81,7 @@ async def run(
             said = held.enter_context(_Listener()) if listen else None
             process = spawn(script, args, environment, subprocess.DEVNULL if said is None else said.writer)
         except (OSError, ValueError, subprocess.SubprocessError) as exc:
-            return Outcome(None, error=str(exc))
+            return Outcome(None, error=str(exc), shortage=isinstance(exc, OSError) and exc.errno in SHORTAGES)
         try:
             timed_out = await _wait(process, limit)
         finally:

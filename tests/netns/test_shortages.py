@@ -74,7 +74,8 @@ def test_a_router_short_of_everything_takes_over_reloads_gives_in_and_stops(pair
             os.write(writer, bytes(4096))
     os.set_blocking(writer, True)
     head = "global_defs {\n script_user root\n enable_script_security\n shutdown_script /bin/true\n}\n"
-    text = head + fast(150, 'notify "/bin/true" root')
+    text = head + "vrrp_script s {\n script /bin/true\n interval 1\n}\n"
+    text += fast(150, 'notify "/bin/true" root\n track_script {\n  s\n }')
     prepare = f'exec 2>/proc/{os.getpid()}/fd/{writer} >&2; exec env TMPDIR={full} "$@"'
     other = pair.two.start(OURS, fast(200))
     pair.rig.wait(lambda: pair.two.has(VIP4), 10)

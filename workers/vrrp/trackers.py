@@ -184,7 +184,7 @@ class ScriptTracker:
                 code = outcome.status
                 logger.info("Script `%s` now %s", config.name, f"returning {code}" if code is not None else outcome)
             state.last_status = outcome.status
-            if state.record(outcome.success):
+            if not outcome.shortage and state.record(outcome.success):
                 logger.info("VRRP_Script(%s) %s", config.name, "succeeded" if state.up else f"failed ({outcome})")
                 self._report(ScriptStateChanged(name=config.name, command=config.script, up=bool(state.up)))
                 self._changed(config.name)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +27,7 @@ from keepalived_py.config.model import (
     VrrpSlice,
 )
 from workers import scripts
-from workers.scripts import Outcome
+from workers.scripts import Outcome, Process
 from workers.vrrp.trackers import NO_RESULT, Trackers
 from workers.vrrp.worker import VrrpWorker
 
@@ -259,6 +261,40 @@ def test_a_script_that_cannot_be_run_is_told_once(
     run(body)
     lines = [line for line in caplog.messages if line.startswith("Script")]
     assert lines == ["Script `s` now cannot be run: no such file", "Script `s` now returning 0"]
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_a_script_for_which_there_is_no_process_has_no_result(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """As with keepalived: the machine is short of something, which says nothing about what the script looks at."""
+    caplog.set_level(logging.INFO)
+    begun: list[str] = []
+
+    def spawn(script: Script, *_: Any) -> Process:
+        begun.append(str(script))
+        if 2 <= len(begun) <= 5:
+            raise OSError(number, os.strerror(number))
+        return spawned(script, *_)
+
+    spawned = scripts.spawn
+    monkeypatch.setattr(scripts, "spawn", spawn)
+    script = VrrpScript(name="s", script=Script(argv=("/bin/true",)), interval=0.01)
+    config = instance(track("script", "s"))
+
+    async def body(trackers: Trackers, changes: list[tuple[str, str]]) -> None:
+        trackers.apply(VrrpSlice(vrrp=VrrpConfig(instances=(config,), scripts=(script,))))
+        await until(lambda: len(begun) > 6)
+        assert changes == [("script", "s")]
+        assert not list(trackers.faults(config))
+
+    run(body)
+    lines = [line for line in caplog.messages if "cript" in line]
+    assert lines == [
+        "VRRP_Script(s) succeeded",
+        f"Script `s` now cannot be run: [Errno {number}] {os.strerror(number)}",
+        "Script `s` now returning 0",
+    ]
 
 
 def test_the_worker_hands_on_what_it_is_told_of_sessions() -> None:
