@@ -75,7 +75,7 @@ def test_a_router_short_of_everything_takes_over_reloads_gives_in_and_stops(pair
     os.set_blocking(writer, True)
     head = "global_defs {\n script_user root\n enable_script_security\n shutdown_script /bin/true\n}\n"
     text = head + "vrrp_script s {\n script /bin/true\n interval 1\n}\n"
-    text += fast(150, 'notify "/bin/true" root\n track_script {\n  s\n }')
+    text += fast(150, 'no_accept\n notify "/bin/true" root\n track_script {\n  s\n }')
     prepare = f'exec 2>/proc/{os.getpid()}/fd/{writer} >&2; exec env TMPDIR={full} "$@"'
     other = pair.two.start(OURS, fast(200))
     pair.rig.wait(lambda: pair.two.has(VIP4), 10)
@@ -100,6 +100,7 @@ def test_a_router_short_of_everything_takes_over_reloads_gives_in_and_stops(pair
         pair.rig.holds(lambda: pair.one.has(VIP4), 1)
         times = [frame.time for frame in wire.adverts("10.0.0.1")]
         assert max(b - a for a, b in pairwise(times)) < patience(0.4)
+        assert "10.0.0.100" in pair.one.run("nft", "list", "ruleset")
         pair.two.start(OURS, fast(200))
         pair.rig.wait(lambda: pair.masters(VIP4) == ["two"], 5)
         assert children_of(daemon.process.pid) == family[1:]

@@ -13,6 +13,7 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterable
+from contextlib import suppress
 from functools import partial
 
 from keepalived_py.config.model import FirewallSettings
@@ -85,6 +86,8 @@ class Firewall:
             loaded = self._all()
             done = await self._iptables.load(self._made, self.settings, loaded, self._standing)
         else:
+            with suppress(OSError):  # a master to come may find no descriptor for it
+                self._open()
             done = await self._tables.load(self.settings.nftables_table, text)
         self._change(NEWSETELEM, sorted(self._all() - loaded))
         self._change(DELSETELEM, sorted(loaded - self._all()))
@@ -132,19 +135,24 @@ class Firewall:
         if self._iptables is not None:
             self._iptables.change(elements, present=kind == NEWSETELEM)
             return
-        if self._sock is None:
-            flags = socket.SOCK_RAW | socket.SOCK_CLOEXEC
-            self._sock = socket.socket(socket.AF_NETLINK, flags, NETLINK_NETFILTER)
-            self._sock.setblocking(False)
-            self._sock.bind((0, 0))
-            self._tables.port = self._sock.getsockname()[0]
         try:
-            self._sock.send(encode(kind, elements, self.settings.nftables_table))
+            self._open().send(encode(kind, elements, self.settings.nftables_table))
             refused = {code for code in self._answers() if code not in (errno.EEXIST, errno.ENOENT)}
         except OSError as exc:
             refused = {exc.errno or errno.EIO}
+            self.restorer.due = True  # the tables are made with what they should have
+            self.restorer.start()
         for code in refused:
             logger.error("nftables table %s: %s", self.settings.nftables_table, os.strerror(code))
+
+    def _open(self) -> socket.socket:
+        """The socket for elements. Raises OSError."""
+        if self._sock is None:
+            sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+            sock.setblocking(False)
+            sock.bind((0, 0))
+            self._tables.port, self._sock = sock.getsockname()[0], sock
+        return self._sock
 
     def _answers(self) -> Iterable[int]:
         """The kernel answers before send returns."""

@@ -6,15 +6,19 @@ import asyncio
 import errno
 import socket
 import struct
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keepalived_py.config.model import FirewallSettings
 from workers import nftables
 from workers.netlink import NLMSG, attribute
 from workers.nftables_keeper import NFGENMSG, TableKeeper, notices
 from workers.restorer import Restorer
+from workers.vrrp.firewall import Firewall
+from workers.vrrp.firewall_rules import Element, Needs, Standing
 
 NEWTABLE, DELTABLE, NEWGEN = 0xA00, 0xA02, 0xA0F
 NFT, OTHER = 77, 88
@@ -153,3 +157,29 @@ def test_too_many_changes_in_a_row_get_a_pause(
 
     asyncio.run(story())
     assert "somebody else, 3 times in a row" in caplog.messages[-1]
+
+
+def test_an_element_that_cannot_be_set_for_want_of_a_descriptor_has_the_tables_made_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """This comes when an instance becomes MASTER."""
+    made: list[bool] = []
+
+    def refuse(_: Firewall) -> socket.socket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def load(keeper: TableKeeper, table: str, text: Callable[[], str]) -> bool:
+        made.append("elements = " in text())
+        return True
+
+    async def main() -> None:
+        monkeypatch.setattr(TableKeeper, "load", load)
+        await firewall.configure(Needs(closed=frozenset((4,))), FirewallSettings(), Standing())
+        firewall.set("VI_1", frozenset((Element(4, "vips", bytes(4)),)))
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(Firewall, "_open", refuse)
+    firewall = Firewall()
+    asyncio.run(main())
+    assert made == [False, True]
+    assert caplog.messages == ["nftables table keepalived: Too many open files"]
