@@ -73,7 +73,7 @@ _OF_FLAW = {
 
 
 class PacketError(Exception):
-    """The one failure of decoding and checking. `reason` is counted, the text is logged once."""
+    """The one failure of decoding and checking. `reason` is counted, the text is logged once, in keepalived's words."""
 
     def __init__(self, reason: Reason, text: str = "") -> None:
         super().__init__(text or reason.value)
@@ -241,9 +241,9 @@ def examine(
     if len(payload) != length:
         raise PacketError(Reason.LENGTH, f"{len(payload)} bytes, {count} addresses make {length}")
     if not config.unicast and datagram.ttl != TTL:
-        raise PacketError(Reason.TTL, f"TTL {datagram.ttl}, not 255")
+        raise PacketError(Reason.TTL, f"invalid TTL/HL. Received {datagram.ttl} and expect {TTL}")
     if version_type >> 4 != config.version:
-        raise PacketError(Reason.VERSION, f"version {version_type >> 4}, ours is {config.version}")
+        raise PacketError(Reason.VERSION, f"wrong version. Received {version_type >> 4} and expect {config.version}")
     if hmac is not None:
         flaw = hmac.verify(Covered(config.version, vrid, datagram.source, payload), trailer, wall)
         if flaw is not None:
@@ -257,7 +257,7 @@ def examine(
         raise PacketError(Reason.INVALID_TYPE, f"type {version_type & 0x0F}")
     form = _check_sum(datagram, payload, config)
     if datagram.destination.is_multicast == config.unicast:
-        raise PacketError(Reason.DESTINATION, f"sent to {datagram.destination}")
+        raise PacketError(Reason.DESTINATION, _casting(config.unicast))
     if config.owner_ignore_adverts and config.is_owner:
         raise PacketError(Reason.OWNER)
     if not count:
@@ -285,6 +285,12 @@ def examine(
     )
 
 
+def _casting(unicast: bool) -> str:
+    """What came where `unicast` tells what the instance is."""
+    expected, received = ("uni", "multi") if unicast else ("multi", "uni")
+    return f"Expected {expected}cast packet but received {received}cast packet"
+
+
 def _remark(datagram: Datagram, config: VrrpInstance, addresses: tuple[IPAddress, ...]) -> str:
     """RFC 9568 sections 7.1 and 5.2.9."""
     if config.unicast and datagram.ttl != TTL and not config.check_unicast_src:
@@ -297,7 +303,8 @@ def _remark(datagram: Datagram, config: VrrpInstance, addresses: tuple[IPAddress
 def _strip_authentication_header(datagram: Datagram, config: VrrpInstance) -> tuple[bytes, AuthenticationHeader | None]:
     wanted = config.authentication is not None and config.authentication.auth_type == "ah"
     if wanted != (datagram.protocol == IPPROTO_AH):
-        raise PacketError(Reason.AUTH_HEADER)
+        text = "No AH header but auth type is AH" if wanted else "Received AH header but auth type not AH"
+        raise PacketError(Reason.AUTH_HEADER, text)
     if not wanted:
         return datagram.payload, None
     if len(datagram.payload) < AH_SIZE:
@@ -322,17 +329,17 @@ def _authenticate(
 ) -> int | None:
     """Checks 7 to 10. The sequence number of an authentication header, else None."""
     if kind not in (AUTH_NONE, AUTH_PASS, AUTH_AH):
-        raise PacketError(Reason.INVALID_AUTH_TYPE, f"authentication type {kind}")
+        raise PacketError(Reason.INVALID_AUTH_TYPE, f"Invalid auth type: {kind}")
     own = config.authentication
     wanted = AUTH_NONE if own is None else AUTH_PASS if own.auth_type == "pass" else AUTH_AH
     if kind != wanted:
-        raise PacketError(Reason.AUTH_TYPE_MISMATCH, f"authentication type {kind}, ours is {wanted}")
+        raise PacketError(Reason.AUTH_TYPE_MISMATCH, f"received a {kind} auth, expecting {wanted}!")
     if own is None:
         return None
     if header is None:
         # over IPv6 there is no authentication data: keepalived says the type and no more
         if datagram.source.version == 4 and payload[-AUTH_DATA_SIZE:] != own.password.ljust(AUTH_DATA_SIZE, b"\0"):
-            raise PacketError(Reason.AUTH_FAILURE, "wrong password")
+            raise PacketError(Reason.AUTH_FAILURE, "received an invalid passwd!")
         return None
     why = header.verify(datagram.ip_header, payload, own.password, config.unicast, last_sequence)
     if why:
@@ -345,7 +352,8 @@ def _check_interval(interval: Centiseconds, config: VrrpInstance) -> None:
     if not interval:
         raise PacketError(Reason.INTERVAL, "advertisement interval 0")
     if config.version == 2 and interval != config.advert_int:
-        raise PacketError(Reason.INTERVAL, f"interval {interval / 100:g}s, ours is {config.advert_int / 100:g}s")
+        text = f"advertisement interval mismatch mine={config.advert_int / 100:g} sec rcv'd={interval / 100:g} sec"
+        raise PacketError(Reason.INTERVAL, text)
 
 
 def _check_sum(datagram: Datagram, payload: bytes, config: VrrpInstance) -> str:
@@ -356,7 +364,7 @@ def _check_sum(datagram: Datagram, payload: bytes, config: VrrpInstance) -> str:
         if config.family == 6 and _sums_up(datagram.source, datagram.destination, payload):
             return ""
         if total != 0xFFFF:
-            raise PacketError(Reason.CHECKSUM)
+            raise PacketError(Reason.CHECKSUM, "Invalid VRRPv2 checksum")
         return ""
     if _sums_up(datagram.source, datagram.destination, payload):
         return ""
@@ -365,7 +373,7 @@ def _check_sum(datagram: Datagram, payload: bytes, config: VrrpInstance) -> str:
     old = config.family == 4 and config.unicast and config.old_unicast_checksum is not False
     if old and _sums_up(datagram.source, config.old_checksum_group, payload):
         return "old"
-    raise PacketError(Reason.CHECKSUM)
+    raise PacketError(Reason.CHECKSUM, "Invalid VRRPv3 checksum")
 
 
 def _sums_up(source: IPAddress, destination: IPAddress, payload: bytes) -> bool:
@@ -392,6 +400,6 @@ def _check_peer(datagram: Datagram, config: VrrpInstance) -> None:
         return
     peer = next((each for each in config.unicast_peers if each.address == datagram.source), None)
     if peer is None:
-        raise PacketError(Reason.NOT_A_PEER, f"{datagram.source} is not a configured peer")
+        raise PacketError(Reason.NOT_A_PEER, f"unicast source address {datagram.source} not a unicast peer")
     if not peer.min_ttl <= datagram.ttl <= peer.max_ttl:
-        raise PacketError(Reason.PEER_TTL, f"TTL {datagram.ttl} is not within {peer.min_ttl} to {peer.max_ttl}")
+        raise PacketError(Reason.PEER_TTL, f"TTL/HL {datagram.ttl} not in range {peer.min_ttl} - {peer.max_ttl}")

@@ -18,7 +18,7 @@ import pytest
 
 from keepalived_py.vrrp.packet import Reason, internet_checksum
 from tests.netns.conftest import Pair
-from tests.netns.rig import OURS, Daemon, Frame, Host, inside, patience
+from tests.netns.rig import OURS, THEIRS, Daemon, Frame, Host, inside, patience
 
 pytestmark = pytest.mark.netns
 
@@ -138,6 +138,24 @@ V2 = {
 }
 
 
+SAID = {
+    3: {
+        "wrong checksum": "Invalid VRRPv3 checksum",
+        "TTL 254": "invalid TTL/HL. Received 254 and expect 255",
+        "version 2": "wrong version. Received 2 and expect 3",
+    },
+    2: {
+        "no password": "received a 0 auth, expecting 1!",
+        "wrong password": "received an invalid passwd!",
+        "unknown authentication": "Invalid auth type: 3",
+        "another interval": "advertisement interval mismatch mine=1 sec rcv'd=2 sec",
+        "wrong checksum": "Invalid VRRPv2 checksum",
+        "version 3": "wrong version. Received 3 and expect 2",
+    },
+}
+"""What alert rules look for: two routers that do not understand each other are two masters."""
+
+
 def probes(version: int) -> dict[str, tuple[Probe, Reason]]:
     return V3 if version == 3 else V2
 
@@ -183,6 +201,19 @@ def test_what_is_refused_moves_no_timer_and_is_counted(pair: Pair, prober: Probe
     assert counted(two) == expected
     for daemon in (one, two):
         daemon.said(f"advert from {PROBER} discarded: ", len(expected))  # once for each reason
+
+
+@pytest.mark.parametrize("program", [OURS, THEIRS])
+def test_why_adverts_are_refused_is_said_in_the_words_of_keepalived(pair: Pair, prober: Prober, program: str) -> None:
+    for version, words in SAID.items():
+        extra = () if version == 3 else ("authentication {\n auth_type PASS\n auth_pass secret\n }",)
+        daemon = pair.one.start(program, config(150, version, *extra))
+        daemon.said("Entering MASTER STATE")
+        for name, text in words.items():
+            probe, _ = probes(version)[name]
+            prober.send(probe.message, probe.ttl, times=2)
+            daemon.said(f"(VI_1) {text}" if program == THEIRS else text)
+        daemon.stop()
 
 
 @pytest.mark.parametrize("name", ["wrong checksum", "interval 0", "TTL 254", "farewell with a wrong checksum"])
