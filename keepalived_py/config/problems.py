@@ -104,11 +104,11 @@ class Problem:
         return "\n".join(lines)
 
     def log_line(self) -> str:
-        """For the log: keepalived's prefix, and our column."""
+        """For the log: keepalived's line, for rules that look for it, and our column behind it."""
         if self.at is None:
             return visible(self.message)
         column = f", column {self.at.column}" if self.at.column else ""
-        return f"({self.at.file}: Line {self.at.line}{column}) {visible(self.message)}"
+        return f"({self.at.file}: Line {self.at.line}) {visible(self.message)}{column}"
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""

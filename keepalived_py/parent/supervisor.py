@@ -156,7 +156,7 @@ class Supervisor:
         else:
             self._start_vrrp()
         if not wanted:
-            logger.warning("Nothing to run: the configuration names no instance and no virtual server")
+            logger.warning("Warning - keepalived has no configuration to run: no instance and no virtual server")
         self._proceed()
 
     @property

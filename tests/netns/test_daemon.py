@@ -67,7 +67,7 @@ def test_a_broken_file_changes_nothing(pair: Pair) -> None:
     daemon.rewrite(fast(150).replace("priority 150", "priority 300") + "vrrp_instance {\n")
     daemon.signal(signal.SIGHUP)
     pair.rig.wait(lambda: "the old configuration stays" in daemon.log, 3)
-    assert "conf: Line 7, column 14) priority: '300' is not a number from 1 to 255" in daemon.log
+    assert "conf: Line 7) priority: '300' is not a number from 1 to 255, column 14" in daemon.log
     pair.rig.holds(lambda: pair.one.has(VIP4), 0.5)
     assert daemon.pid_of("vrrp") == vrrp
     assert not wire.announcements(VIP4)

@@ -303,7 +303,7 @@ WORDS = (
     "Netlink reports eth0 down",
     "Netlink reports eth0 up",
     "Reloading ...",
-    "Unknown keyword 'prioritty'",
+    ": Line 12) Unknown keyword 'prioritty'",
     "Stopping",
     "Running on Linux",
     "Command line: ",

@@ -107,9 +107,9 @@ def test_any_number_of_requests_meanwhile_become_one() -> None:
 def test_a_bad_file_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     reload = ReloadCoordinator(Applied(1, OLD))
     reload.request()
-    assert reload.loaded(loaded(None, "(f: Line 3, column 7) bad", errors=("bad",))) is None
+    assert reload.loaded(loaded(None, "(f: Line 3) bad, column 7", errors=("bad",))) is None
     assert reload.current == Applied(1, OLD)
-    assert "(f: Line 3, column 7) bad" in caplog.text
+    assert "(f: Line 3) bad, column 7" in caplog.text
     assert "the old configuration stays" in caplog.text
 
 
