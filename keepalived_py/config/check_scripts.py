@@ -92,7 +92,7 @@ class _Judge:
         insecure = verdict.kind is Kind.INSECURE
         self.context.report(
             "script-insecure" if insecure else "script-not-found",
-            f"script '{script}': {verdict.why}" + ("; it is not run" if insecure and self.secure else ""),
+            f"script '{script}': {verdict.why}" + (" - disabling" if insecure and self.secure else ""),
             self.lines.get(script.argv),
             1,
             Severity.SECURITY if insecure and self.secure else Severity.LINT,

@@ -95,12 +95,14 @@ def test_what_others_can_change_is_not_run_under_security(tmp_path: Path) -> Non
     (problem,) = (problem for problem in result.problems if problem.id == "script-insecure")
     assert "check" in problem.message
     assert "0777" in problem.message
+    assert problem.message.endswith(" - disabling")  # alert rules look for that
 
 
 def test_what_others_can_change_is_run_and_named_without_security(tmp_path: Path) -> None:
     result = read(tmp_path, tracked(str(script(tmp_path, 0o777)), secure=False))
     assert uses(result) == (True, True, True, True)
     assert found(result, "script-insecure") == [Severity.LINT]
+    assert not any(" - disabling" in problem.message for problem in result.problems)
     assert found(result, "script-security") == [Severity.SECURITY]
 
 
