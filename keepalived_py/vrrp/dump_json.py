@@ -64,7 +64,7 @@ def instance_data(found: InstanceSnapshot) -> dict[str, Any]:
         "master_adver_int": _number(seconds(found.master_adver_int)),
         "accept": int(config.accept),
         "nopreempt": not config.preempt,
-        "preempt_delay": _number(config.preempt_delay),
+        "preempt_delay": int(config.preempt_delay),
         "state": STATE_NUMBERS[found.state],
         "wantstate": STATE_NUMBERS[found.wants],
         "version": config.version,

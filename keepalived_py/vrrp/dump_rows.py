@@ -33,15 +33,23 @@ ANY = {4: ip_address("0.0.0.0"), 6: ip_address("::")}
 def address_text(row: Address, device: str, present: bool, *, filtered: bool = False) -> str:
     """One virtual address; `present`: it is on the interface, `filtered`: and packets to it are dropped."""
     words = [_prefix(row.address, row.prefixlen)]
-    if row.peer is not None:
-        words += ["peer", str(row.peer)]
     if row.broadcast is not None:
         words += ["brd", str(row.broadcast)]
     words += ["dev", device or row.dev, *(["use_vmac"] if row.use_vmac else [])]
     words += ["scope", SCOPES.get(row.scope, str(row.scope))]
     if row.label:
         words += ["label", row.label]
-    words += [name for name, on in (("no_track", row.no_track), ("home", row.home)) if on]
+    if row.peer is not None:
+        words += ["peer", f"{row.peer}/{row.peer.max_prefixlen}"]
+    flags = (
+        ("home", row.home),
+        ("-nodad", row.dad),
+        ("mngtmpaddr", row.mngtmpaddr),
+        ("noprefixroute", row.noprefixroute),
+        ("autojoin", row.autojoin),
+        ("no_track", row.no_track),
+    )
+    words += [name for name, on in flags if on]
     if row.family == 6:
         words += _lifetime(row)
     return " ".join([*words, *(["set", *(["nftable_set"] if filtered else [])] if present else [])])
@@ -53,7 +61,7 @@ def _lifetime(row: Address) -> list[str]:
     lifetime = default if row.preferred_lft is None else row.preferred_lft
     if lifetime == 0:
         return ["deprecated"]
-    return ["preferred_lft", "forever" if lifetime == FOREVER else f"{lifetime}sec"]
+    return ["preferred_lft", "forever" if lifetime == FOREVER else str(lifetime)]
 
 
 def _prefix(address: object, length: int) -> str:

@@ -231,7 +231,7 @@ vrrp_instance VI_A {
     garp_master_repeat 4
     garp_lower_prio_delay 2
     garp_lower_prio_repeat 2
-    preempt_delay 2
+    preempt_delay 2.5
     kernel_rx_buf_size 5000
     debug 2
     track_script {
@@ -263,6 +263,7 @@ vrrp_instance VI_A {
         10.0.0.101/32 scope link
         10.0.0.102/24 brd 10.0.0.255
         10.0.0.103 use_vmac
+        10.0.0.104 peer 10.0.0.105 label eth0:q home noprefixroute no_track
     }
     virtual_ipaddress_excluded {
         fd00::50/64
@@ -313,6 +314,9 @@ vrrp_instance VI_B {
     virtual_ipaddress {
         fe80::52
         fd00::52/64
+        fd00::53/64 -nodad home mngtmpaddr noprefixroute no_track preferred_lft 100
+        fd00::54 peer fd00::55
+        fd00::56/64 preferred_lft 0
     }
 }
 vrrp_instance VI_C {

@@ -151,7 +151,7 @@ def rich() -> InstanceSnapshot:
         family=4,
         vrid=61,
         advert_int=Centiseconds(200),
-        preempt_delay=7.0,
+        preempt_delay=7.5,
         unicast=True,
         unicast_peers=(UnicastPeer(address=ip_address("10.9.0.2"), min_ttl=5, max_ttl=66),),
         check_unicast_src=True,
@@ -190,7 +190,7 @@ def test_what_an_instance_may_have_besides() -> None:
         "Total priority = -4",
         "Advert interval = 2 sec",
         "Accept = disabled",
-        "Preempt delay = 7 secs",
+        "Preempt delay = 7.5 secs",
         "Authentication type = IPSEC_AH",
         "10.9.0.9/24 dev dv0 scope global",
         "Unicast TTL = 255",
@@ -213,6 +213,7 @@ def test_json_of_what_an_instance_may_have_besides() -> None:
     assert (data["state"], data["auth_type"], data["auth_data"]) == (3, 2, MASK)
     assert data["track_ifp"] == data["track_process"] == ["x"]
     assert (data["garp_delay"], data["adver_int"], data["notify_deleted"]) == (0.5, 2, True)
+    assert data["preempt_delay"] == 7
     assert data["script_master"] == "'/usr/bin/true'"
     assert "vrules" in data
     assert "evips" not in data
@@ -283,9 +284,13 @@ def test_groups_and_trackers() -> None:
             "10.0.0.1/24 brd 10.0.0.255 dev eth0 scope global label e:1 set",
         ),
         (address("10.0.0.1", scope=253, no_track=True, dev="e1"), True, "10.0.0.1 dev e1 scope link no_track set"),
-        (address("10.0.0.1", scope=77, peer=ip_address("10.0.0.2")), False, "10.0.0.1 peer 10.0.0.2 dev eth0 scope 77"),
+        (
+            address("10.0.0.1", scope=77, peer=ip_address("10.0.0.2"), label="e:1", home=True),
+            False,
+            "10.0.0.1 dev eth0 scope 77 label e:1 peer 10.0.0.2/32 home",
+        ),
         (address("fe80::99"), True, "fe80::99 dev eth0 scope global deprecated set"),
-        (address("fe80::99/64", preferred_lft=60), False, "fe80::99/64 dev eth0 scope global preferred_lft 60sec"),
+        (address("fe80::99/64", preferred_lft=60), False, "fe80::99/64 dev eth0 scope global preferred_lft 60"),
     ],
 )
 def test_addresses(row: Address, present: bool, text: str) -> None:
