@@ -64,6 +64,30 @@ def test_options_in_every_form() -> None:
 
 
 @pytest.mark.parametrize(
+    ("argv", "values", "rest"),
+    [
+        (["-Dfx"], {"log-detail": True, "use-file": "x"}, []),
+        (["-Df", "-t"], {"log-detail": True, "use-file": "-t"}, []),
+        (["-f", "--", "-D"], {"use-file": "--", "log-detail": True}, []),
+        (["-f", "", "-D"], {"use-file": "", "log-detail": True}, []),
+        (["-D", "--", "-n", "--"], {"log-detail": True}, ["-n", "--"]),
+        (["-", "", "-D", "x"], {"log-detail": True}, ["-", "", "x"]),
+        (["--config-test", "x", "--config-t=y"], {"config-test": "y"}, ["x"]),
+        (["--config-test="], {"config-test": True}, []),
+        (["--check", "--vrrp", "--pid", "-p"], {"check": True, "vrrp": True, "pid": "-p"}, []),
+        (["--du", "--use=a=b", "--umas", "=1"], {"dump-conf": True, "use-file": "a=b", "umask": "=1"}, []),
+        (["-u-1", "-i=", "-ré"], {"umask": "-1", "config-id": "=", "vrrp_pid": "é"}, []),
+    ],
+)
+def test_words_mean_what_they_mean_to_keepalived(
+    argv: list[str], values: dict[str, str | bool], rest: list[str]
+) -> None:
+    """As far as thousands of chance command lines for both programs have shown."""
+    options = parse(argv)
+    assert (options.values, options.rest, options.errors) == (values, rest, [])
+
+
+@pytest.mark.parametrize(
     ("argv", "error"),
     [
         (["--nonsense"], "unrecognized option '--nonsense'"),
@@ -73,6 +97,10 @@ def test_options_in_every_form() -> None:
         (["--use-file="], "option '--use-file' requires a value"),
         (["--use-file", ""], "option '--use-file' requires a value"),
         (["--conf", ""], "unrecognized option '--conf'"),
+        (["--chec"], "unrecognized option '--chec'"),
+        (["-n-"], "invalid option -- '-'"),
+        (["-S"], "option requires a value -- 'S'"),
+        (["--="], "unrecognized option '--'"),
         (["--dont-fork=1"], "option '--dont-fork' takes no value"),
     ],
 )
