@@ -45,7 +45,7 @@ ON_OFF = {True: "ON", False: "OFF"}
 YES_NO = {True: "yes", False: "no"}
 SET_UNSET = {True: "set", False: "unset"}
 ENABLED = {True: "enabled", False: "disabled"}
-FAMILIES = {4: "inet", 6: "inet6", 0: "inet"}
+FAMILIES = {4: "inet", 6: "inet6", 0: "IPv4 & IPv6"}
 TUNNELS = {"csum": ", checksum", "remcsum": ", remote checksum", "nocsum": ", no checksum"}
 
 

@@ -586,6 +586,19 @@ virtual_server group G4 {
         }
     }
 }
+virtual_server_group mixed {
+    10.0.3.1 80
+    fd00::3:1 80
+}
+virtual_server group mixed {
+    lvs_method TUN
+    protocol TCP
+    real_server 127.0.0.5 80 {
+        FILE_CHECK {
+            track_file counted
+        }
+    }
+}
 virtual_server group G6 {
     lvs_sched lc
     lvs_method NAT
