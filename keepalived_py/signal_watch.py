@@ -35,6 +35,7 @@ class SignalWatch:
         """Call `action` with `args` whenever the signal came."""
         self._actions[number] = partial(action, *args)
         signal.signal(number, self._note)
+        signal.siginterrupt(number, False)
 
     def close(self) -> None:
         """Hear no more; the handlers stay, which do nothing then."""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import os
 import signal
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +64,30 @@ def test_a_waiting_loop_wakes_up_for_one_that_another_thread_got(loop: asyncio.A
     with SignalWatch(loop) as watch:
         watch.on(signal.SIGUSR1, came.set)
         loop.run_until_complete(scenario())
+
+
+def test_system_calls_go_on(loop: asyncio.AbstractEventLoop) -> None:
+    """Python tries again what a signal interrupts, a library in C may not."""
+    libc, main = ctypes.CDLL(None), threading.get_ident()
+    thread_of_loop = Path(f"/proc/self/task/{threading.get_native_id()}")
+    reading, writing = os.pipe()
+
+    def disturb() -> None:
+        while "pipe_read" not in (thread_of_loop / "wchan").read_text():
+            pass
+        signal.pthread_kill(main, signal.SIGUSR1)
+        while "SigPnd:\t0000000000000000" not in (thread_of_loop / "status").read_text():
+            pass
+        os.write(writing, b"x")
+
+    with SignalWatch(loop) as watch:
+        watch.on(signal.SIGUSR1, int)
+        thread = threading.Thread(target=disturb)
+        thread.start()
+        assert libc.read(reading, ctypes.create_string_buffer(1), 1) == 1
+        thread.join()
+    os.close(reading)
+    os.close(writing)
 
 
 def _to_this_thread(loop: asyncio.AbstractEventLoop, started: asyncio.Event) -> None:
