@@ -294,11 +294,8 @@ class Worker(ABC, Generic[Slice]):
             self._no_new_privileges = False
 
     async def _main(self) -> int:
-        with SignalWatch(asyncio.get_running_loop()) as signals:
-            self._install_signals(signals)
-            return await self._live()
-
-    def _install_signals(self, signals: SignalWatch) -> None:
+        loop = asyncio.get_running_loop()
+        signals = SignalWatch(loop)
         signals.on(signal.SIGTERM, self._stopping.set)
         signals.on(signal.SIGINT, (lambda: None) if self.options.ignore_sigint else self._stopping.set)
         for signum, kind in (
@@ -310,9 +307,6 @@ class Worker(ABC, Generic[Slice]):
             signals.on(signum, self._want_dump, kind)
         signals.on(signal.SIGHUP, self._ignore_reload)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-    async def _live(self) -> int:
-        loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._unhandled)
         self.channel.attach(loop)
         self.channel.send(Hello(pid=os.getpid(), generation=self.generation))

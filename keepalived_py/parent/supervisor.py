@@ -211,8 +211,7 @@ class Supervisor:
     # signals ------------------------------------------------------------------------------------------------------
 
     def _install_signals(self) -> None:
-        self._signals = SignalWatch(self._loop)
-        add = self._signals.on
+        add = SignalWatch(self._loop).on
         add(signal.SIGHUP, self.request_reload)
         add(signal.SIGTERM, self.request_stop)
         add(signal.SIGINT, (lambda: None) if self.plan.ignore_sigint else self.request_stop)

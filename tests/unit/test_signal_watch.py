@@ -31,19 +31,20 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 def test_none_is_lost_and_many_are_one(loop: asyncio.AbstractEventLoop, capsys: pytest.CaptureFixture[str]) -> None:
     heard: list[int] = []
-    with SignalWatch(loop) as watch:
-        for number in NUMBERS:
-            watch.on(number, heard.append, number)
-        for _ in range(MORE_THAN_A_SOCKET_TAKES):
-            signal.raise_signal(JSON)
-        signal.raise_signal(signal.SIGTERM)
-        assert heard == []
-        loop.run_until_complete(asyncio.sleep(0))
-        assert heard == [JSON, signal.SIGTERM]
-        signal.raise_signal(signal.SIGTERM)
-        loop.run_until_complete(asyncio.sleep(0))
-        assert heard == [JSON, signal.SIGTERM, signal.SIGTERM]
+    watch = SignalWatch(loop)
+    for number in NUMBERS:
+        watch.on(number, heard.append, number)
+    for _ in range(MORE_THAN_A_SOCKET_TAKES):
+        signal.raise_signal(JSON)
+    signal.raise_signal(signal.SIGTERM)
+    assert heard == []
+    loop.run_until_complete(asyncio.sleep(0))
+    assert heard == [JSON, signal.SIGTERM]
+    signal.raise_signal(signal.SIGTERM)
+    loop.run_until_complete(asyncio.sleep(0))
+    assert heard == [JSON, signal.SIGTERM, signal.SIGTERM]
     assert capsys.readouterr().err == ""
+    loop.close()
     assert signal.set_wakeup_fd(-1) == -1
 
 
@@ -61,9 +62,9 @@ def test_a_waiting_loop_wakes_up_for_one_that_another_thread_got(loop: asyncio.A
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, own)
 
-    with SignalWatch(loop) as watch:
-        watch.on(signal.SIGUSR1, came.set)
-        loop.run_until_complete(scenario())
+    watch = SignalWatch(loop)
+    watch.on(signal.SIGUSR1, came.set)
+    loop.run_until_complete(scenario())
 
 
 def test_system_calls_go_on(loop: asyncio.AbstractEventLoop) -> None:
@@ -80,12 +81,12 @@ def test_system_calls_go_on(loop: asyncio.AbstractEventLoop) -> None:
             pass
         os.write(writing, b"x")
 
-    with SignalWatch(loop) as watch:
-        watch.on(signal.SIGUSR1, int)
-        thread = threading.Thread(target=disturb)
-        thread.start()
-        assert libc.read(reading, ctypes.create_string_buffer(1), 1) == 1
-        thread.join()
+    watch = SignalWatch(loop)
+    watch.on(signal.SIGUSR1, int)
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    assert libc.read(reading, ctypes.create_string_buffer(1), 1) == 1
+    thread.join()
     os.close(reading)
     os.close(writing)
 

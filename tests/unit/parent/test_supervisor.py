@@ -445,8 +445,8 @@ def _signals(daemon: Daemon) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in numbers}
     daemon.parent._install_signals()
     yield
-    daemon.parent._signals.close()
     for number, handler in before.items():
+        daemon.parent._loop.remove_signal_handler(number)
         signal.signal(number, handler)
 
 
@@ -475,7 +475,6 @@ def test_a_worker_that_was_told_to_stop_with_its_parent_has_not_died(
 def test_what_whoever_started_it_had_blocked_is_heard(daemon: Daemon) -> None:
     """Without SIGCHLD no worker would be replaced, and no stop would end."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGCHLD, signal.SIGHUP, signal.SIGRTMIN + 2))
-    daemon.parent._signals.close()
     try:
         daemon.parent._install_signals()
         assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
