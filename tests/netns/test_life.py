@@ -327,6 +327,8 @@ def test_whatever_is_taken_away_is_back_without_a_failover_and_nothing_is_left(r
         if gain:
             host.run("sh", "-c", gain)
         else:
+            # what comes earlier begins with the settings that VRRP needed, and nobody knows that of it
+            rig.wait(lambda: host.run("sysctl", "-n", "net.ipv4.conf.default.rp_filter").strip() == "0", 10)
             plug(host, wire, "eth0", "10.0.0.1/24")
         until_whole(rig, host, whole, loss)
     assert count_of_descriptors(daemon) == descriptors

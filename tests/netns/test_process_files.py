@@ -85,7 +85,7 @@ def test_the_service_manager_hears_of_start_reload_and_stop(
 
 def test_the_service_manager_hears_of_a_worker_that_cannot_run(pair: Pair, manager: Manager) -> None:
     daemon = pair.one.start(OURS, fast(150).replace("eth0", "nothere0"))
-    assert daemon.process.wait(5) == 2
+    assert daemon.process.wait(patience(5)) == 2
     assert manager.told() == ["ERRNO=22", "STOPPING=1", "EXTEND_TIMEOUT_USEC=34000000"]
 
 
@@ -106,7 +106,7 @@ def test_any_complaint_refuses_a_reload_with_reload_check_config(pair: Pair) -> 
     assert daemon.log.count("Entering MASTER STATE") == 1
     daemon.stop()
     daemon = pair.one.start(OURS, with_globals(f"reload_check_config {log}", "nonsense 1"))
-    assert daemon.process.wait(5) == 2
+    assert daemon.process.wait(patience(5)) == 2
 
 
 def test_a_reload_at_its_time(pair: Pair) -> None:
