@@ -162,5 +162,20 @@ switch
 is ActiveState active
 is UnitFileState enabled
 within 20 has 192.0.2.100
+
+step tools that know the unit by the name keepalived
+systemctl stop $unit
+ln -s /usr/lib/systemd/system/$unit /etc/systemd/system/keepalived.service
+systemctl daemon-reload
+systemctl start keepalived
+within 20 has 192.0.2.100
+[ "$(systemctl is-active keepalived)" = active ]
+first=$(shows MainPID)
+systemctl reload keepalived
+within 20 says 'configuration 2'
+systemctl restart keepalived
+another "$first"
+within 20 has 192.0.2.100
+rm /etc/systemd/system/keepalived.service
 dpkg -P keepalived-py
 echo "== all is well"
