@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None and os.path.basename(sys.argv[0]) == "genhash":
         return _genhash(Options(rest=sys.argv[1:]))
     options = parse(sys.argv[1:] if argv is None else argv)
+    if options.ending or options.errors or options.has("config-test"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS.values())  # see __main__: this is no daemon
     for error in options.errors:
         say(f"{PROGRAM}: {error}")
     for name, answer in (("genhash", _genhash), ("help", _help), ("version", _version), ("signum", _signum)):

@@ -6,7 +6,7 @@ import gc
 import logging
 from typing import TYPE_CHECKING
 
-from . import log
+from . import log, log_limits, log_sinks
 
 if TYPE_CHECKING:
     import tracemalloc
@@ -53,5 +53,5 @@ class MemoryTrace:
     def _snapshot() -> tracemalloc.Snapshot:
         import tracemalloc
 
-        left_out = (tracemalloc.__file__, logging.__file__, log.__file__)
-        return tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(False, name) for name in left_out])
+        left_out = (each.__file__ or "" for each in (tracemalloc, logging, log, log_sinks, log_limits))
+        return tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(False, path) for path in left_out])

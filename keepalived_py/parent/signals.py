@@ -27,6 +27,7 @@ def begin(ignore_sigint: bool) -> None:
     for number in MEANINGLESS:
         signal.signal(number, pass_over)
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, MEANINGLESS - {signal.SIGHUP})
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, pass_over if ignore_sigint else _end)
 

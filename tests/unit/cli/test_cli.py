@@ -262,6 +262,26 @@ def test_a_stop_while_the_configuration_is_read_is_a_stop(
     assert capfd.readouterr().err.endswith(": Stopping\n")
 
 
+SIGNALLED = """
+import builtins, os, sys
+def signalled(name, *rest, _import=builtins.__import__):
+    if name == "cli":
+        for number in (1, 10, 12):
+            os.kill(os.getpid(), number)
+    return _import(name, *rest)
+builtins.__import__ = signalled
+from keepalived_py.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(("options", "status"), [("-nG", 6), ("-t", -signal.SIGHUP)])
+def test_signals_that_come_before_anything_is_imported_do_not_end_a_daemon(options: str, status: int) -> None:
+    words = [sys.executable, "-c", SIGNALLED, options, "-f", "/none"]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, check=False)
+    assert done.returncode == status, done.stderr
+
+
 @pytest.mark.usefixtures("_process")
 def test_an_interrupt_in_the_start_is_ignored_too(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load = daemon.read_at_start
@@ -420,7 +440,7 @@ def test_a_start_with_fewer_descriptors_than_the_parent_needs_says_so(conf: Path
 
 def test_a_start_with_few_descriptors_takes_as_many_as_it_may(conf: Path) -> None:
     words = f"-m keepalived_py -n -l -G -C -f {conf} -p {conf.with_name('k.pid')}"
-    started = f"{sys.executable} {words} & until grep -q Nothing {conf.with_name('log')}; do sleep 0.1; done"
+    started = f"{sys.executable} {words} & until grep -q Warning {conf.with_name('log')}; do sleep 0.1; done"
     command = f"exec 2>{conf.with_name('log')}; ulimit -Sn 6; {started}; kill $!; wait $!"
     done = subprocess.run(
         ["sh", "-c", command], cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=30

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from keepalived_py import log
-from keepalived_py.log import StreamHandler
+from keepalived_py import log, log_limits, log_sinks
+from keepalived_py.log_sinks import StreamHandler
 
 
 def test_a_reader_that_stopped_costs_records_and_no_time() -> None:
@@ -62,7 +62,7 @@ def test_what_may_wait_for_its_reader_is_written_aside(root: logging.Logger, mon
             log.set_up(log.LogSettings(syslog=False, console=True), "X", "")
             log.start_threads()
             before = time.monotonic()
-            for number in range(log.WAITING_LIMIT + 4000):
+            for number in range(log_sinks.WAITING_LIMIT + 4000):
                 root.info("%d of many", number)
             assert time.monotonic() - before < 5
             assert log.lost_records().endswith(" by standard error")
@@ -207,7 +207,7 @@ def test_the_others_hear_once_of_a_destination_that_takes_nothing(
     root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, room = tmp_path / "a.log", tmp_path / "log"
-    monkeypatch.setattr(log.SyslogHandler, "PATH", str(room))
+    monkeypatch.setattr(log_sinks.SyslogHandler, "PATH", str(room))
     log.set_up(log.LogSettings(file=str(path)), "X", "")
     log.start_threads()
     for _ in range(3):
@@ -228,7 +228,7 @@ def test_the_others_hear_once_of_a_destination_that_takes_nothing(
 def test_a_destination_that_is_the_only_one_is_not_told_of_itself(
     root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log.SyslogHandler, "PATH", str(tmp_path / "log"))
+    monkeypatch.setattr(log_sinks.SyslogHandler, "PATH", str(tmp_path / "log"))
     log.set_up(log.LogSettings(), "X", "")
     root.info("one")
     log.tick()
@@ -255,7 +255,7 @@ def test_all_that_a_start_lost_before_there_was_a_syslog_is_counted(
     root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A start sets its log up twice; what a worker says of losses is its own."""
-    monkeypatch.setattr(log.SyslogHandler, "PATH", str(tmp_path / "log"))
+    monkeypatch.setattr(log_sinks.SyslogHandler, "PATH", str(tmp_path / "log"))
     for number in range(2):
         log.set_up(log.LogSettings(), "X", "")
         root.info("nobody hears %d", number)
@@ -278,7 +278,7 @@ def test_a_burst_that_syslog_does_not_read_at_once_is_whole(
     root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel keeps ten records for it, unless that was changed (net.unix.max_dgram_qlen)."""
-    monkeypatch.setattr(log.SyslogHandler, "PATH", str(tmp_path / "log"))
+    monkeypatch.setattr(log_sinks.SyslogHandler, "PATH", str(tmp_path / "log"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(tmp_path / "log"))
         sock.settimeout(10)
@@ -295,11 +295,11 @@ def test_a_burst_that_syslog_does_not_read_at_once_is_whole(
         assert messages(sock, len(sent)) == sent
         root.info("alone")
         assert messages(sock, 1) == ["alone"]
-        for _ in range(log.WAITING_LIMIT + 1000):
+        for _ in range(log_sinks.WAITING_LIMIT + 1000):
             root.info("too many", extra={log.VERBATIM: True})
         lost = log.limiter.sinks[0].refused()
         assert 0 < lost <= 1000
-        told = messages(sock, log.WAITING_LIMIT + 1000 - lost)
+        told = messages(sock, log_sinks.WAITING_LIMIT + 1000 - lost)
         log.finish()
         assert set(told) == {"too many"}
         root.info("after all")
@@ -310,7 +310,7 @@ def test_no_record_is_lost_when_syslog_is_started_again(
     root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "log"
-    monkeypatch.setattr(log.SyslogHandler, "PATH", str(path))
+    monkeypatch.setattr(log_sinks.SyslogHandler, "PATH", str(path))
     log.set_up(log.LogSettings(), "X", "")
     for number in range(3):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
@@ -325,7 +325,7 @@ def test_no_record_is_lost_when_syslog_is_started_again(
 def test_syslog_may_be_a_stream(root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each record ends with a NUL byte there, as syslog(3) has it; a slow reader gets all of them whole."""
     path = tmp_path / "log"
-    monkeypatch.setattr(log.SyslogHandler, "PATH", str(path))
+    monkeypatch.setattr(log_sinks.SyslogHandler, "PATH", str(path))
     sent = [f"{number} {'y' * 1000}" for number in range(1000)]
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.bind(str(path))
@@ -349,21 +349,21 @@ def test_syslog_may_be_a_stream(root: logging.Logger, tmp_path: Path, monkeypatc
 def test_a_long_record_is_cut_between_characters(
     root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log.SyslogHandler, "PATH", str(tmp_path / "log"))
+    monkeypatch.setattr(log_sinks.SyslogHandler, "PATH", str(tmp_path / "log"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(tmp_path / "log"))
         for blanks in range(3):
             log.set_up(log.LogSettings(), "X" + "X" * blanks, "")
             root.info("%s", "\u20ac" * 10000)
             data = sock.recv(100000)
-            assert log.SYSLOG_LIMIT - 3 < len(data) <= log.SYSLOG_LIMIT
+            assert log_sinks.SYSLOG_LIMIT - 3 < len(data) <= log_sinks.SYSLOG_LIMIT
             data.decode()
 
 
 def test_a_syslog_that_stopped_is_waited_for_once(
     root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log.SyslogHandler, "PATH", str(tmp_path / "log"))
+    monkeypatch.setattr(log_sinks.SyslogHandler, "PATH", str(tmp_path / "log"))
     monkeypatch.setattr(log, "FINISH_LIMIT", 0.5)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(tmp_path / "log"))
@@ -410,7 +410,7 @@ def test_what_others_have_written_is_one_line_and_no_command_of_a_terminal(
     """As a server that answers with what looks like a line of ours; a NUL byte makes grep call the file binary."""
     path, forged = tmp_path / "a.log", "500\nMon: (VI_1) Entering MASTER STATE\x1b[2J\0\u202e\x9b\udce9\u00e9"
     seen = "500\\nMon: (VI_1) Entering MASTER STATE\\x1b[2J\\x00\\u202e\\x9b\\xe9\u00e9"
-    monkeypatch.setattr(log.SyslogHandler, "PATH", str(tmp_path / "log"))
+    monkeypatch.setattr(log_sinks.SyslogHandler, "PATH", str(tmp_path / "log"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(tmp_path / "log"))
         log.set_up(log.LogSettings(file=str(path), json=as_json), "X", "")
@@ -446,7 +446,7 @@ class Now:
         return self.time
 
 
-class Kept(log.Sink):
+class Kept(log_sinks.Sink):
     """Takes everything."""
 
     def __init__(self) -> None:
@@ -460,9 +460,9 @@ class Kept(log.Sink):
         """Nothing is open."""
 
 
-def limited() -> tuple[log.Limiter, Kept, Now]:
+def limited() -> tuple[log_limits.Limiter, Kept, Now]:
     clock = Now()
-    limiter, kept = log.Limiter(clock), Kept()
+    limiter, kept = log_limits.Limiter(clock), Kept()
     limiter.sinks = [kept]
     return limiter, kept, clock
 
@@ -472,11 +472,11 @@ def test_equal_records_are_counted_when_they_come_thick_and_fast() -> None:
     for number in range(100):
         limiter.emit(record("again"))
         limiter.emit(record(f"number {number}"))
-    assert kept.texts.count("again") == log.EQUAL_RECORDS
+    assert kept.texts.count("again") == log_limits.EQUAL_RECORDS
     assert [text for text in kept.texts if "number" in text] == [f"number {number}" for number in range(100)]
-    clock.time += log.WINDOW
+    clock.time += log_limits.WINDOW
     limiter.tick()
-    assert kept.texts[-1] == f"again ({100 - log.EQUAL_RECORDS} more times)"
+    assert kept.texts[-1] == f"again ({100 - log_limits.EQUAL_RECORDS} more times)"
     limiter.emit(record("again"))
     assert kept.texts[-1] == "again"
     limiter.flush()
@@ -495,13 +495,13 @@ def test_of_what_others_cause_in_any_number_a_few_pass_and_the_rest_is_counted()
     for number in range(1000):
         emit(f"sender {number}", "one")
         emit(f"other {number}", "two")
-        clock.time += log.CROWD_WINDOW / 2000
+        clock.time += log_limits.CROWD_WINDOW / 2000
     limiter.emit(record("of ours"))
-    assert [text for text in kept.texts if "sender" in text] == [f"sender {n}" for n in range(log.EQUAL_RECORDS)]
-    assert len(kept.texts) == 2 * log.EQUAL_RECORDS + 1
-    clock.time += log.CROWD_WINDOW
+    assert [text for text in kept.texts if "sender" in text] == [f"sender {n}" for n in range(log_limits.EQUAL_RECORDS)]
+    assert len(kept.texts) == 2 * log_limits.EQUAL_RECORDS + 1
+    clock.time += log_limits.CROWD_WINDOW
     limiter.tick()
-    held = 1000 - log.EQUAL_RECORDS
+    held = 1000 - log_limits.EQUAL_RECORDS
     assert kept.texts[-2:] == [f"{name} 0 ({held} more of this kind)" for name in ("sender", "other")]
     for number in range(1000):  # one a second, as of a router that does not yield
         emit(f"slow {number}", "one")
@@ -513,22 +513,22 @@ def test_slow_repetition_is_never_held_back() -> None:
     limiter, kept, clock = limited()
     for _ in range(100):
         limiter.emit(record("again"))
-        clock.time += 2 * log.WINDOW / log.EQUAL_RECORDS
+        clock.time += 2 * log_limits.WINDOW / log_limits.EQUAL_RECORDS
     assert kept.texts == ["again"] * 100
 
 
 def test_a_flood_of_different_records_keeps_memory_bounded() -> None:
     limiter, kept, _ = limited()
-    for number in range(10 * log.WINDOWS_KEPT):
+    for number in range(10 * log_limits.WINDOWS_KEPT):
         limiter.emit(record(str(number)))
-    assert len(limiter._equal.open) <= log.WINDOWS_KEPT
-    assert len(kept.texts) == 10 * log.WINDOWS_KEPT
+    assert len(limiter._equal.open) <= log_limits.WINDOWS_KEPT
+    assert len(kept.texts) == 10 * log_limits.WINDOWS_KEPT
 
 
 def test_a_process_that_goes_on_in_the_background_knows_what_the_start_lost(
     root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log.SyslogHandler, "PATH", str(tmp_path / "log"))
+    monkeypatch.setattr(log_sinks.SyslogHandler, "PATH", str(tmp_path / "log"))
     path = tmp_path / "no" / "a.log"
     path.parent.touch()
     settings = log.LogSettings(file=str(path))
@@ -559,14 +559,14 @@ def test_a_process_that_goes_on_in_the_background_knows_what_the_start_lost(
 def test_a_forked_process_leaves_descriptors_and_counts_to_the_other(root: logging.Logger, tmp_path: Path) -> None:
     path = tmp_path / "a.log"
     log.set_up(file_only(path), "X", "")
-    for _ in range(log.EQUAL_RECORDS + 1):
+    for _ in range(log_limits.EQUAL_RECORDS + 1):
         root.info("again")
     pid = os.fork()
     if pid == 0:
         log.limiter.flush()
         os._exit(0 if log.limiter.sinks[0].sink.descriptor == -1 and not log.ring.records else 1)  # type: ignore[attr-defined]
     assert os.waitpid(pid, 0)[1] == 0
-    assert texts(path) == [*["again"] * log.EQUAL_RECORDS, "again (1 more times)"]
+    assert texts(path) == [*["again"] * log_limits.EQUAL_RECORDS, "again (1 more times)"]
 
 
 class Frozen(Kept):
@@ -583,10 +583,10 @@ class Frozen(Kept):
 
 def test_a_disk_that_stands_still_costs_no_time_and_records_only_in_the_end() -> None:
     disk = Frozen()
-    aside = log.Aside(disk)
+    aside = log_sinks.Aside(disk)
     aside.start()
     started = time.monotonic()
-    for number in range(log.WAITING_LIMIT + 10):
+    for number in range(log_sinks.WAITING_LIMIT + 10):
         aside.emit(record(str(number)))
     aside.settle(0.05)
     assert time.monotonic() - started < 2
@@ -603,16 +603,16 @@ def test_a_disk_that_stands_still_costs_no_time_and_records_only_in_the_end() ->
 
 def test_a_sink_that_is_given_back_while_it_stands_still() -> None:
     disk = Frozen()
-    aside = log.Aside(disk)
+    aside = log_sinks.Aside(disk)
     aside.start()
     aside.emit(record("one"))
     thread = aside._thread
     assert thread is not None
-    log.FINISH_LIMIT, limit = 0.01, log.FINISH_LIMIT
+    log_sinks.FINISH_LIMIT, limit = 0.01, log_sinks.FINISH_LIMIT
     try:
         aside.give_back()
     finally:
-        log.FINISH_LIMIT = limit
+        log_sinks.FINISH_LIMIT = limit
     disk.free.set()
     thread.join(5)
     assert not thread.is_alive()
@@ -633,7 +633,7 @@ class Short(Kept):
 
 def test_a_thread_goes_on_when_memory_is_short() -> None:
     kept = Short()
-    aside = log.Aside(kept)
+    aside = log_sinks.Aside(kept)
     aside.start()
     for text in ("one", "too much", "two"):
         aside.emit(record(text))
@@ -644,7 +644,7 @@ def test_a_thread_goes_on_when_memory_is_short() -> None:
 
 def test_records_wait_for_the_thread() -> None:
     kept = Kept()
-    aside = log.Aside(kept)
+    aside = log_sinks.Aside(kept)
     aside.emit(record("one"))
     time.sleep(0.02)
     assert kept.texts == []
@@ -662,7 +662,7 @@ def test_without_a_thread_records_wait_for_one_or_for_the_end(monkeypatch: pytes
         raise RuntimeError("can't start new thread")
 
     kept = Kept()
-    aside = log.Aside(kept)
+    aside = log_sinks.Aside(kept)
     with monkeypatch.context() as refused:
         refused.setattr(threading.Thread, "start", refuse)
         aside.start()
@@ -695,7 +695,7 @@ def test_threads_of_the_log_are_small_where_memory_is_locked(
     root.info("one")
     log.start_threads()
     log.finish()
-    assert sizes == [log.STACK_SIZE] * 2
+    assert sizes == [log_sinks.STACK_SIZE] * 2
     assert threading.stack_size() == before
 
 

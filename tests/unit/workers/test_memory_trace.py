@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from keepalived_py import log
+from keepalived_py import log, log_limits
 from keepalived_py.memory_trace import MemoryTrace
 
 
@@ -52,7 +52,7 @@ def test_garbage_and_log_records_are_no_growth(trace: MemoryTrace, caplog: pytes
         for _ in range(1000):
             ring: list[object] = [bytes(1000)]
             ring.append(ring)
-        for number in range(log.RING_SIZE):
+        for number in range(log_limits.RING_SIZE):
             log.ring.emit(logging.LogRecord("x", logging.INFO, "f", 1, "%1000d", (number,), None))
         trace.report("reload 2")
     finally:
