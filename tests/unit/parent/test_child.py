@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import resource
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -34,20 +35,23 @@ def test_a_refused_fork_leaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(BLOCKED)
 
 
+NONE_TO_SPARE = """
+import os, resource
+from ipc.messages import Peer
+from keepalived_py.parent.child import fork_process
+os.open(os.devnull, os.O_RDONLY)
+pair = os.pipe()
+for each in pair: os.close(each)
+resource.setrlimit(resource.RLIMIT_NOFILE, (max(pair) + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+pid, sock = fork_process(Peer.LOADER, lambda sock: len(os.listdir("/proc/self/fd")) - 1)  # without that of the list
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
 def test_a_process_begins_without_a_descriptor_to_spare() -> None:
     """It looks at what it has inherited, which takes one: those of the parent are the first to go."""
-    held, limits = os.open(os.devnull, os.O_RDONLY), resource.getrlimit(resource.RLIMIT_NOFILE)
-    first, second = os.pipe()
-    os.close(first)
-    os.close(second)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(first, second) + 1, limits[1]))
-    try:
-        pid, sock = fork_process(Peer.LOADER, lambda sock: len(os.listdir("/proc/self/fd")) - 1)  # without its own
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        os.close(held)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 4
-    sock.close()
+    done = subprocess.run([sys.executable, "-c", NONE_TO_SPARE], capture_output=True, text=True, check=False)
+    assert done.stdout == "4\n", done.stderr
 
 
 def test_children_are_collected_with_how_they_ended() -> None:

@@ -259,7 +259,7 @@ def test_a_script_that_cannot_be_run_is_told_once(
         await until(lambda: not outcomes[1:])
 
     run(body)
-    lines = [line for line in caplog.messages if line.startswith("Script")]
+    lines = [line for line in caplog.messages if line.startswith("Script `s` now")]
     assert lines == ["Script `s` now cannot be run: no such file", "Script `s` now returning 0"]
 
 
@@ -289,7 +289,7 @@ def test_a_script_for_which_there_is_no_process_has_no_result(
         assert not list(trackers.faults(config))
 
     run(body)
-    lines = [line for line in caplog.messages if "cript" in line]
+    lines = [line for line in caplog.messages if "cript" in line and "still running" not in line]  # on a busy machine
     assert lines == [
         "VRRP_Script(s) succeeded",
         f"Script `s` now cannot be run: [Errno {number}] {os.strerror(number)}",
