@@ -49,7 +49,6 @@ def pass_on(pid: int) -> None:
         os.kill(pid, number)
 
 
-def ignore_all() -> None:
+def hear_no_more() -> None:
     """The daemon has stopped: the interpreter gives up its handlers, and a late signal would be how it ended."""
-    for number in MEANINGLESS | STOPS:
-        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, MEANINGLESS | STOPS)

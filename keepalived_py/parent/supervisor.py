@@ -62,7 +62,7 @@ from .reload_files import ReloadClock, create, reload_file, remove
 from .report import dump_parent, keep_copy, status
 from .restart import PERMANENT, GiveUp, RestartPolicy
 from .roles import NAMES, Plan, Role, has_work, last_words
-from .signals import ignore_all
+from .signals import hear_no_more
 from .watch import StallWatch
 
 logger = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ class Supervisor:
             for job in jobs:
                 job()
             self._loop.run_until_complete(self._until_woken())
-        ignore_all()
+        hear_no_more()
         self._watch.stop()
         self._clock.close()
         self._fifos.remove()
@@ -133,6 +133,7 @@ class Supervisor:
             pid_file.remove()
         self._memory.report("the stop")
         logger.info("Stopped")
+        self._loop.close()  # the interpreter may take its sockets away first, and complain
         return self.exit_code
 
     def _run_startup_script(self) -> None:

@@ -438,6 +438,28 @@ def test_a_start_with_fewer_descriptors_than_the_parent_needs_says_so(conf: Path
     assert (done.returncode, done.stderr) == (70, "keepalived-py: Too many open files: 9 more are needed\n")
 
 
+STOPPED_AT_ONCE = """
+import os, signal, sys
+from keepalived_py.parent.supervisor import Supervisor
+def run(self, _run=Supervisor.run):
+    os.kill(os.getpid(), signal.SIGTERM)
+    code = _run(self)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        os.kill(os.getpid(), number)
+    print(self._loop.is_closed())
+    return code
+Supervisor.run = run
+from keepalived_py.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_at_its_end_the_parent_leaves_no_loop_and_late_signals_are_not_how_it_ends(conf: Path) -> None:
+    words = [sys.executable, "-c", STOPPED_AT_ONCE, "-nGC", "-f", str(conf), "-p", str(conf.with_name("k.pid"))]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+
+
 def test_a_start_with_few_descriptors_takes_as_many_as_it_may(conf: Path) -> None:
     words = f"-m keepalived_py -n -l -G -C -f {conf} -p {conf.with_name('k.pid')}"
     started = f"{sys.executable} {words} & until grep -q Warning {conf.with_name('log')}; do sleep 0.1; done"
