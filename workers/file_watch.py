@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -17,6 +16,7 @@ from keepalived_py.inotify import CONTENT, IN_DELETE_SELF, IN_MOVE_SELF, IN_Q_OV
 from keepalived_py.records import dataclass
 from keepalived_py.vrrp.tracking import FILE_BYTES, file_content
 
+from .shortages import SHORTAGES
 from .small_file import read_start
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,6 @@ TRIES = 10
 NOT_WATCHED = -1
 AGAIN = 1.0
 """Seconds between two looks at what cannot be watched, or could not be read for want of something."""
-SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 @dataclass(slots=True)

@@ -24,6 +24,8 @@ from keepalived_py.records import dataclass
 from keepalived_py.vrrp.tracking import ProcessState
 from workers import netlink
 
+from .shortages import SHORTAGES
+
 logger = logging.getLogger(__name__)
 
 COMM_SIZE = 15
@@ -31,7 +33,6 @@ COMM_SIZE = 15
 POLL_INTERVAL = 0.2
 AGAIN = 0.2
 """Seconds after which everything is counted anew when something could not be looked at."""
-SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 YOUNG = 3
 """A process is looked at this many times in a row when it is new: most of them exec at once."""
 ROUND = 8

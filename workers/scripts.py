@@ -21,6 +21,7 @@ from keepalived_py.clock import now
 from keepalived_py.config.model import Script
 from keepalived_py.records import dataclass
 
+from .shortages import OF_PROCESSES
 from .tuning import as_started, restoring
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,6 @@ KILL_AFTER = 2.0
 OUTPUT_LIMIT = 4096
 ASK_EVERY = 0.1
 """Seconds between two looks at a script where no descriptor is left to watch it."""
-SHORTAGES = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 IGNORED_HERE = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -81,7 +81,7 @@ async def run(
             said = held.enter_context(_Listener()) if listen else None
             process = spawn(script, args, environment, subprocess.DEVNULL if said is None else said.writer)
         except (OSError, ValueError, subprocess.SubprocessError) as exc:
-            return Outcome(None, error=str(exc), shortage=isinstance(exc, OSError) and exc.errno in SHORTAGES)
+            return Outcome(None, error=str(exc), shortage=isinstance(exc, OSError) and exc.errno in OF_PROCESSES)
         try:
             timed_out = await _wait(process, limit)
         finally:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import errno
 import logging
 import os
 import signal
@@ -51,6 +50,7 @@ from keepalived_py.signal_watch import SignalWatch
 from keepalived_py.values import ExitCode
 
 from . import late, privileges
+from .shortages import OF_SOCKETS
 from .tuning import Tuner, no_new_privileges, raise_descriptors
 
 logger = logging.getLogger(__name__)
@@ -59,8 +59,6 @@ HEARTBEAT_INTERVAL = 1.0
 PATIENCE = 1.0
 """Seconds that a stop waits for the end of a change that is under way."""
 PR_SET_PDEATHSIG = 1
-SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
-"""What may pass: another worker is started."""
 PLAIN_NAME = "keepalived"
 """What every process is called without process_names."""
 Slice = TypeVar("Slice", VrrpSlice, CheckerSlice)
@@ -240,7 +238,7 @@ class Worker(ABC, Generic[Slice]):
             case MemoryError():
                 logger.error("Out of memory")
                 return ExitCode.NO_MEMORY
-            case OSError(errno=number) if number in SHORTAGES:
+            case OSError(errno=number) if number in OF_SOCKETS:
                 logger.error("Out of what every process needs: %s", os.strerror(number))
             case _:
                 logger.error("%s: internal error", self.ident, exc_info=exc)

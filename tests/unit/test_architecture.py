@@ -80,6 +80,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
             "workers.notify",
             "workers.file_watch",
             "workers.small_file",
+            "workers.shortages",
             "workers.netlink",
             "workers.nftables_keeper",
             "workers.restorer",

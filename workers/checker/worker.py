@@ -33,8 +33,9 @@ from keepalived_py.dump_globals import global_section
 from keepalived_py.plan import ipvs
 from keepalived_py.values import ExitCode, RealKey, ServiceKey
 from workers.notify import Notifier
+from workers.shortages import OF_SOCKETS
 from workers.sync_daemon import BOTH, SyncDaemon
-from workers.worker import SHORTAGES, Worker, WorkerContext, WorkerError
+from workers.worker import Worker, WorkerContext, WorkerError
 
 from . import describe
 from .address_log import AddressLog
@@ -151,7 +152,7 @@ class CheckerWorker(Worker[CheckerSlice]):
             self.table.old_timeouts = adopted_timeouts(self.context.reported)
         except (IpvsError, OSError) as exc:
             number = exc.code if isinstance(exc, IpvsError) else exc.errno
-            raise WorkerError(str(exc), ExitCode.PROGRAM_ERROR if number in SHORTAGES else ExitCode.FATAL) from exc
+            raise WorkerError(str(exc), ExitCode.PROGRAM_ERROR if number in OF_SOCKETS else ExitCode.FATAL) from exc
         self.spawn(self.table.watch(lambda: list(self.states.values())))
         return gone
 
