@@ -471,12 +471,12 @@ def test_a_start_with_few_descriptors_takes_as_many_as_it_may(conf: Path) -> Non
 
 
 def test_a_log_file_that_cannot_be_opened_is_told_where_the_daemon_is_started(conf: Path) -> None:
-    conf.write_text("nonsense {\n")
-    words = ["-G", f"-g{conf}/no.log", "-f", str(conf)]
+    words = ["-G", f"-g{conf}/no.log", "-f", f"{conf}/none"]
     done = subprocess.run(
         [sys.executable, "-m", "keepalived_py", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
     assert done.stderr.startswith(f"keepalived-py: log file {conf}/no.log: Not a directory\n")
+    assert done.returncode == 6
 
 
 def test_a_file_behind_t_is_not_taken_for_checked(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
