@@ -10,6 +10,7 @@ import math
 import os
 import re
 import select
+import signal
 import socket
 import stat
 import threading
@@ -440,9 +441,11 @@ def _thread(target: Callable[[], None]) -> threading.Thread:
     """Raises RuntimeError."""
     thread = threading.Thread(target=target, daemon=True, name="log")
     size = threading.stack_size(STACK_SIZE)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # it inherits that: no signal is for it
     try:
         thread.start()
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         threading.stack_size(size)
     return thread
 
