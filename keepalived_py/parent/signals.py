@@ -51,4 +51,4 @@ def pass_on(pid: int) -> None:
 
 def hear_no_more() -> None:
     """The daemon has stopped: the interpreter gives up its handlers, and a late signal would be how it ended."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, MEANINGLESS | STOPS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())

@@ -443,6 +443,8 @@ import os, signal, sys
 from keepalived_py.parent.supervisor import Supervisor
 def run(self, _run=Supervisor.run):
     os.kill(os.getpid(), signal.SIGTERM)
+    remove = self._loop.remove_signal_handler
+    self._loop.remove_signal_handler = lambda number: (os.kill(os.getpid(), signal.SIGCHLD), remove(number))
     code = _run(self)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         os.kill(os.getpid(), number)
