@@ -100,9 +100,6 @@ class Sink(logging.Handler, ABC):
         """Wait until a record may be taken, `limit` seconds at most."""
         time.sleep(min(limit, LOOK_AGAIN))
 
-    never_waits = False
-    """Whether writing takes no time whatever becomes of the reader, since it is known before if there is room."""
-
     @abstractmethod
     def give_back(self) -> None:
         """Give descriptors back; a later record opens new ones."""
@@ -130,7 +127,6 @@ class SyslogHandler(Sink):
 
     PATH = "/dev/log"
     SEVERITY = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.DEBUG, 6))
-    never_waits = True
 
     def __init__(self, ident: str, facility: int) -> None:
         super().__init__("syslog")
@@ -245,8 +241,8 @@ class StreamHandler(Sink):
         return self._path is not None
 
     @property
-    def never_waits(self) -> bool:  # type: ignore[override]
-        """Pipes and sockets say before if they take something."""
+    def never_waits(self) -> bool:
+        """Whether writing takes no time whatever the reader does: pipes and sockets say before if there is room."""
         if self._path is not None:
             return False
         mode = os.fstat(self.descriptor).st_mode
